@@ -1,0 +1,80 @@
+# Everything a contributor types. Needs make, git and Python 3.11 or newer; the rest comes into .venv.
+# Without make, README.md gives the plain pip lines.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTEST_ARGS ?=
+LAB_ARGS ?=
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg -p no:cacheprovider
+PIP := $(PY) -m pip --disable-pip-version-check install -q -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lab test lint pytest nbval format notebooks warm bench clean
+
+help:
+	@echo "make lab        set up what the notebooks need, and open JupyterLab (LAB_ARGS=--no-browser passes options on)"
+	@echo "make setup      set up everything for development (quick when nothing changed)"
+	@echo "make test       set up, then lint, all tests, and every notebook re-run and compared"
+	@echo "make lint       ruff (rules and format) and mypy"
+	@echo "make format     let ruff fix and format"
+	@echo "make notebooks  re-run the notebooks and write both halves of each pair"
+	@echo "make warm       compile the common kernels ahead"
+	@echo "make bench      run the benchmarks"
+	@echo "make clean      remove caches and built files (.venv stays)"
+
+# Two stamps: a learner's `make lab` does not wait for the test tools.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "tfexplore needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.12 setup"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Python's venv module is incomplete here; on Debian or Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.lab-stamp: pyproject.toml constraints.txt | $(PY)
+	@echo "setting up .venv for the notebooks (minutes the first time)"
+	@$(PIP) -e ".[notebooks]"
+	@touch $@
+
+$(VENV)/.setup-stamp: pyproject.toml constraints.txt | $(PY)
+	@echo "setting up .venv for development (minutes the first time)"
+	@$(PIP) -e ".[notebooks,test,lint]"
+	@touch $(VENV)/.lab-stamp $@
+
+setup: $(VENV)/.setup-stamp
+
+lab: $(VENV)/.lab-stamp
+	$(PY) -m tfexplore lab notebooks -- $(LAB_ARGS)
+
+# In this order, whatever -j says: the quickest complaint first.
+test: setup
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory pytest
+	@$(MAKE) --no-print-directory nbval
+
+lint: setup
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+pytest: setup
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+nbval: setup
+	$(PY) -m pytest $(NBVAL) notebooks
+
+format: setup
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+notebooks: setup
+	$(PY) -m ruff format notebooks
+	$(PY) tools/notebooks.py write
+
+warm: setup
+	$(PY) -m tfexplore warm
+
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .tfexplore-cache benchmarks/tmp tests/browser/out
+	find tfexplore tests tools notebooks kernels benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,56 @@
+"""What all tests share: hypothesis profiles, one cache of compiled kernels, `require`, and GPU tests that skip."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Before anything imports tfexplore. Kept between runs, so that a second run compiles nothing; kernels of notebooks and
+# subprocesses find it through the environment.
+os.environ.setdefault("TFEXPLORE_CACHE", str(ROOT / ".tfexplore-cache"))
+# A plain checkout works without being installed, in the subprocesses of tests too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+settings.register_profile("local", deadline=None)  # the first example may compile a kernel
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") or os.environ.get("TFEXPLORE_REQUIRE") else "local")
+
+
+def require(*programs: str, why: str) -> str:
+    """The path of the first of `programs` found; without one the test skips, or fails if TFEXPLORE_REQUIRE is set."""
+    for program in programs:
+        if path := shutil.which(program):
+            return path
+    reason = f"needs {' or '.join(programs)} {why}; .ci/run installs it on Debian and Ubuntu"
+    if os.environ.get("TFEXPLORE_REQUIRE"):
+        pytest.fail(f"TFEXPLORE_REQUIRE is set, and this test {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(name="require", scope="session")
+def _require() -> Callable[..., str]:
+    return require
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip GPU tests with the reason, where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            from tfexplore.doctor import checks
+
+            device = next(check for check in checks() if check.name == "device")
+            pytest.skip(f"needs an NVIDIA GPU that torch can use; here: {device.says}")
+
+
+@pytest.fixture
+def python() -> str:
+    """This Python, for subprocesses."""
+    return sys.executable

@@ -1,0 +1,166 @@
+"""The command line: notebooks are copied and never overwritten, errors are one sentence."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tfexplore import cli, doctor, paths
+
+FIRST = cli.FIRST
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A small set of shipped notebooks, as a pair and an asset."""
+    folder = tmp_path / "shipped"
+    (folder / "images").mkdir(parents=True)
+    for name in (FIRST, "01_next.ipynb", "01_next.py", "_helper.py", "images/a.svg", ".hidden"):
+        (folder / name).write_text(f"{name}, version 1")
+    monkeypatch.setattr(paths, "notebooks_dir", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def mine(tmp_path):
+    return tmp_path / "mine"
+
+
+def copy(folder) -> int:
+    return cli.main(["lab", str(folder), "--copy-only"])
+
+
+def names(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_lab_copies_what_a_learner_needs(shipped, mine, capsys):
+    assert copy(mine) == 0
+    assert names(mine) == {FIRST, "01_next.ipynb", "_helper.py", "images/a.svg", cli.MANIFEST}
+    assert "4 copied" in capsys.readouterr().out
+    assert copy(mine) == 0
+    assert "nothing new" in capsys.readouterr().out
+
+
+def test_an_untouched_copy_follows_an_upgrade(shipped, mine, capsys):
+    copy(mine)
+    (shipped / FIRST).write_text("version 2")
+    assert copy(mine) == 0
+    assert (mine / FIRST).read_text() == "version 2"
+    assert "1 updated" in capsys.readouterr().out
+
+
+def test_an_edited_copy_stays_through_upgrades(shipped, mine, capsys):
+    copy(mine)
+    (mine / FIRST).write_text("my own notes")
+    copy(mine)
+    out = capsys.readouterr().out
+    assert f"kept your {FIRST}" in out
+    assert "another version" not in out  # nothing new to have
+
+    (shipped / FIRST).write_text("version 2")
+    for _ in range(2):  # and the hint stays until the user acts
+        copy(mine)
+        assert (mine / FIRST).read_text() == "my own notes"
+        assert "tfexplore now ships another version: rename yours" in capsys.readouterr().out
+
+    (mine / FIRST).rename(mine / "notes.ipynb")
+    copy(mine)
+    assert (mine / FIRST).read_text() == "version 2"
+    assert (mine / "notes.ipynb").read_text() == "my own notes"
+
+
+@pytest.mark.parametrize("manifest", [None, "not json", "[]"])
+def test_without_a_readable_manifest_every_difference_is_the_users(shipped, mine, manifest):
+    mine.mkdir()
+    (mine / FIRST).write_text("mine, from before")
+    if manifest is not None:
+        (mine / cli.MANIFEST).write_text(manifest)
+    assert copy(mine) == 0
+    assert (mine / FIRST).read_text() == "mine, from before"
+    assert FIRST not in json.loads((mine / cli.MANIFEST).read_text())
+
+
+def test_an_edit_undone_counts_as_untouched_again(shipped, mine):
+    copy(mine)
+    (mine / FIRST).write_text("edited")
+    copy(mine)
+    (mine / FIRST).write_text(f"{FIRST}, version 1")
+    (shipped / FIRST).write_text("version 2")
+    copy(mine)
+    assert (mine / FIRST).read_text() == "version 2"
+
+
+def test_lab_in_the_shipped_folder_itself_copies_nothing(shipped):
+    before = names(shipped)
+    assert copy(shipped) == 0
+    assert names(shipped) == before
+
+
+def test_lab_opens_jupyterlab_on_the_first_notebook(shipped, mine, monkeypatch):
+    calls = []
+    monkeypatch.setattr(cli, "subprocess", SimpleNamespace(call=lambda words, cwd: calls.append((words, cwd)) or 0))
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)
+    assert cli.main(["lab", str(mine), "--", "--no-browser"]) == 0
+    assert calls == [([sys.executable, "-m", "jupyterlab", str(mine / FIRST), "--no-browser"], mine)]
+
+
+def test_errors_are_one_sentence(shipped, mine, monkeypatch, capsys):
+    def says() -> str:
+        out, err = capsys.readouterr()
+        assert err.count("\n") == 1, err
+        assert "Traceback" not in out + err
+        return err
+
+    mine.write_text("a file")
+    assert copy(mine) == 1
+    assert "is a file: name a folder" in says()
+    mine.unlink()
+    (mine / FIRST).mkdir(parents=True)
+    assert copy(mine) == 1
+    assert "is a folder where the notebook" in says()
+    (mine / FIRST).rmdir()
+
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["lab", str(mine)]) == 1
+    assert "JupyterLab is not installed: " in says()
+
+    def missing():
+        raise paths.MissingFiles("tfexplore's notebooks are nowhere: reinstall tfexplore")
+
+    monkeypatch.setattr(paths, "notebooks_dir", missing)
+    assert copy(mine) == 1
+    assert says().startswith("tfexplore lab: tfexplore's notebooks are nowhere")
+
+
+def test_only_lab_passes_options_on(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["doctor", "--", "x"])
+    assert "only `tfexplore lab`" in capsys.readouterr().err
+
+
+def test_warm_tells_its_progress(monkeypatch, capsys):
+    steps = [(1, 2, "LIF soft float32 forward", 0.5), (2, 2, "LIF soft float32 backward", 1.5)]
+    monkeypatch.setitem(sys.modules, "tfexplore.backends", SimpleNamespace(warm=lambda: iter(steps)))
+    assert cli.main(["warm"]) == 0
+    out = capsys.readouterr().out
+    assert "[1/2] LIF soft float32 forward: 0.5 s" in out
+    assert "2 kernels are ready (2 s)" in out
+
+
+def test_the_module_is_the_command(python):
+    out = subprocess.run([python, "-m", "tfexplore", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "lab" in out
+    assert "doctor" in out
+
+
+def test_doctor_exits_by_the_cpu_path(monkeypatch, capsys):
+    fine = [doctor.Check("torch", "ok", "2.0", needed=True), doctor.Check("CuPy", "missing", "not installed", "pip x")]
+    monkeypatch.setattr(doctor, "checks", lambda: fine)
+    assert cli.main(["doctor"]) == 0
+    assert "missing CuPy" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "checks", lambda: [*fine, doctor.Check("Numba", "missing", "gone", needed=True)])
+    assert cli.main(["doctor"]) == 1
+    assert "put right: Numba" in capsys.readouterr().out

@@ -1,0 +1,70 @@
+"""Who executes a layer: `torch` (eager reference, any device), `numba` (fused, CPU), `cuda` (fused, CuPy).
+
+A fused backend is a module with two functions over flat tensors, `forward` and `backward` (see `numba_cpu.py`); both
+get a `Variant` and raw tensors, and know nothing of modules, autograd or shapes of features.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+
+MODULES = {"numba": "tfexplore.backends.numba_cpu", "cuda": "tfexplore.backends.cuda"}
+NAMES = ("auto", "torch", *MODULES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and, in a sentence, why it was chosen."""
+
+    name: str
+    reason: str
+
+
+def module(name: str) -> ModuleType:
+    """The fused backend of that name, imported when it is first used."""
+    return importlib.import_module(MODULES[name])
+
+
+@functools.cache
+def _why_not(name: str) -> str:
+    """Why a fused backend cannot run here, or "" if it can."""
+    if name == "numba":
+        return "" if importlib.util.find_spec("numba") else "Numba is not installed: pip install numba."
+    return str(module("cuda").why_not())
+
+
+def choose(backend: str, device: torch.device | str) -> Choice:
+    """The backend that runs tensors of this device; "auto" takes the fused one where it can.
+
+    >>> choose("torch", "cpu")
+    Choice(name='torch', reason='asked for')
+
+    Raises ValueError for an unknown name, or a backend that cannot run on this device, and RuntimeError if what it
+    needs is missing.
+    """
+    kind = torch.device(device).type
+    if backend not in NAMES:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, but got {backend!r}.")
+    if backend == "torch":
+        return Choice("torch", "asked for")
+    fused = {"cpu": "numba", "cuda": "cuda"}.get(kind)
+    if backend == "auto":
+        if fused is None:
+            return Choice("torch", f"no fused backend runs on {kind!r} tensors")
+        if problem := _why_not(fused):
+            return Choice("torch", f"the fused {fused} backend cannot run: {problem}")
+        return Choice(fused, f"all time steps in one kernel on {kind.upper()} tensors")
+    if backend != fused:
+        home = {"numba": "cpu", "cuda": "cuda"}[backend]
+        raise ValueError(
+            f"backend={backend!r} runs {home.upper()} tensors, but x is on {kind!r}; move x with x.to({home!r}) or use backend='auto'."
+        )
+    if problem := _why_not(backend):
+        raise RuntimeError(f"backend={backend!r} cannot run: {problem}")
+    return Choice(backend, "asked for")

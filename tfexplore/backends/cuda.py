@@ -1,0 +1,105 @@
+"""The fused GPU backend: `kernels/*.cu` around a generated `neuron.cuh`, compiled at run time by CuPy's `RawModule`.
+
+CuPy only compiles and launches; memory and streams are torch's. Each variant's header has a folder of its own, named by
+its content, and CuPy's disk cache then keeps the binary. `-fmad=false`: a fused multiply-add rounds once where the CPU
+rounds twice, and kernels bound by memory gain nothing from it.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tfexplore.codegen import Variant, cuda_source, fingerprint
+from tfexplore.files import write_once
+from tfexplore.paths import cache_dir, kernels_dir
+
+THREADS = 256
+OPTIONS = ("-std=c++17", "-fmad=false")
+
+
+def why_not() -> str:
+    """Why this backend cannot run here, or ""."""
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device (tfexplore doctor says more)."
+    try:
+        import cupy  # type: ignore[import-not-found, unused-ignore]
+
+        cupy.cuda.runtime.getDeviceCount()
+        cupy.RawModule(code='extern "C" __global__ void probe() {}', options=OPTIONS).compile()
+    except Exception as error:  # CuPy fails in many ways, at import, in the driver and in NVRTC
+        from tfexplore.doctor import explain
+
+        return explain(error)
+    return ""
+
+
+@functools.cache
+def source(variant: Variant) -> str:
+    return cuda_source(variant)
+
+
+def identity(variant: Variant) -> str:
+    return fingerprint(source(variant))
+
+
+@functools.lru_cache(maxsize=None)
+def load(header: str, loop: str, device: int) -> Any:
+    """The compiled kernel `loop` ("forward" or "backward") around this generated neuron, on this device."""
+    import cupy
+
+    folder = cache_dir() / "cuda" / fingerprint(header)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_once(folder / "neuron.cuh", header)
+    text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
+    with cupy.cuda.Device(device):
+        return cupy.RawModule(code=text, options=(*OPTIONS, f"-I{folder}")).get_function(loop)
+
+
+@functools.lru_cache(maxsize=1024)
+def numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    # kept on the device: a graph capture after the first call copies nothing
+    return torch.tensor(scalars, dtype=dtype, device=device)
+
+
+def launch(variant: Variant, loop: str, tensors: tuple[Tensor, ...], steps: int, neurons: int) -> None:
+    """Launches on torch's current stream of the tensors' device."""
+    import cupy
+
+    device = tensors[0].device.index or 0
+    kernel = load(source(variant), loop, device)
+    stream = torch.cuda.current_stream(device)
+    with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream.cuda_stream, device):
+        kernel((-(-neurons // THREADS),), (THREADS,), (*(t.data_ptr() for t in tensors), steps, neurons))
+
+
+def forward(
+    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
+    dtype = start.dtype
+    steps, neurons = x.shape
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    state = torch.empty_like(start, memory_format=torch.contiguous_format)
+    kept = start.new_empty(variant.kept_shape(steps, neurons))
+    watched = start.new_empty(steps if variant.record else 1, len(variant.record), neurons)
+    given = (x.contiguous(), start.contiguous(), rows.contiguous(), numbers(tuple(scalars), dtype, x.device))
+    launch(variant, "forward", (*given, out, state, kept, watched), steps, neurons)
+    return out, state, kept, watched
+
+
+def backward(
+    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, rows: Tensor, scalars: list[float], kept: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `numba_cpu.backward`, on a GPU."""
+    steps, neurons = g_out.shape
+    g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
+    g_start = torch.empty_like(g_state, memory_format=torch.contiguous_format)
+    g_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    given = (x.contiguous(), g_out.contiguous(), g_state.contiguous(), rows.contiguous())
+    constants = numbers(tuple(scalars), g_state.dtype, g_out.device)
+    launch(variant, "backward", (*given, constants, kept, g_x, g_start, g_rows), steps, neurons)
+    return g_x, g_start, g_rows

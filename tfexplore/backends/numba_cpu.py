@@ -1,0 +1,147 @@
+"""The fused CPU backend: the loops of `kernels/*.py`, compiled by Numba around a generated neuron.
+
+Every variant has a folder of its own in the cache, named by the hash of its sources: `neuron.py` (generated) and copies
+of the two loops. Numba caches functions of real files only, beside the file; equal sources share one folder, so a
+neuron from a notebook cell is compiled once and found again by the next process.
+
+The kernels are serial and release the GIL; their neurons are shared out to a thread pool of torch's size. That needs no
+threading layer (Numba's portable one aborts on concurrent calls) and compiles in a fraction of the time of `prange`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tfexplore.codegen import Variant, fingerprint, numba_source
+from tfexplore.files import write_once
+from tfexplore.paths import cache_dir, kernels_dir
+
+BLOCK = 2048
+SMALL = 1 << 17
+"""Element-steps below which a second thread costs more (some 40 us) than it saves."""
+
+_compiling = threading.RLock()
+
+
+@functools.lru_cache(maxsize=None)
+def load(variant_source: str, loop: str) -> Callable[..., None]:
+    """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
+    text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
+    folder = cache_dir() / "numba" / fingerprint(variant_source, text)
+    folder.mkdir(parents=True, exist_ok=True)
+    neuron, kernel = folder / "neuron.py", folder / f"{loop}.py"
+    write_once(neuron, variant_source)
+    write_once(kernel, text)
+    with _compiling:  # the loop says `import neuron`, and that must find this folder's
+        previous = sys.modules.pop("neuron", None)
+        sys.modules["neuron"] = import_file(f"tfexplore_{folder.name}_neuron", neuron)
+        try:
+            made = import_file(f"tfexplore_{folder.name}_{loop}", kernel)
+        finally:
+            sys.modules.pop("neuron")
+            if previous is not None:
+                sys.modules["neuron"] = previous
+    function = getattr(made, loop)
+    return function  # type: ignore[no-any-return]  # a Numba dispatcher, which has no types
+
+
+def import_file(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # Numba's cached functions are unpickled by module name
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def source(variant: Variant) -> str:
+    return numba_source(variant)
+
+
+def identity(variant: Variant) -> str:
+    return fingerprint(source(variant))
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="tfexplore")
+
+
+def run(kernel: Callable[..., None], steps: int, neurons: int, arguments: tuple[Any, ...]) -> None:
+    """Calls the kernel on pieces of the neurons, in as many threads as torch uses."""
+    threads = torch.get_num_threads()
+    blocks = -(-neurons // BLOCK)
+    if threads == 1 or steps * neurons < SMALL or blocks == 1:
+        kernel(np.uint64(0), np.uint64(neurons), *arguments)
+        return
+    pieces = min(4 * threads, blocks)  # a few per thread: cores are rarely equally fast
+    edges = [np.uint64(min(neurons, BLOCK * (blocks * k // pieces))) for k in range(pieces + 1)]
+    pool = _pool(threads, os.getpid())  # a forked child has no threads: it gets a pool of its own
+    list(pool.map(lambda k: kernel(edges[k], edges[k + 1], *arguments), range(pieces)))
+
+
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+HUGE_PAGE = 1 << 21
+MADV_HUGEPAGE = 14
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """`torch.empty`; large memory asks the system for 2 MiB pages.
+
+    A fresh tensor of 64 MiB costs 16,384 page faults otherwise, three times the time of the kernel that fills it.
+    """
+    made = torch.empty(shape, dtype=dtype)
+    if LIBC is not None and made.nbytes >= 2 * HUGE_PAGE:
+        begin = -(-made.data_ptr() // HUGE_PAGE) * HUGE_PAGE
+        end = (made.data_ptr() + made.nbytes) // HUGE_PAGE * HUGE_PAGE
+        LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_HUGEPAGE)  # advice: it may be refused
+    return made
+
+
+def array(tensor: Tensor, dtype: torch.dtype) -> Any:
+    return tensor.detach().to(dtype).contiguous().numpy()
+
+
+def forward(
+    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], kept, watched [T, WATCHED, N]."""
+    dtype = getattr(torch, variant.real)
+    steps, neurons = x.shape
+    out = empty((steps, neurons), dtype)
+    state = torch.empty_like(start, memory_format=torch.contiguous_format)
+    kept = empty(variant.kept_shape(steps, neurons), dtype)
+    watched = empty((steps if variant.record else 1, len(variant.record), neurons), dtype)
+    given = (*(array(tensor, dtype) for tensor in (x, start, rows)), np.array(scalars, variant.real))
+    run(load(source(variant), "forward"), steps, neurons, (*given, *(t.numpy() for t in (out, state, kept, watched))))
+    return out.to(x.dtype), state, kept, watched
+
+
+def backward(
+    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, rows: Tensor, scalars: list[float], kept: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x [T, N], of the initial states [STATES, N] and of the rows [ROWS, N]."""
+    dtype = getattr(torch, variant.real)
+    steps, neurons = g_out.shape
+    g_x = empty((steps, neurons), dtype)
+    g_start = torch.empty(g_state.shape, dtype=dtype)
+    g_rows = torch.zeros(rows.shape, dtype=dtype)
+    given = (*(array(tensor, dtype) for tensor in (x, g_out, g_state, rows)), np.array(scalars, variant.real))
+    arrays = (*given, kept.numpy(), *(t.numpy() for t in (g_x, g_start, g_rows)))
+    run(load(source(variant), "backward"), steps, neurons, arrays)
+    return g_x.to(g_out.dtype), g_start, g_rows

@@ -1,0 +1,97 @@
+"""The eager backend: the time loop as anybody would write it in torch, one small operation after the other.
+
+It runs on every device, keeps everything autograd wants, and differentiates through autograd, not through our adjoint:
+it is the reference that the fused backends are tested against, and the baseline of every race.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor
+
+from tfexplore.codegen import Function, Variant, python_function
+from tfexplore.printing import TORCH
+
+
+def where(condition: Tensor, a: Tensor | float, b: Tensor | float, like: Tensor) -> Tensor:
+    """`torch.where` whose constants take the dtype of `like`: torch's own would make them float32."""
+    a, b = (v if isinstance(v, Tensor) else torch.full((), v, dtype=like.dtype, device=like.device) for v in (a, b))
+    return torch.where(condition, a, b)
+
+
+class Fire(torch.autograd.Function):
+    """The step function on the way there, the surrogate's slope on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, slope: Callable[..., Tensor], p: tuple[Tensor, ...]) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.slope, ctx.p = slope, p
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (u,) = ctx.saved_tensors
+        return grad_outputs[0] * ctx.slope(u, ctx.p), None, None
+
+
+@functools.cache
+def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
+    """The neuron's functions on tensors, from the same expressions as every kernel."""
+    step = variant.step
+    p = (*step.scalars, *step.rows)
+    h, s, u = step.charged, step.s, step.u
+    result, smooth = sympy.Symbol("slope", real=True), step.smooth if variant.relaxed else sympy.S.Zero
+    fire = step.fire if step.fire is not None else h[0]
+    members: list[Function] = [
+        Function("charge", (("z", step.before), ("x", step.x), ("p", p)), tuple(zip(h, step.charge, strict=True)), (("h", h),)),
+        Function("fire", (("h", h), ("p", p)), ((u, fire),), (("u", u),)),
+        Function("slope", (("u", u), ("p", p)), ((result, step.slope),), (("slope", result),)),
+        Function("smooth", (("u", u), ("p", p)), ((s, smooth),), (("s", s),)),
+        *(
+            Function(f"reset_{k}", (("h", h), ("s", s), ("p", p)), ((z, value),), (("z", z),))
+            for k, (z, value) in enumerate(zip(step.after, step.reset, strict=True))
+        ),
+    ]
+    text = "\n".join(python_function(member, TORCH) for member in members)
+    # `where` needs a tensor to take the dtype from: in each function that is its first tensor argument
+    text = text.replace(", x)", ", u)") if "where(" in text else text
+    space: dict[str, Any] = {"torch": torch, "where": where}
+    exec(compile(text, f"<tfexplore {step.name}>", "exec"), space)  # noqa: S102  (our own generated text)
+    return space
+
+
+@functools.lru_cache(maxsize=1024)
+def numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """The parameters as 0-dim tensors of the state's dtype; on CUDA, dividing by a Python number would use 1/number."""
+    return tuple(torch.tensor(value, dtype=dtype, device=device) for value in scalars)
+
+
+def run(
+    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
+    step, do = variant.step, compiled(variant)
+    p = (*numbers(tuple(scalars), start.dtype, x.device), *rows.unbind(0))
+    z = start.unbind(0)
+    names = ("h", *(symbol.name for symbol in step.before))
+    outs, watched = [], []
+    for x_t in x.to(start.dtype).unbind(0):
+        h = do["charge"](z, x_t, p)
+        if step.fire is None:
+            s = torch.zeros_like(h[0])
+        else:
+            u = do["fire"](h, p)
+            s = do["smooth"](u, p) if variant.relaxed else Fire.apply(u, do["slope"], p)
+        z = tuple(
+            do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
+        )
+        outs.append(s if step.fire is not None else z[0])
+        watched += [dict(zip(names, (h[0], *z), strict=True))[name] for name in variant.record]
+    out = torch.stack(outs).to(x.dtype)
+    seen = torch.stack(watched).view(len(outs), len(variant.record), -1) if watched else x.new_empty(0, 0, x.shape[1])
+    return out, torch.stack(z), seen

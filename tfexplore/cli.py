@@ -1,0 +1,170 @@
+"""The command `tfexplore`: lab (notebooks into a folder, then JupyterLab), doctor, warm.
+
+It only parses, copies and prints; the work is done by the modules it calls. What can be expected to go wrong ends in
+one sentence and exit status 1, never in a traceback.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from tfexplore import doctor, paths
+
+FIRST = "00_start_here.ipynb"
+MANIFEST = ".tfexplore-copied.json"
+
+
+class Refused(Exception):
+    """Something the user can put right; the message says how."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    cut = words.index("--") if "--" in words else len(words)
+    parser = _parser()
+    args = parser.parse_args(words[:cut])
+    args.passed_on = words[cut + 1 :]
+    if args.passed_on and args.command != "lab":
+        parser.error("only `tfexplore lab` passes options on after --")
+    try:
+        return args.run(args)
+    except (Refused, OSError, ImportError) as error:
+        print(f"tfexplore {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tfexplore", description="See, measure and use temporal fusion in SNNs.")
+    parser.add_argument("--version", action="version", version=f"tfexplore {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    lab = commands.add_parser(
+        "lab",
+        help="copy the notebooks to a folder (your edits are kept) and open JupyterLab there",
+        epilog="Options after -- go to JupyterLab: tfexplore lab -- --no-browser --port 9999",
+    )
+    lab.add_argument("folder", nargs="?", default="tfexplore-notebooks", type=Path, help="default: %(default)s")
+    lab.add_argument("--copy-only", "--no-open", action="store_true", help="copy, and do not start JupyterLab")
+    lab.set_defaults(run=_lab)
+
+    commands.add_parser("doctor", help="what this machine can do, and the command for what is missing").set_defaults(
+        run=lambda _: doctor.report()
+    )
+    commands.add_parser("warm", help="compile the common kernels ahead, so that nothing waits later").set_defaults(
+        run=_warm
+    )
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("tfexplore")
+    except metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
+def _warm(_: argparse.Namespace) -> int:
+    from tfexplore.backends import warm
+
+    count, spent = 0, 0.0
+    for done, total, label, seconds in warm():
+        print(f"[{done}/{total}] {label}: {seconds:.1f} s", flush=True)
+        count, spent = done, spent + seconds
+    print(f"{count} kernels are ready ({spent:.0f} s); they are kept in {paths.cache_dir()}")
+    return 0
+
+
+def _lab(args: argparse.Namespace) -> int:
+    shipped, folder = paths.notebooks_dir(), args.folder.expanduser().resolve()
+    if folder != shipped.resolve():  # in a checkout, `tfexplore lab notebooks` opens the notebooks themselves
+        for line in copy_notebooks(shipped, folder):
+            print(line)
+    if args.copy_only:
+        return 0
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise Refused(f"JupyterLab is not installed: {doctor.pip('jupyterlab')}")
+    first = [str(folder / FIRST)] if (folder / FIRST).exists() else []
+    return subprocess.call([sys.executable, "-m", "jupyterlab", *first, *args.passed_on], cwd=folder)
+
+
+def copy_notebooks(shipped: Path, folder: Path) -> list[str]:
+    """Bring `folder` up to date with the notebooks in `shipped`, and say what was done.
+
+    A manifest remembers the hash of each file as it was copied. So a file that still has that hash is the user's
+    untouched copy, and follows an upgrade; any other file that differs from the shipped one is theirs, and stays.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder} is a file: name a folder, for example: tfexplore lab my-notebooks")
+    copied, updated, lines = 0, 0, []
+    remembered = _read_manifest(folder / MANIFEST)
+    for name in _shipped_files(shipped):
+        source, target = shipped / name, folder / name
+        fresh, last = _digest(source), remembered.get(name)
+        if target.is_dir():
+            raise Refused(f"{target} is a folder where the notebook {name} should go: rename it, and try again")
+        mine = _digest(target) if target.exists() else None
+        if mine is None or (mine == last and mine != fresh):
+            _copy(source, target)
+            copied, updated = copied + (mine is None), updated + (mine is not None)
+        elif mine != fresh:
+            newer = last is None or last != fresh
+            hint = "; tfexplore now ships another version: rename yours and run this again to get it" if newer else ""
+            lines.append(f"kept your {name}{hint}")
+            continue  # remember what it was copied from, so that the hint stays right
+        remembered[name] = fresh
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / MANIFEST, (json.dumps(remembered, indent=1, sort_keys=True) + "\n").encode())
+    done = [f"{copied} copied"] * (copied > 0) + [f"{updated} updated"] * (updated > 0)
+    return [f"notebooks in {folder}: {', '.join(done) or 'nothing new'}", *lines]
+
+
+def _shipped_files(shipped: Path) -> list[str]:
+    """Names of everything a learner needs: not the .py halves of the pairs, and nothing a tool left behind."""
+    files = (path for path in sorted(shipped.rglob("*")) if path.is_file())
+    return [
+        file.relative_to(shipped).as_posix()
+        for file in files
+        if not any(part.startswith((".", "__")) for part in file.relative_to(shipped).parts)
+        and not (file.suffix == ".py" and file.with_suffix(".ipynb").exists())
+    ]
+
+
+def _read_manifest(path: Path) -> dict[str, str]:
+    """What was copied before; nothing if that is unknown, which only means that more is taken for the user's own."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _write(target, source.read_bytes())
+
+
+def _write(target: Path, content: bytes) -> None:
+    """All or nothing: an interrupted copy must not look like an edited notebook."""
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+__all__ = ["copy_notebooks", "main"]

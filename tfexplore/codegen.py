@@ -1,0 +1,213 @@
+"""The generated part of a fused kernel: a neuron's equations as a handful of small functions.
+
+The time loops in `kernels/` are written by hand, once, and call these functions; what is generated is only the neuron:
+
+    parameters(scalars, rows, i) -> p       the numbers of neuron i: shared ones, then learned ones
+    charge(z, x, p) -> h                    fire(h, p) -> u                   spike(u, p) -> s
+    reset(h, s, p) -> z                     output(z, s) -> out               remember(z, x, h) -> q
+    adjoint(g_out, g, q, p) -> g_x, g, g_p  watch(z, h) -> w
+
+z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
+gradients of the states). As Python they are tuples (`neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr, Symbol
+
+from tfexplore.adjoint import Adjoint, adjoint_of
+from tfexplore.equations import Step, real
+from tfexplore.printing import CUDA, NUMBA, Dialect, code
+
+KEEP = ("nothing", "potential", "input")
+LONGEST_CHUNK = 32
+"""Time steps that the way back recomputes at once with keep="input": 32 values per neuron fit a GPU thread's registers."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one compiled kernel is made for; every number (tau, thresholds, T, N) is a run-time argument instead.
+
+    real: the dtype of the state ("float32", "float64"); data: that of x and the spikes (half precision too, on a GPU).
+    """
+
+    step: Step
+    real: str = "float32"
+    data: str = "float32"
+    keep: str = "nothing"
+    record: tuple[str, ...] = ()
+    relaxed: bool = False
+
+    @functools.cached_property
+    def adjoint(self) -> Adjoint:
+        return adjoint_of(self.step)
+
+    @property
+    def needs(self) -> tuple[Symbol, ...]:
+        return () if self.keep == "nothing" else self.adjoint.needs
+
+    @property
+    def chunk(self) -> int:
+        """Steps per chunk: a power of two, so that chunk x needed values stay within `LONGEST_CHUNK` registers."""
+        return LONGEST_CHUNK >> (max(1, len(self.needs)) - 1).bit_length()
+
+    def kept_shape(self, steps: int, neurons: int) -> tuple[int, int, int]:
+        """What the forward pass writes for the way back."""
+        if self.keep == "potential":
+            return steps, len(self.needs), neurons
+        if self.keep == "input":
+            return -(-steps // self.chunk), len(self.step.before), neurons
+        return 1, 0, neurons
+
+
+@dataclass(frozen=True)
+class Function:
+    """One generated function: named inputs (a symbol, or a short list of symbols), assignments, and what it returns."""
+
+    name: str
+    inputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
+    body: tuple[tuple[Symbol, Expr], ...]
+    outputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
+
+    def used(self) -> set[Symbol]:
+        mentioned: set[Symbol] = set().union(*(value.free_symbols for _, value in self.body), set())
+        for _, given in self.outputs:
+            mentioned |= {given} if isinstance(given, Symbol) else set(given)
+        return mentioned
+
+
+def functions_of(variant: Variant) -> list[Function]:
+    step, adjoint = variant.step, variant.adjoint
+    p = (*step.scalars, *step.rows)
+    fire = step.fire if step.fire is not None else step.charged[0]
+    if variant.relaxed:
+        spike: Expr = step.smooth
+    else:
+        spike = sympy.Heaviside(step.u, 1)
+    recompute = [(symbol, value) for symbol, value in ((step.u, fire), (step.s, spike)) if symbol in adjoint.recomputed]
+    g_p = adjoint.g_rows
+    watched = {**{z.name: n for z, n in zip(step.before, step.after, strict=True)}, "h": step.charged[0]}
+    watch = tuple(watched[name] for name in variant.record)
+    z, h, after = step.before, step.charged, step.after
+    return [
+        Function("charge", (("z", z), ("x", step.x), ("p", p)), tuple(zip(h, step.charge, strict=True)), (("h", h),)),
+        Function("fire", (("h", h), ("p", p)), ((step.u, fire),), (("u", step.u),)),
+        Function("spike", (("u", step.u), ("p", p)), ((step.s, spike),), (("s", step.s),)),
+        Function("reset", (("h", h), ("s", step.s), ("p", p)), tuple(zip(after, step.reset, strict=True)), (("z", after),)),
+        Function("output", (("z", after), ("s", step.s)), (), (("out", step.s if step.fire is not None else after[0]),)),
+        Function("remember", (("z", z), ("x", step.x), ("h", h)), (), (("q", variant.needs),)),
+        Function("watch", (("z", after), ("h", h)), (), (("w", watch),)),
+        Function(
+            "adjoint",
+            (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p)),
+            (*recompute, *adjoint.body) if variant.keep != "nothing" else (),
+            (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", g_p)) if variant.keep != "nothing" else (),
+        ),
+    ]
+
+
+def python_function(function: Function, dialect: Dialect, decorator: str = "") -> str:
+    used = function.used()
+    lines = [f"{decorator}def {function.name}({', '.join(name for name, _ in function.inputs)}):"]
+    for group, given in function.inputs:
+        if not isinstance(given, Symbol):
+            lines += [f"    {symbol.name} = {group}[{k}]" for k, symbol in enumerate(given) if symbol in used]
+        elif given.name != group:
+            lines.append(f"    {given.name} = {group}")
+    lines += [f"    {symbol.name} = {code(value, dialect)}" for symbol, value in function.body]
+    results = []
+    for _, given in function.outputs:
+        names = [given.name] if isinstance(given, Symbol) else [symbol.name for symbol in given]
+        results.append(names[0] if isinstance(given, Symbol) else f"({', '.join(names)}{',' * (len(names) == 1)})")
+    return "\n".join([*lines, f"    return {', '.join(results)}"]) + "\n"
+
+
+def numba_source(variant: Variant) -> str:
+    """The module `neuron.py` that the loops of `kernels/*.py` import."""
+    step, jit = variant.step, "@njit\n"
+    count = len(step.scalars)
+    rows = [f"rows[{k}, i]" for k in range(len(step.rows))]
+    numbers = [f"scalars[{k}]" for k in range(count)]
+    head = f'''"""Generated from the equations of {step.name}; see tfexplore/codegen.py."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+real = np.{variant.real}
+STATES, NEEDS, ROWS, WATCHED, CHUNK = {len(step.before)}, {len(variant.needs)}, {len(rows)}, {len(variant.record)}, {variant.chunk}
+KEEP_POTENTIAL, KEEP_INPUT = {variant.keep == "potential"}, {variant.keep == "input"}
+
+
+@njit
+def parameters(scalars, rows, i):
+    return ({", ".join(numbers + rows)},)
+'''
+    for name, size in {"z": len(step.before), "q": len(variant.needs), "p": len(rows), "w": len(variant.record)}.items():
+        values = "".join(f"a[{k}, i], " for k in range(size))
+        stores = "".join(f"    a[{k}, i] = values[{k}]\n" for k in range(size)) or "    pass\n"
+        head += f"\n\n{jit}def load_{name}(a, i):\n    return ({values})\n\n\n{jit}def store_{name}(a, i, values):\n{stores}"
+    sums = "".join(f"a[{k}] + b[{k}], " for k in range(len(rows)))
+    head += f"\n\n{jit}def add_p(a, b):\n    return ({sums})\n"
+    return head + "\n\n" + "\n\n".join(python_function(f, NUMBA, jit) for f in functions_of(variant))
+
+
+def cuda_function(function: Function) -> str:
+    used = function.used()
+    single = len(function.outputs) == 1 and isinstance(function.outputs[0][1], Symbol)
+    arguments = [f"real {g}" if isinstance(s, Symbol) else f"const real *{g}" for g, s in function.inputs]
+    if not single:
+        taken = {group for group, _ in function.inputs}
+        renamed = [(f"{g}_before" if g in taken else g, s) for g, s in function.outputs]
+        arguments += [f"real &{g}" if isinstance(s, Symbol) else f"real *{g}" for g, s in renamed]
+    lines = [f"__device__ __forceinline__ {'real' if single else 'void'} {function.name}({', '.join(arguments)}) {{"]
+    for group, given in function.inputs:
+        if not isinstance(given, Symbol):
+            lines += [f"    const real {symbol.name} = {group}[{k}];" for k, symbol in enumerate(given) if symbol in used]
+    results = {function.outputs[0][1]: None} if single and function.outputs else {}
+    direct = {given for _, given in function.outputs if isinstance(given, Symbol)} if not single else results.keys()
+    for symbol, value in function.body:
+        declare = "" if not single and symbol in direct else "const real "
+        lines.append(f"    {declare}{symbol.name} = {code(value, CUDA)};")
+    if single:
+        lines.append(f"    return {function.outputs[0][1].name};")  # type: ignore[union-attr]  # a symbol when single
+    else:
+        for group, given in renamed:
+            if not isinstance(given, Symbol):
+                lines += [f"    {group}[{k}] = {symbol.name};" for k, symbol in enumerate(given)]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+DATA = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+HEADER = {"float16": "#include <cuda_fp16.h>\n", "bfloat16": "#include <cuda_bf16.h>\n"}
+
+
+def cuda_source(variant: Variant) -> str:
+    """The header `neuron.cuh` that `kernels/*.cu` include."""
+    step = variant.step
+    constants = {
+        "STATES": len(step.before),
+        "SCALARS": len(step.scalars),
+        "ROWS": len(step.rows),
+        "NEEDS": len(variant.needs),
+        "WATCHED": len(variant.record),
+        "CHUNK": variant.chunk,
+        "KEEP_POTENTIAL": int(variant.keep == "potential"),
+        "KEEP_INPUT": int(variant.keep == "input"),
+    }
+    head = f"// Generated from the equations of {step.name}; see tfexplore/codegen.py.\n#pragma once\n"
+    head += HEADER.get(variant.data, "")
+    head += f"typedef {DATA[variant.real]} real;  // the state's type\ntypedef {DATA[variant.data]} data;  // that of x and the spikes\n"
+    head += "".join(f"#define {key} {value}\n" for key, value in constants.items())
+    return head + "\n" + "\n".join(cuda_function(f) for f in functions_of(variant))
+
+
+def fingerprint(*texts: str) -> str:
+    """A short content hash: equal texts share one compiled kernel, whoever wrote them and in whichever process."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -1,0 +1,321 @@
+"""Neurons as `torch.nn` modules: a layer runs a neuron over time, x [T, B, *features] -> spikes of the same shape.
+
+`Layer` takes any neuron value; `LIF(tau=2.0)` is short for `Layer(neurons.LIF(tau=2.0))`. This file checks what comes
+in, picks the backend and unfolds shapes; the work is done in `ops` (fused) or `backends.torch_reference` (eager).
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from tfexplore import backends, equations, neurons, ops
+from tfexplore.backends import torch_reference
+from tfexplore.codegen import KEEP, Variant
+from tfexplore.equations import Bound, Neuron, parameters_of, scalars_of, step_of
+
+State: TypeAlias = tuple[Tensor, ...]
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+class Stateful(nn.Module):
+    """A module with a state over time. `carry` puts a state provider in `provider`, `record` a sink in `sink`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.provider: Any = None
+        self.sink: Any = None
+
+    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        raise NotImplementedError
+
+    def forward(
+        self, x: Tensor, state: Sequence[Tensor] | None = None, *, return_state: bool = False
+    ) -> Tensor | tuple[Tensor, State]:
+        check_input(x)
+        provider = self.provider if state is None else None  # a state given by hand comes first
+        given = provider.take(self) if provider is not None else state
+        out, after = self.run(x, None if given is None else tuple(given))
+        if provider is not None:
+            provider.leave(self, after)
+        return (out, after) if return_state else out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"provider": None, "sink": None}  # neither belongs to a copy or a saved module
+
+
+class Layer(Stateful):
+    """All time steps of a layer of neurons: charge, fire, reset (see `equations.Neuron`).
+
+    neuron:   a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
+    backend:  "torch" (eager), "numba" (fused, CPU), "cuda" (fused, GPU) or "auto"; `layer.choice(x)` says which and why.
+    keep:     what the forward pass keeps for the way back: "potential" (what the adjoint needs of every step), "input"
+              (the input alone; the rest is recomputed in chunks) or "auto".
+    channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of one in all.
+    relaxed:  fire returns the surrogate's primitive, so that `torch.autograd.gradcheck` can test the kernels.
+
+    forward(x [T, B, *features], state=None, return_state=False) -> spikes, of x's shape and dtype; with return_state
+    also the state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input).
+
+    >>> layer = Layer(neurons.LIF(tau=2.0), backend="torch")
+    >>> spikes, (v,) = layer(torch.full((3, 1, 1), 0.8), return_state=True)
+    >>> spikes.flatten().tolist(), round(v.item(), 4)
+    ([0.0, 1.0, 0.0], 0.9)
+
+    Raises TypeError or ValueError, naming the argument, for input of another dtype, shape or device than is allowed.
+    """
+
+    def __init__(
+        self,
+        neuron: Neuron,
+        *,
+        backend: str = "auto",
+        keep: str = "auto",
+        channels: int | None = None,
+        relaxed: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(neuron, Neuron):
+            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+        if backend not in backends.NAMES:
+            raise ValueError(f"backend must be one of {', '.join(map(repr, backends.NAMES))}, but got {backend!r}.")
+        if keep not in (allowed := ("auto", *KEEP[1:])):
+            raise ValueError(f"keep must be one of {', '.join(map(repr, allowed))}, but got {keep!r}.")
+        if channels is not None and not neuron.learn:
+            raise ValueError(f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=).")
+        self.neuron, self.backend, self.keep, self.channels, self.relaxed = neuron, backend, keep, channels, relaxed
+        self.step = step_of(neuron)
+        self.scalars = list(scalars_of(neuron).values())
+        bounds = parameters_of(type(neuron))
+        shape = () if channels is None else (channels,)
+        self.raw = nn.ParameterDict(
+            {key: nn.Parameter(torch.full(shape, to_free(key, getattr(neuron, key), bounds[key]))) for key in neuron.learn}
+        )
+        self._keys: dict[tuple[Any, ...], str] = {}
+
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """The learned parameters as they are now; training moves `raw`, which no bound constrains."""
+        bounds = parameters_of(type(self.neuron))
+        return {key: from_free(raw, bounds[key]) for key, raw in self.raw.items()}
+
+    def choice(self, x: Tensor) -> backends.Choice:
+        """The backend that would run x, and why."""
+        return backends.choose(self.backend, x.device)
+
+    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        steps, shape = x.shape[0], x.shape[1:]
+        count = math.prod(shape)
+        learned = self.learned if self.neuron.learn else {}
+        rows = self._rows(learned, x, dtype)
+        if state is None:
+            start = self._initial(learned, x, dtype)
+        else:
+            check_state(state, self.neuron.states, x, dtype)
+            start = torch.stack(state).reshape(len(state), count)
+        if x.numel() == 0:
+            return x.clone(), tuple(start.clone().view(-1, *shape).unbind(0))
+
+        names = () if self.sink is None else self.sink.kernel_names(self)
+        needs_grad = torch.is_grad_enabled() and (x.requires_grad or start.requires_grad or rows.requires_grad)
+        keep = ("input" if self.keep == "auto" else self.keep) if needs_grad else "nothing"
+        key = self._key(x.device.type, x.dtype, keep, names)
+        flat = x.reshape(steps, count)
+        if key == "torch":
+            variant = Variant(self.step, record=names, relaxed=self.relaxed)
+            out, after, watched = torch_reference.run(variant, flat, start, rows, self.scalars)
+        else:
+            out, after, _, watched = ops.forward(flat, start, rows, self.scalars, key)
+        out = out.view(x.shape)
+        if self.sink is not None:
+            self.sink.add(self, out, {name: watched[:, k].view(x.shape) for k, name in enumerate(names)})
+        return out, tuple(after.view(-1, *shape).unbind(0))
+
+    def _key(self, device: str, dtype: torch.dtype, keep: str, names: tuple[str, ...]) -> str:
+        """ "torch", or the name of the fused kernel: looked up once per kind of input."""
+        wanted = (self.backend, device, dtype, keep, names, self.relaxed)
+        if wanted not in self._keys:
+            self._keys[wanted] = fused_key(self.step, *wanted)
+        return self._keys[wanted]
+
+    def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
+        """The learned parameters, one value per neuron: [ROWS, N]. Autograd sums their gradients back."""
+        count = math.prod(x.shape[1:])
+        if not learned:
+            return x.new_empty((0, count), dtype=dtype)
+        if self.channels is not None and (x.ndim < 3 or x.shape[2] != self.channels):
+            raise ValueError(
+                f"x must be [T, B, {self.channels}, ...] for channels={self.channels}, but got shape {tuple(x.shape)}."
+            )
+        spread = (1, -1) + (1,) * (x.ndim - 3) if self.channels is not None else (1,) * (x.ndim - 1)
+        return torch.stack([v.to(dtype).view(spread).expand(x.shape[1:]).reshape(-1) for v in learned.values()])
+
+    def _initial(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
+        neuron = self.neuron
+        if learned:  # the equations run on tensors as they do on numbers
+            neuron = copy.copy(neuron)
+            for key, value in learned.items():
+                spread = value.view((1, -1) + (1,) * (x.ndim - 3)) if value.ndim else value
+                object.__setattr__(neuron, key, spread.to(dtype))
+        values = neuron.initial()
+        full = [
+            (v if isinstance(v, Tensor) else torch.full((), v, dtype=dtype, device=x.device)).expand(x.shape[1:])
+            for v in values
+        ]
+        return torch.stack([v.reshape(-1) for v in full])
+
+    def extra_repr(self) -> str:
+        shown = {"backend": "auto", "keep": "auto", "channels": None, "relaxed": False}
+        changed = [f"{key}={getattr(self, key)!r}" for key, usual in shown.items() if getattr(self, key) != usual]
+        return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def fused_key(
+    step: equations.Step, backend: str, device: str, dtype: torch.dtype, keep: str, names: tuple[str, ...], relaxed: bool
+) -> str:
+    name = backends.choose(backend, device).name
+    if name == "torch":
+        return name
+    data = str(dtype).removeprefix("torch.")
+    real = "float64" if dtype == torch.float64 else "float32"
+    # half precision is unpacked before the CPU kernel, so that both share one variant
+    return ops.register(name, Variant(step, real, data if name == "cuda" else real, keep, names, relaxed))
+
+
+def check_input(x: Any) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor [T, B, *features], but got {type(x).__name__}.")
+    if x.dtype not in DTYPES:
+        allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+        raise TypeError(f"x must be one of {allowed}, but got {str(x.dtype).removeprefix('torch.')}; convert it with x.float().")
+    if x.ndim < 2:
+        raise ValueError(f"x must be [T, B, *features], with time first, but got shape {tuple(x.shape)}.")
+
+
+def check_state(state: State, names: tuple[str, ...], x: Tensor, dtype: torch.dtype) -> None:
+    if len(state) != len(names) or not all(isinstance(z, Tensor) for z in state):
+        raise ValueError(f"state must be {len(names)} tensors ({', '.join(names)}), but got {len(state)} values.")
+    for name, z in zip(names, state, strict=True):
+        if z.shape != x.shape[1:]:
+            raise ValueError(
+                f"state {name!r} must have x's shape without time, {tuple(x.shape[1:])}, but got {tuple(z.shape)}; "
+                "begin anew with state=None (or a new carry) when the batch changes."
+            )
+        if z.dtype != dtype or z.device != x.device:
+            raise ValueError(f"state {name!r} must be {dtype} on {x.device}, but got {z.dtype} on {z.device}.")
+
+
+def to_free(name: str, value: float, bound: Bound) -> float:
+    """The unconstrained number that a learned parameter is trained as; the inverse of `from_free`."""
+    if bound.low == -math.inf:
+        return value
+    if value <= bound.low:
+        raise ValueError(f"a learned {name} must start above {bound.low:g}, but got {value!r}.")
+    if bound.high == math.inf:
+        return math.log(value - bound.low)
+    part = (value - bound.low) / (bound.high - bound.low)
+    return math.log(part / (1 - part))
+
+
+def from_free(raw: Tensor, bound: Bound) -> Tensor:
+    """low + exp(raw) above a bound (tau = 1 + exp(w)), a logistic curve between two, raw itself without."""
+    if bound.low == -math.inf:
+        return raw
+    if bound.high == math.inf:
+        return bound.low + raw.exp()
+    return bound.low + (bound.high - bound.low) * raw.sigmoid()
+
+
+class FoldTime(nn.Sequential):
+    """Runs stateless modules over T*B: x [T, B, ...] -> fold -> modules -> [T, B, ...].
+
+    >>> FoldTime(nn.Conv2d(1, 4, 3))(torch.zeros(5, 2, 1, 8, 8)).shape
+    torch.Size([5, 2, 4, 6, 6])
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(*modules)
+        for name, module in self.named_modules():
+            if isinstance(module, Stateful):
+                raise ValueError(f"FoldTime takes stateless modules, but {name!r} is a {type(module).__name__} with a state.")
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (nn.Sequential's name)
+        check_input(input)
+        folded = super().forward(input.flatten(0, 1))
+        return folded.unflatten(0, input.shape[:2])
+
+
+class Recurrent(Stateful):
+    """A layer whose spikes come back as input one step later: x[t] + feedback(s[t-1]).
+
+    It can only be walked step by step, whatever the schedule: s[t-1] must be known before step t begins. Its state is
+    the layer's, then the last spikes.
+
+    >>> net = Recurrent(LIF(), nn.Linear(4, 4))
+    >>> net(torch.zeros(3, 2, 4)).shape
+    torch.Size([3, 2, 4])
+    """
+
+    def __init__(self, layer: Layer, feedback: nn.Module) -> None:
+        super().__init__()
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Recurrent takes a spiking layer first, but got {type(layer).__name__}.")
+        self.layer, self.feedback = layer, feedback
+
+    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        if state is None:
+            inner, s = None, torch.zeros_like(x[:1]) if len(x) else x.new_zeros(1, *x.shape[1:])
+        else:
+            check_state(state[-1:], ("last spikes",), x, x.dtype)
+            inner, s = state[:-1], state[-1].unsqueeze(0)
+        outs = []
+        if len(x) == 0:
+            out, inner = self.layer(x, inner, return_state=True)
+            return out, (*inner, s[0])
+        for x_t in x.split(1):
+            s, inner = self.layer(x_t + self.feedback(s), inner, return_state=True)
+            outs.append(s)
+        assert inner is not None
+        return torch.cat(outs), (*inner, s[0])
+
+
+def _layer_class(neuron: type[Neuron]) -> type[Layer]:
+    """The layer of one neuron: takes the neuron's parameters and the layer's options together."""
+    options = {k: p for k, p in inspect.signature(Layer).parameters.items() if k != "neuron"}
+
+    def __init__(self: Layer, **given: Any) -> None:
+        chosen = {key: given.pop(key) for key in options if key in given}
+        known = inspect.signature(neuron).parameters
+        if unknown := [key for key in given if key not in known]:
+            allowed = ", ".join((*known, *options))
+            raise TypeError(f"{neuron.__name__} has no parameter {unknown[0]!r}; it takes {allowed}.")
+        Layer.__init__(self, neuron(**given), **chosen)
+
+    own = inspect.signature(neuron).parameters.values()
+    body = {
+        "__init__": __init__,
+        "__module__": __name__,
+        "__doc__": f"{neuron.__doc__}\n\nA layer of `neurons.{neuron.__name__}`; see `Layer` for backend, keep and channels.",
+        "__signature__": inspect.Signature([*own, *options.values()]),
+    }
+    return type(neuron.__name__, (Layer,), body)
+
+
+IF = _layer_class(neurons.IF)
+LIF = _layer_class(neurons.LIF)
+ParametricLIF = _layer_class(neurons.ParametricLIF)
+ALIF = _layer_class(neurons.ALIF)
+CubaLIF = _layer_class(neurons.CubaLIF)
+LI = _layer_class(neurons.LI)
+QIF = _layer_class(neurons.QIF)
+EIF = _layer_class(neurons.EIF)
+Izhikevich = _layer_class(neurons.Izhikevich)
+PaperLIF = _layer_class(neurons.PaperLIF)
