@@ -80,6 +80,11 @@ class Function:
             mentioned |= {given} if isinstance(given, Symbol) else set(given)
         return mentioned
 
+    def argument(self, group: str) -> str:
+        """The group's name as an argument, unless the neuron has a symbol of that name (a state called z, say)."""
+        names = {symbol.name for _, given in self.inputs if not isinstance(given, Symbol) for symbol in given}
+        return f"{group}_" if group in names else group
+
 
 def functions_of(variant: Variant) -> list[Function]:
     step, adjoint = variant.step, variant.adjoint
@@ -113,13 +118,18 @@ def functions_of(variant: Variant) -> list[Function]:
 
 def python_function(function: Function, dialect: Dialect, decorator: str = "") -> str:
     used = function.used()
-    lines = [f"{decorator}def {function.name}({', '.join(name for name, _ in function.inputs)}):"]
-    for group, given in function.inputs:
+    inputs = [(function.argument(group), given) for group, given in function.inputs]
+    lines = [f"{decorator}def {function.name}({', '.join(group for group, _ in inputs)}):"]
+    for group, given in inputs:
         if not isinstance(given, Symbol):
             lines += [f"    {symbol.name} = {group}[{k}]" for k, symbol in enumerate(given) if symbol in used]
         elif given.name != group:
             lines.append(f"    {given.name} = {group}")
-    lines += [f"    {symbol.name} = {code(value, dialect)}" for symbol, value in function.body]
+    body = [f"    {symbol.name} = {code(value, dialect)}" for symbol, value in function.body]
+    if any("LIKE" in line for line in body):  # see printing.TORCH: the first state, or u
+        group, given = inputs[0]
+        lines.append(f"    LIKE = {group if isinstance(given, Symbol) else group + '[0]'}")
+    lines += body
     results = []
     for _, given in function.outputs:
         names = [given.name] if isinstance(given, Symbol) else [symbol.name for symbol in given]
@@ -161,13 +171,14 @@ def parameters(scalars, rows, i):
 def cuda_function(function: Function) -> str:
     used = function.used()
     single = len(function.outputs) == 1 and isinstance(function.outputs[0][1], Symbol)
-    arguments = [f"real {g}" if isinstance(s, Symbol) else f"const real *{g}" for g, s in function.inputs]
+    inputs = [(function.argument(group), given) for group, given in function.inputs]
+    arguments = [f"real {g}" if isinstance(s, Symbol) else f"const real *{g}" for g, s in inputs]
     if not single:
         taken = {group for group, _ in function.inputs}
-        renamed = [(f"{g}_before" if g in taken else g, s) for g, s in function.outputs]
+        renamed = [(f"{g}_before" if g in taken else function.argument(g), s) for g, s in function.outputs]
         arguments += [f"real &{g}" if isinstance(s, Symbol) else f"real *{g}" for g, s in renamed]
     lines = [f"__device__ __forceinline__ {'real' if single else 'void'} {function.name}({', '.join(arguments)}) {{"]
-    for group, given in function.inputs:
+    for group, given in inputs:
         if not isinstance(given, Symbol):
             lines += [f"    const real {symbol.name} = {group}[{k}];" for k, symbol in enumerate(given) if symbol in used]
     results = {function.outputs[0][1]: None} if single and function.outputs else {}

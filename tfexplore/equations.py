@@ -26,7 +26,7 @@ import sympy
 
 from tfexplore.surrogates import ATan, Surrogate, Value
 
-RESERVED = {"x", "s", "u", "out"}
+RESERVED = {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where"}
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,12 @@ class Neuron:
     def __post_init__(self) -> None:
         name = type(self).__name__
         bounds = parameters_of(type(self))
-        if bad := (RESERVED & {*bounds, *self.states}) or (set(bounds) & set(self.states)):
-            raise ValueError(f"{name} uses the name {sorted(bad)[0]!r} twice: x, s, u, out and the states are taken.")
+        derived = {f"{before}{z}{after}" for z in self.states for before in ("", "h_", "g_", "g_h_") for after in ("", "_next")}
+        if bad := (RESERVED & {*bounds, *self.states}) | (derived & set(bounds)):
+            raise ValueError(
+                f"{name} cannot name a parameter or state {sorted(bad)[0]!r}: the states, what is made of their names, and "
+                f"{', '.join(sorted(RESERVED))} are taken."
+            )
         for key, bound in bounds.items():
             object.__setattr__(self, key, checked_number(name, key, getattr(self, key), bound))
         if self.reset not in self.resets:
@@ -249,13 +253,22 @@ def _step_of(symbolic: Neuron) -> Step:
     x, u, s = real("x"), real("u"), real("s")
     before = tuple(real(name) for name in cls.states)
     charged = tuple(real(f"h_{name}") for name in cls.states)
-    charge = symbolic.charge(*before, x)
+    try:
+        charge = symbolic.charge(*before, x)
+        fire = charged[0] - sympy.sympify(symbolic.threshold(*charged)) if cls.spiking else None
+        v = getattr(symbolic, symbolic.reset)(s, *charged)
+        others, initial = symbolic.after(s, *charged), symbolic.initial()
+    except TypeError as error:  # math.exp, an `if` on a state: SymPy's own words name neither the neuron nor the way out
+        raise TypeError(
+            f"The equations of {cls.__name__} must run on SymPy symbols (sympy.exp rather than math.exp, sympy.Piecewise rather "
+            f"than if): {error}"
+        ) from error
     charge = charge if isinstance(charge, tuple) else (charge,)
-    v = getattr(symbolic, symbolic.reset)(s, *charged)
-    others = symbolic.after(s, *charged)
-    for what, values, count in (("charge", charge, len(before)), ("after", others, len(before) - 1)):
-        if not isinstance(values, tuple) or len(values) != count:
-            raise TypeError(f"{cls.__name__}.{what} must return {count} values, one for each of {cls.states}.")
+    for what, values, names in (
+        ("charge", charge, cls.states), ("after", others, cls.states[1:]), ("initial", initial, cls.states),
+    ):  # fmt: skip
+        if not isinstance(values, tuple) or len(values) != len(names):
+            raise TypeError(f"{cls.__name__}.{what} must return a tuple of {len(names)} values, for {', '.join(names)}.")
     scales = tuple(value for value in vars(symbolic.surrogate).values() if isinstance(value, sympy.Symbol))
     return Step(
         name=cls.__name__,
@@ -266,9 +279,9 @@ def _step_of(symbolic: Neuron) -> Step:
         u=u,
         s=s,
         charge=tuple(map(sympy.sympify, charge)),
-        fire=charged[0] - sympy.sympify(symbolic.threshold(*charged)) if cls.spiking else None,
+        fire=fire,
         reset=tuple(map(sympy.sympify, (v, *others))),
-        initial=tuple(map(sympy.sympify, symbolic.initial())),
+        initial=tuple(map(sympy.sympify, initial)),
         surrogate=symbolic.surrogate,
         detach_reset=symbolic.detach_reset,
         scalars=(*(real(key) for key in symbolic.parameters if key not in symbolic.learn), *scales),

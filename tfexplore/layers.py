@@ -120,10 +120,12 @@ class Layer(Stateful):
         else:
             check_state(state, self.neuron.states, x, dtype)
             start = torch.stack(state).reshape(len(state), count)
-        if x.numel() == 0:
-            return x.clone(), tuple(start.clone().view(-1, *shape).unbind(0))
-
         names = () if self.sink is None else self.sink.kernel_names(self)
+        if x.numel() == 0:
+            if self.sink is not None:
+                self.sink.add(self, x, dict.fromkeys(names, x.to(dtype)))
+            return x.clone(), tuple(z.clone().view(shape) for z in start.unbind(0))
+
         needs_grad = torch.is_grad_enabled() and (x.requires_grad or start.requires_grad or rows.requires_grad)
         keep = ("input" if self.keep == "auto" else self.keep) if needs_grad else "nothing"
         key = self._key(x.device.type, x.dtype, keep, names)

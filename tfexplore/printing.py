@@ -32,8 +32,8 @@ class Dialect:
 FUNCTIONS = ("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "atan", "sqrt", "erf", "Abs", "pow")
 
 _IN_PLACE = "({1} if {0} else {2})"
-# x: a tensor in every generated torch function; it lends its dtype and device to the constants of a choice
-TORCH = Dialect("torch", str, "where({0}, {1}, {2}, x)".format, lambda f: {"Abs": "torch.abs"}.get(f, f"torch.{f}"), " & ", " | ")
+# LIKE: a tensor in every generated torch function; it lends its dtype and device to the constants of a choice
+TORCH = Dialect("torch", str, "where({0}, {1}, {2}, LIKE)".format, lambda f: {"Abs": "torch.abs"}.get(f, f"torch.{f}"), " & ", " | ")
 NUMBA = Dialect("Numba", "real({})".format, _IN_PLACE.format, lambda f: {"Abs": "abs", "pow": "math.pow"}.get(f, f"math.{f}"))
 CUDA = Dialect("CUDA", "real({})".format, "({0} ? {1} : {2})".format, lambda f: {"Abs": "fabs"}.get(f, f), " && ", " || ")
 

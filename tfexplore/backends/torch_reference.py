@@ -58,8 +58,6 @@ def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
         ),
     ]
     text = "\n".join(python_function(member, TORCH) for member in members)
-    # `where` needs a tensor to take the dtype from: in each function that is its first tensor argument
-    text = text.replace(", x)", ", u)") if "where(" in text else text
     space: dict[str, Any] = {"torch": torch, "where": where}
     exec(compile(text, f"<tfexplore {step.name}>", "exec"), space)  # noqa: S102  (our own generated text)
     return space

@@ -1,0 +1,156 @@
+"""What an explorer is: named controls, one live figure, a result, a sentence, and a static picture of the same arrays.
+
+Setting a control in Python does exactly what moving it in the browser does, so explorers are tested without one. Long
+work is a generator that yields often; `run` awaits between its pieces, so the Stop button is heard, also under Run All.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import html
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ipywidgets as widgets
+import plotly.graph_objects as go
+
+
+class Explorer:
+    """Base of the explorers. A subclass fills `controls`, `figure` and `result`, and draws its static twin in `picture`.
+
+    controls: named ipywidgets;   figure: a plotly FigureWidget;   result: plain arrays and numbers.
+    """
+
+    caption = ""  # one sentence under the figure: what it shows
+
+    def __init__(self, controls: dict[str, widgets.Widget], figure: go.FigureWidget, result: Any) -> None:
+        self.controls, self.figure, self.result = controls, figure, result
+        self.message = widgets.HTML()
+        self.widget = self.layout()
+        self._handle: Any = None
+
+    def layout(self) -> widgets.Widget:
+        row = widgets.HBox(list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px"))
+        caption = widgets.HTML(f"<i>{html.escape(self.caption)}</i>")
+        return widgets.VBox([row, self.message, self.figure, caption])
+
+    def say(self, text: str, alarm: bool = False) -> None:
+        """One sentence above the figure, read out by screen readers."""
+        role, style = ("alert", "color:#b00020;font-weight:600") if alarm else ("status", "font-size:110%")
+        self.message.value = f'<div role="{role}" style="{style};line-height:1.4">{html.escape(text)}</div>'
+
+    def on(self, control: str, change: Callable[[], None], name: str = "value") -> None:
+        """Calls `change` when the control moves; an error is shown above the figure, and raised."""
+        self.controls[control].observe(lambda _: self.guarded(change)(), names=name)
+
+    def guarded(self, work: Callable[[], Any]) -> Callable[..., Any]:
+        @functools.wraps(work)
+        def call(*_: Any) -> Any:
+            try:
+                return work()
+            except Exception as error:
+                self.say(f"{type(error).__name__}: {error}", alarm=True)
+                raise
+
+        return call
+
+    def picture(self) -> bytes:
+        """The figure as a PNG, drawn from `result` by matplotlib: for pages without a kernel."""
+        raise NotImplementedError
+
+    def show(self) -> None:
+        """Displays the explorer; its static picture is brought up to date when a run ends."""
+        from IPython.display import display
+
+        self._handle = display(self, display_id=True)
+
+    def refresh(self) -> None:
+        if self._handle is not None:
+            self._handle.update(self)
+
+    def __repr__(self) -> str:
+        shown = {key: c.value for key, c in self.controls.items() if not isinstance(c, widgets.Button)}
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        view: dict[str, Any] = self.widget._repr_mimebundle_() or {}
+        return view | {"text/plain": repr(self), "image/png": self.picture()}
+
+
+class Runner(Explorer):
+    """An explorer with long work, and Start and Stop. `work()` yields often: None, or an awaitable to be awaited."""
+
+    def __init__(self, controls: dict[str, widgets.Widget], figure: go.FigureWidget, result: Any) -> None:
+        start = widgets.Button(description="Start", icon="play", button_style="primary", tooltip="Start")
+        stop = widgets.Button(description="Stop", icon="stop", disabled=True, tooltip="Stop after the piece of work at hand")
+        self.task: asyncio.Task[Any] | None = None
+        self.running = False
+        self._stopping = False
+        super().__init__(controls | {"start": start, "stop": stop}, figure, result)
+        start.on_click(self.guarded(self.start))
+        stop.on_click(self.guarded(self.stop))
+
+    def work(self) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """What the Start button does: runs in the kernel's event loop, between the cells."""
+        self.task = asyncio.get_running_loop().create_task(self.run())
+        # an error was shown by run(); asking for it keeps asyncio from complaining that nobody did
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    def stop(self) -> None:
+        """What the Stop button does: the run ends after the piece of work at hand, and keeps what it has."""
+        self._stopping = True
+
+    async def run(self) -> Any:
+        """Does the work, and gives the result. `await explorer.run()` in a cell leaves every button working."""
+        if self.running:
+            raise RuntimeError(f"this {type(self).__name__} is running already; press Stop, or wait for it.")
+        self.running, self._stopping = True, False
+        start, stop = self.controls["start"], self.controls["stop"]
+        start.disabled, stop.disabled = True, False
+        try:
+            for piece in self.work():
+                await (piece if inspect.isawaitable(piece) else asyncio.sleep(0))
+                if self._stopping:
+                    break
+        except Exception as error:
+            self.say(f"{type(error).__name__}: {error}", alarm=True)
+            raise
+        finally:
+            self.running = False
+            start.disabled, stop.disabled = False, True
+        self.refresh()
+        return self.result
+
+
+def slider(
+    description: str, value: float, low: float, high: float, *, step: float = 1, help: str = ""
+) -> widgets.Widget:
+    """A labelled slider that reports when it is let go."""
+    kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
+    return kind(
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=description,
+        tooltip=help or description,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="330px"),
+    )
+
+
+def choice(description: str, options: list[str], value: str, help: str = "") -> widgets.Widget:
+    return widgets.Dropdown(
+        options=options,
+        value=value,
+        description=description,
+        tooltip=help or description,
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="330px"),
+    )

@@ -1,0 +1,53 @@
+"""What all figures share: one colour-blind-safe palette, one look, and the static twin of a live figure."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+try:
+    import plotly.graph_objects as go
+    from plotly.colors import qualitative
+except ImportError as error:
+    raise ImportError("The explorers draw with plotly: pip install 'tfexplore[notebooks]'.") from error
+
+SAFE: list[str] = list(qualitative.Safe)
+DASHES = ("solid", "dash", "dot", "dashdot")
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
+
+
+def colour(k: int) -> str:
+    return SAFE[k % len(SAFE)]
+
+
+def rgb(k: int) -> tuple[float, ...]:
+    """The same colour for matplotlib."""
+    return tuple(int(part) / 255 for part in colour(k)[4:-1].split(","))
+
+
+def figure_widget(base: go.Figure | None = None, **layout: Any) -> go.FigureWidget:
+    """An empty live figure in the look of the house, or a live form of `base`."""
+    shared = {"template": "plotly_white", "font": {"family": FONT, "size": 13}, "margin": {"l": 60, "r": 20, "t": 40, "b": 45}}
+    try:
+        made = go.FigureWidget(base)
+    except ImportError as error:
+        raise ImportError("Live figures need anywidget: pip install 'tfexplore[notebooks]'.") from error
+    made.update_layout(**(shared | layout))
+    return made
+
+
+def png(figure: Figure) -> bytes:
+    """A matplotlib figure as a picture; never shown by itself."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    return out.getvalue()
+
+
+def static_figure(width: float, height: float) -> Figure:
+    """A matplotlib figure that no notebook backend shows or keeps."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

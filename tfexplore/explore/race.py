@@ -1,0 +1,148 @@
+"""A race: the same two layers of neurons, walked step by step, layer by layer, and fused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from tfexplore import layers, measure
+from tfexplore.backends import choose
+from tfexplore.explore import plots
+from tfexplore.explore.explorer import Runner, slider
+from tfexplore.schedules import layer_by_layer, step_by_step
+
+CONTESTANTS = ("step by step", "layer by layer", "fused")
+ROUNDS = 7
+ENOUGH = 10.0  # seconds: no new run begins after that, once each contestant has a time
+
+
+@dataclass
+class Result:
+    """Median seconds of one training pass (forward and backward) by contestant, and where it was measured."""
+
+    steps: int
+    neurons: int
+    machine: str
+    backend: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as step by step the fused kernel is."""
+        return self.seconds["step by step"] / self.seconds["fused"]
+
+    def sentence(self) -> str:
+        if len(self.seconds) < len(CONTESTANTS):
+            return "The race is on."
+        work = f"{self.steps} time steps of 2 × {self.neurons:,} neurons"
+        times = self.speedup
+        lead = f"{times:.1f} times as fast as step by step" if times >= 1 else f"{1 / times:.1f} times as slow as step by step"
+        return f"Fused walks {work}, there and back, {lead} ({self.machine}; backend {self.backend})."
+
+
+def contestants(steps: int, neurons: int, device: str = "cpu", seed: int = 0) -> dict[str, Callable[[], object]]:
+    """The three ways to do the same work: forward and backward through two layers of LIF neurons."""
+    make = torch.Generator().manual_seed(seed)
+    x = (0.8 * torch.randn(steps, 1, neurons, generator=make)).to(device).requires_grad_()
+    gradient = torch.randn(steps, 1, neurons, generator=make).to(device)
+    eager, fused = (nn.Sequential(layers.LIF(backend=b), layers.LIF(backend=b)) for b in ("torch", "auto"))
+
+    def train(walk: Callable[[nn.Module, torch.Tensor], torch.Tensor], net: nn.Module) -> Callable[[], object]:
+        def work() -> torch.Tensor:
+            x.grad = None
+            out = walk(net, x)
+            out.backward(gradient)
+            return out
+
+        return work
+
+    return dict(
+        zip(CONTESTANTS, (train(step_by_step, eager), train(layer_by_layer, eager), train(layer_by_layer, fused)), strict=True)
+    )
+
+
+class Race(Runner):
+    """Bars of the three contestants, growing while they run.
+
+    controls: steps (T), neurons (per layer), start, stop;   result: `Result`.
+
+    >>> import asyncio
+import time
+    >>> race = Race(steps=4, neurons=1000)
+    >>> sorted(asyncio.run(race.run()).seconds)
+    ['fused', 'layer by layer', 'step by step']
+    """
+
+    caption = "Median time of one training pass (forward and backward) of two layers of LIF neurons; shorter is faster."
+
+    def __init__(self, steps: int = 32, neurons: int = 50_000, device: str | None = None) -> None:
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        figure = plots.figure_widget(height=260, xaxis={"title": "milliseconds", "rangemode": "tozero"}, showlegend=False)
+        figure.add_bar(
+            x=[0.0] * 3,
+            y=list(CONTESTANTS),
+            orientation="h",
+            marker={"color": [plots.colour(k) for k in range(3)], "pattern": {"shape": ["/", ".", ""]}},
+            textposition="auto",
+            hovertemplate="%{y}: %{x:.2f} ms<extra></extra>",
+        )
+        figure.update_yaxes(autorange="reversed")
+        controls = {
+            "steps": slider("time steps T", steps, 1, 256, help="time steps in one pass"),
+            "neurons": slider("neurons per layer", neurons, 1000, 200_000, step=1000, help="neurons in each of the two layers"),
+        }
+        super().__init__(controls, figure, None)
+        for name in controls:
+            self.on(name, self.reset)
+        self.reset()
+
+    def reset(self) -> None:
+        """A slider moved: the bars go back to the start."""
+        self._stopping = True  # a race under way was for the old numbers
+        backend = choose("auto", self.device)
+        steps, neurons = self.controls["steps"].value, self.controls["neurons"].value
+        self.result = Result(steps, neurons, measure.machine(self.device), backend.name)
+        self.draw()
+        self.say(f"Three ways through {steps} time steps of 2 × {neurons:,} neurons. Press Start.")
+
+    def work(self) -> Iterator[object]:
+        result = self.result
+        result.seconds = {}
+        if choose("auto", self.device).name == "torch":
+            self.say("No fused backend here, so the third bar is eager too: " + choose("auto", self.device).reason)
+        else:
+            self.say("Compiling the fused kernel: a few seconds the very first time, then it is kept.")
+        runs = contestants(result.steps, result.neurons, self.device)
+        yield asyncio.to_thread(contestants(2, 8, self.device)["fused"])  # one variant serves all T and N
+        begin = time.perf_counter()
+        for medians in measure.rounds(runs, ROUNDS, self.device):
+            result.seconds = medians
+            self.draw()
+            self.say(result.sentence())
+            yield None
+            if len(medians) == len(runs) and time.perf_counter() - begin > ENOUGH:
+                break
+        self.say(result.sentence())
+
+    def draw(self) -> None:
+        values = [1e3 * self.result.seconds.get(name, 0.0) for name in CONTESTANTS]
+        with self.figure.batch_update():
+            self.figure.data[0].x = values
+            self.figure.data[0].text = [f"{v:.2f} ms" if v else "" for v in values]
+
+    def picture(self) -> bytes:
+        drawing = plots.static_figure(8, 2.2)
+        axes = drawing.subplots()
+        values = [1e3 * self.result.seconds.get(name, 0.0) for name in CONTESTANTS]
+        bars = axes.barh(CONTESTANTS, values, color=[plots.rgb(k) for k in range(3)], hatch=["//", "..", ""])
+        axes.bar_label(bars, [f"{v:.2f} ms" if v else "" for v in values], padding=4)
+        axes.invert_yaxis()
+        axes.set(xlabel="milliseconds", xlim=(0, 1.18 * max(values) if any(values) else 1))
+        axes.set_title(self.result.sentence() if any(values) else "Press Start", fontsize=8, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        return plots.png(drawing)
