@@ -16,14 +16,13 @@
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
-    const real *__restrict__ rows, const real *__restrict__ scalars, const real *__restrict__ kept,
-    data *__restrict__ g_x, real *__restrict__ g_start, real *__restrict__ g_rows, const long long steps,
-    const long long neurons) {
+    const real *__restrict__ rows, const real *__restrict__ kept, data *__restrict__ g_x, real *__restrict__ g_start,
+    real *__restrict__ g_rows, const long long steps, const long long neurons, const Scalars scalars) {
     const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (i >= neurons) return;
 
     real p[SCALARS + ROWS + 1];
-    for (int k = 0; k < SCALARS; ++k) p[k] = scalars[k];
+    for (int k = 0; k < SCALARS; ++k) p[k] = scalars.value[k];
     for (int k = 0; k < ROWS; ++k) p[SCALARS + k] = rows[k * neurons + i];
     real g[STATES], g_p[AT_LEAST_1(ROWS)] = {};
     for (int k = 0; k < STATES; ++k) g[k] = g_state[k * neurons + i];

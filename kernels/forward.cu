@@ -2,8 +2,8 @@
 //
 // The state z lives in registers from the first step to the last; per step a thread reads one x and writes one spike.
 // Neighbouring threads take neighbouring neurons, so every row of time is read and written in one sweep. neuron.cuh is
-// generated from the equations (tfexplore/codegen.py): real, data, STATES, ..., and parameters, charge, fire, spike,
-// reset, output, remember, watch.
+// generated from the equations (tfexplore/codegen.py): real, data, STATES, ..., Scalars (the numbers that all neurons
+// share), and charge, fire, spike, reset, output, remember, watch.
 //
 // Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
 // KEEP_POTENTIAL, [chunks, STATES, N] (the states at the start of every chunk) with KEEP_INPUT.
@@ -17,13 +17,13 @@
 
 extern "C" __global__ void forward(
     const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ rows,
-    const real *__restrict__ scalars, data *__restrict__ out, real *__restrict__ state, real *__restrict__ kept,
-    real *__restrict__ watched, const long long steps, const long long neurons) {
+    data *__restrict__ out, real *__restrict__ state, real *__restrict__ kept, real *__restrict__ watched,
+    const long long steps, const long long neurons, const Scalars scalars) {
     const long long i = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (i >= neurons) return;
 
     real p[SCALARS + ROWS + 1];
-    for (int k = 0; k < SCALARS; ++k) p[k] = scalars[k];
+    for (int k = 0; k < SCALARS; ++k) p[k] = scalars.value[k];
     for (int k = 0; k < ROWS; ++k) p[SCALARS + k] = rows[k * neurons + i];
     real z[STATES];
     for (int k = 0; k < STATES; ++k) z[k] = start[k * neurons + i];

@@ -208,7 +208,8 @@ def cuda_source(variant: Variant) -> str:
         "ROWS": len(step.rows),
         "NEEDS": len(variant.needs),
         "WATCHED": len(variant.record),
-        "CHUNK": variant.chunk,
+        # read back, a chunk is only how many loads are under way at once: 8 steps take 64 to 100 registers, 32 up to 255
+        "CHUNK": variant.chunk if variant.keep == "input" else max(1, variant.chunk // 4),
         "KEEP_POTENTIAL": int(variant.keep == "potential"),
         "KEEP_INPUT": int(variant.keep == "input"),
     }
@@ -216,6 +217,7 @@ def cuda_source(variant: Variant) -> str:
     head += HEADER.get(variant.data, "")
     head += f"typedef {DATA[variant.real]} real;  // the state's type\ntypedef {DATA[variant.data]} data;  // that of x and the spikes\n"
     head += "".join(f"#define {key} {value}\n" for key, value in constants.items())
+    head += f"struct Scalars {{ real value[{max(1, len(step.scalars))}]; }};  // an argument by value\n"
     return head + "\n" + "\n".join(cuda_function(f) for f in functions_of(variant))
 
 

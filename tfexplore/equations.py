@@ -270,6 +270,10 @@ def _step_of(symbolic: Neuron) -> Step:
         if not isinstance(values, tuple) or len(values) != len(names):
             raise TypeError(f"{cls.__name__}.{what} must return a tuple of {len(names)} values, for {', '.join(names)}.")
     scales = tuple(value for value in vars(symbolic.surrogate).values() if isinstance(value, sympy.Symbol))
+    known = {*before, *charged, x, s, *symbolic.parameters.values()}
+    mentioned = set().union(*(sympy.sympify(value).free_symbols for value in (*charge, fire or 0, v, *others, *initial)))
+    if unknown := sorted(symbol.name for symbol in mentioned - known):
+        raise ValueError(f"The equations of {cls.__name__} mention {unknown[0]!r}, which is no state and no self.parameter.")
     return Step(
         name=cls.__name__,
         before=before,

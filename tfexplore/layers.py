@@ -32,6 +32,10 @@ class Stateful(nn.Module):
         self.provider: Any = None
         self.sink: Any = None
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         raise NotImplementedError
 
@@ -41,6 +45,12 @@ class Stateful(nn.Module):
         check_input(x)
         provider = self.provider if state is None else None  # a state given by hand comes first
         given = provider.take(self) if provider is not None else state
+        names = self.state_names
+        if given is not None and not (
+            isinstance(given, tuple | list) and len(given) == len(names) and all(isinstance(z, Tensor) for z in given)
+        ):
+            came = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
+            raise TypeError(f"state must be a tuple of {len(names)} tensors ({', '.join(names)}), but got {came}.")
         out, after = self.run(x, None if given is None else tuple(given))
         if provider is not None:
             provider.leave(self, after)
@@ -100,10 +110,14 @@ class Layer(Stateful):
         self._keys: dict[tuple[Any, ...], str] = {}
 
     @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.neuron.states
+
+    @property
     def learned(self) -> dict[str, Tensor]:
         """The learned parameters as they are now; training moves `raw`, which no bound constrains."""
         bounds = parameters_of(type(self.neuron))
-        return {key: from_free(raw, bounds[key]) for key, raw in self.raw.items()}
+        return {p.name: from_free(self.raw[p.name], bounds[p.name]) for p in self.step.rows}  # in the kernels' order
 
     def choice(self, x: Tensor) -> backends.Choice:
         """The backend that would run x, and why."""
@@ -152,6 +166,9 @@ class Layer(Stateful):
         count = math.prod(x.shape[1:])
         if not learned:
             return x.new_empty((0, count), dtype=dtype)
+        if elsewhere := {key: v.device for key, v in learned.items() if v.device != x.device}:
+            key, device = elsewhere.popitem()
+            raise ValueError(f"x is on {x.device}, but the learned {key} is on {device}; move the layer: layer.to({str(x.device)!r}).")
         if self.channels is not None and (x.ndim < 3 or x.shape[2] != self.channels):
             raise ValueError(
                 f"x must be [T, B, {self.channels}, ...] for channels={self.channels}, but got shape {tuple(x.shape)}."
@@ -172,6 +189,9 @@ class Layer(Stateful):
             for v in values
         ]
         return torch.stack([v.reshape(-1) for v in full])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_keys": {}}  # another process has yet to make these kernels
 
     def extra_repr(self) -> str:
         shown = {"backend": "auto", "keep": "auto", "channels": None, "relaxed": False}
@@ -203,8 +223,6 @@ def check_input(x: Any) -> None:
 
 
 def check_state(state: State, names: tuple[str, ...], x: Tensor, dtype: torch.dtype) -> None:
-    if len(state) != len(names) or not all(isinstance(z, Tensor) for z in state):
-        raise ValueError(f"state must be {len(names)} tensors ({', '.join(names)}), but got {len(state)} values.")
     for name, z in zip(names, state, strict=True):
         if z.shape != x.shape[1:]:
             raise ValueError(
@@ -271,6 +289,10 @@ class Recurrent(Stateful):
         if not isinstance(layer, Layer):
             raise TypeError(f"Recurrent takes a spiking layer first, but got {type(layer).__name__}.")
         self.layer, self.feedback = layer, feedback
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return (*self.layer.state_names, "last spikes")
 
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         if state is None:

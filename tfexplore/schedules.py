@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tfexplore.layers import Recurrent, check_input
+from tfexplore.layers import Recurrent, Stateful, check_input
 from tfexplore.states import carry
 
 
@@ -38,12 +38,13 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
                 "another computation; call net.eval(), or ask for batch_norm='per step' to normalise each step by itself."
             )
     if len(x) == 0:
-        return layer_by_layer(net, x) if not _recurrent(net) else net(x)
+        return net(x)  # type: ignore[no-any-return]  # a tensor
     outs = []
-    with carry(net):
+    outer = next((m.provider for m in net.modules() if isinstance(m, Stateful) and m.provider is not None), None)
+    with carry(net, outer):  # within a carry of the user's, go on from its states
         for x_t in x.split(1):
             out = net(x_t)
-            if not isinstance(out, Tensor) or len(out) != 1:
+            if not isinstance(out, Tensor) or out.shape[:2] != x_t.shape[:2]:
                 raise ValueError("net must return a tensor with time first, [T, B, ...]; reduce over time outside of it.")
             outs.append(out)
     return torch.cat(outs)

@@ -10,6 +10,7 @@ expression in `u` (see `custom`).
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, dataclass_transform
 
@@ -165,6 +166,9 @@ def custom(name: str, derivative: Value, primitive: Value = None, **scales: floa
 
         return evaluate
 
-    body = {"__annotations__": dict.fromkeys(scales, float), "__doc__": f"theta'(u) = {expressions['derivative']}", **scales}
+    def reduce(self: Surrogate) -> Any:  # pickle finds no such class: it makes the surrogate anew
+        return functools.partial(custom, name, derivative, primitive, **{key: getattr(self, key) for key in scales}), ()
+
+    body = {"__reduce__": reduce, "__annotations__": dict.fromkeys(scales, float), "__doc__": f"theta'(u) = {expressions['derivative']}", **scales}
     made: type[Surrogate] = type(name, (Surrogate,), body | {key: method(e) for key, e in expressions.items()})
     return made()

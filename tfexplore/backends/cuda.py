@@ -2,14 +2,17 @@
 
 CuPy only compiles and launches; memory and streams are torch's. Each variant's header has a folder of its own, named by
 its content, and CuPy's disk cache then keeps the binary. `-fmad=false`: a fused multiply-add rounds once where the CPU
-rounds twice, and kernels bound by memory gain nothing from it.
+rounds twice, and kernels bound by memory gain nothing from it. The numbers (tau, ...) are passed by value: a captured
+CUDA graph holds its own copy of them, and no launch waits for a transfer.
 """
 
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +34,7 @@ def why_not() -> str:
         cupy.cuda.runtime.getDeviceCount()
         cupy.RawModule(code='extern "C" __global__ void probe() {}', options=OPTIONS).compile()
     except Exception as error:  # CuPy fails in many ways, at import, in the driver and in NVRTC
-        from tfexplore.doctor import explain
+        from tfexplore.cuda_setup import explain
 
         return explain(error)
     return ""
@@ -59,35 +62,35 @@ def load(header: str, loop: str, device: int) -> Any:
         return cupy.RawModule(code=text, options=(*OPTIONS, f"-I{folder}")).get_function(loop)
 
 
-@functools.lru_cache(maxsize=1024)
-def numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    # kept on the device: a graph capture after the first call copies nothing
-    return torch.tensor(scalars, dtype=dtype, device=device)
-
-
-def launch(variant: Variant, loop: str, tensors: tuple[Tensor, ...], steps: int, neurons: int) -> None:
+def launch(
+    variant: Variant, loop: str, tensors: tuple[Tensor, ...], scalars: list[float], steps: int, neurons: int
+) -> None:
     """Launches on torch's current stream of the tensors' device."""
     import cupy
 
     device = tensors[0].device.index or 0
     kernel = load(source(variant), loop, device)
-    stream = torch.cuda.current_stream(device)
-    with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream.cuda_stream, device):
-        kernel((-(-neurons // THREADS),), (THREADS,), (*(t.data_ptr() for t in tensors), steps, neurons))
+    # one item of raw bytes is what CuPy passes by value: the kernel's struct Scalars
+    values = np.array(scalars or [0.0], variant.real)
+    # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
+    arguments = map(np.int64, (*(t.data_ptr() for t in tensors), steps, neurons))
+    # CuPy asks a stream for nothing but its address (its ExternalStream is deprecated since 14, the successor new in 14)
+    stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
+    with cupy.cuda.Device(device):
+        kernel((-(-neurons // THREADS),), (THREADS,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)
 
 
 def forward(
     variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
-    dtype = start.dtype
     steps, neurons = x.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     state = torch.empty_like(start, memory_format=torch.contiguous_format)
     kept = start.new_empty(variant.kept_shape(steps, neurons))
     watched = start.new_empty(steps if variant.record else 1, len(variant.record), neurons)
-    given = (x.contiguous(), start.contiguous(), rows.contiguous(), numbers(tuple(scalars), dtype, x.device))
-    launch(variant, "forward", (*given, out, state, kept, watched), steps, neurons)
+    given = (x.contiguous(), start.contiguous(), rows.contiguous())
+    launch(variant, "forward", (*given, out, state, kept, watched), scalars, steps, neurons)
     return out, state, kept, watched
 
 
@@ -99,7 +102,6 @@ def backward(
     g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
     g_start = torch.empty_like(g_state, memory_format=torch.contiguous_format)
     g_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    given = (x.contiguous(), g_out.contiguous(), g_state.contiguous(), rows.contiguous())
-    constants = numbers(tuple(scalars), g_state.dtype, g_out.device)
-    launch(variant, "backward", (*given, constants, kept, g_x, g_start, g_rows), steps, neurons)
+    given = (x.contiguous(), g_out.contiguous(), g_state.contiguous(), rows.contiguous(), kept)
+    launch(variant, "backward", (*given, g_x, g_start, g_rows), scalars, steps, neurons)
     return g_x, g_start, g_rows

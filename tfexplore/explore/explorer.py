@@ -16,20 +16,29 @@ from typing import Any
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
+from tfexplore.explore import plots
+
 
 class Explorer:
     """Base of the explorers. A subclass fills `controls`, `figure` and `result`, and draws its static twin in `picture`.
 
     controls: named ipywidgets;   figure: a plotly FigureWidget;   result: plain arrays and numbers.
+
+    A subclass draws its first state into a plain figure and then calls `go_live`: what is drawn into a live figure before
+    the browser has loaded it may never arrive there.
     """
 
     caption = ""  # one sentence under the figure: what it shows
 
-    def __init__(self, controls: dict[str, widgets.Widget], figure: go.FigureWidget, result: Any) -> None:
+    def __init__(self, controls: dict[str, widgets.Widget], figure: go.Figure, result: Any) -> None:
         self.controls, self.figure, self.result = controls, figure, result
         self.message = widgets.HTML()
-        self.widget = self.layout()
+        self.widget = widgets.VBox()
         self._handle: Any = None
+
+    def go_live(self) -> None:
+        self.figure = plots.live(self.figure)
+        self.widget = self.layout()
 
     def layout(self) -> widgets.Widget:
         row = widgets.HBox(list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px"))
@@ -82,7 +91,7 @@ class Explorer:
 class Runner(Explorer):
     """An explorer with long work, and Start and Stop. `work()` yields often: None, or an awaitable to be awaited."""
 
-    def __init__(self, controls: dict[str, widgets.Widget], figure: go.FigureWidget, result: Any) -> None:
+    def __init__(self, controls: dict[str, widgets.Widget], figure: go.Figure, result: Any) -> None:
         start = widgets.Button(description="Start", icon="play", button_style="primary", tooltip="Start")
         stop = widgets.Button(description="Stop", icon="stop", disabled=True, tooltip="Stop after the piece of work at hand")
         self.task: asyncio.Task[Any] | None = None
@@ -127,6 +136,9 @@ class Runner(Explorer):
         return self.result
 
 
+NARROW, WIDTH = {"description_width": "150px"}, "360px"
+
+
 def slider(
     description: str, value: float, low: float, high: float, *, step: float = 1, help: str = ""
 ) -> widgets.Widget:
@@ -140,8 +152,8 @@ def slider(
         description=description,
         tooltip=help or description,
         continuous_update=False,
-        style={"description_width": "initial"},
-        layout=widgets.Layout(width="330px"),
+        style=NARROW,
+        layout=widgets.Layout(width=WIDTH),
     )
 
 
@@ -151,6 +163,6 @@ def choice(description: str, options: list[str], value: str, help: str = "") -> 
         value=value,
         description=description,
         tooltip=help or description,
-        style={"description_width": "initial"},
-        layout=widgets.Layout(width="330px"),
+        style=NARROW,
+        layout=widgets.Layout(width=WIDTH),
     )

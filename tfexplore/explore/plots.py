@@ -28,14 +28,25 @@ def rgb(k: int) -> tuple[float, ...]:
     return tuple(int(part) / 255 for part in colour(k)[4:-1].split(","))
 
 
-def figure_widget(base: go.Figure | None = None, **layout: Any) -> go.FigureWidget:
-    """An empty live figure in the look of the house, or a live form of `base`."""
-    shared = {"template": "plotly_white", "font": {"family": FONT, "size": 13}, "margin": {"l": 60, "r": 20, "t": 40, "b": 45}}
+def styled(figure: go.Figure, **layout: Any) -> go.Figure:
+    """The figure in the look of the house."""
+    look = {
+        "template": "plotly_white",
+        "font": {"family": FONT, "size": 13},
+        "margin": {"l": 70, "r": 50, "t": 40, "b": 50},
+        "modebar": {"orientation": "v", "bgcolor": "rgba(0,0,0,0)"},  # beside the plot, not over its title
+        "autosize": True,
+    }
+    return figure.update_layout(**(look | layout))
+
+
+def live(figure: go.Figure) -> go.FigureWidget:
+    """The figure as a widget, as wide as the page."""
     try:
-        made = go.FigureWidget(base)
+        made = go.FigureWidget(figure)
     except ImportError as error:
         raise ImportError("Live figures need anywidget: pip install 'tfexplore[notebooks]'.") from error
-    made.update_layout(**(shared | layout))
+    made._config = made._config | {"responsive": True, "displaylogo": False}
     return made
 
 

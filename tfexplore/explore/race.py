@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import plotly.graph_objects as go
 import torch
 from torch import nn
 
@@ -82,13 +83,14 @@ import time
 
     def __init__(self, steps: int = 32, neurons: int = 50_000, device: str | None = None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        figure = plots.figure_widget(height=260, xaxis={"title": "milliseconds", "rangemode": "tozero"}, showlegend=False)
+        figure = plots.styled(go.Figure(), height=260, xaxis={"title": "milliseconds"}, showlegend=False)
         figure.add_bar(
             x=[0.0] * 3,
             y=list(CONTESTANTS),
             orientation="h",
             marker={"color": [plots.colour(k) for k in range(3)], "pattern": {"shape": ["/", ".", ""]}},
-            textposition="auto",
+            textposition="outside",
+            cliponaxis=False,
             hovertemplate="%{y}: %{x:.2f} ms<extra></extra>",
         )
         figure.update_yaxes(autorange="reversed")
@@ -100,6 +102,7 @@ import time
         for name in controls:
             self.on(name, self.reset)
         self.reset()
+        self.go_live()
 
     def reset(self) -> None:
         """A slider moved: the bars go back to the start."""
@@ -134,6 +137,7 @@ import time
         with self.figure.batch_update():
             self.figure.data[0].x = values
             self.figure.data[0].text = [f"{v:.2f} ms" if v else "" for v in values]
+            self.figure.layout.xaxis.range = [0, 1.15 * max(values) or 1]
 
     def picture(self) -> bytes:
         drawing = plots.static_figure(8, 2.2)

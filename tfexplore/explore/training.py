@@ -157,9 +157,10 @@ class Training(Runner):
             self.on(name, self.reset)
         self.traces: Traces | None = None
         self.reset()
+        self.go_live()
 
     @staticmethod
-    def _figure() -> go.FigureWidget:
+    def _figure() -> go.Figure:
         grid = make_subplots(
             rows=2,
             cols=2,
@@ -174,9 +175,9 @@ class Training(Runner):
         grid.add_scatter(x=[], y=[], mode="markers", marker=dot, name="spike", row=1, col=2)
         dash = {"color": plots.colour(3), "dash": "dash", "width": 1.5}
         grid.add_scatter(x=[], y=[], mode="lines", line=dash, name="threshold", row=1, col=2)
-        square = {"symbol": "line-ns-open", "size": 6, "color": plots.colour(4)}
+        square = {"symbol": "square", "size": 3, "color": plots.colour(4)}
         grid.add_scatter(x=[], y=[], mode="markers", marker=square, name="spikes", row=2, col=2)
-        made = plots.figure_widget(grid, height=520, showlegend=False)
+        made = plots.styled(grid, height=540, showlegend=False)
         made.update_layout(yaxis={"rangemode": "tozero"}, yaxis3={"range": [0, 1.02], "tickformat": ".0%"})
         made.update_layout(xaxis3={"title": "batches"}, xaxis4={"title": "time step"}, yaxis4={"title": "neuron"})
         return made
@@ -223,7 +224,7 @@ class Training(Runner):
     def draw_curves(self) -> None:
         with self.figure.batch_update():
             loss, reached = self.figure.data[0], self.figure.data[1]
-            loss.x, loss.y = np.arange(1, len(self.result.losses) + 1), np.array(self.result.losses)
+            loss.x, loss.y = list(range(1, len(self.result.losses) + 1)), list(self.result.losses)
             reached.x = [batches for batches, _ in self.result.accuracies]
             reached.y = [right for _, right in self.result.accuracies]
 

@@ -1,0 +1,84 @@
+"""JupyterLab on a free port, and a page in Debian's Chromium (or any Chrome) driven by Playwright."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "tests" / "browser" / "out"  # screenshots, to look at
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a JupyterLab over a copy of the notebooks; `{path}` stands for the notebook."""
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install 'tfexplore[notebooks]'")
+    work = tmp_path_factory.mktemp("lab")
+    for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        shutil.copy(notebook, work)
+    long_run = ["from tfexplore import explore", "training = explore.Training(walk='step by step', epochs=20)\ntraining.show()",
+                "(await training.run()).sentence()", "'after the run'"]  # fmt: skip
+    cells, kernel = list(map(nbformat.v4.new_code_cell, long_run)), {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), work / "long_run.ipynb")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"JUPYTER_CONFIG_DIR": str(work / ".config"), "JUPYTER_DATA_DIR": str(work / ".data")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"]
+    command += ["--ip=127.0.0.1", "--IdentityProvider.token=test"]
+    quiet = work / ".settings" / "@jupyterlab" / "apputils-extension"  # no question about news over the notebook
+    quiet.mkdir(parents=True)
+    (quiet / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    settings["JUPYTERLAB_SETTINGS_DIR"] = str(work / ".settings")
+    with (work / "lab.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=work, env=os.environ | settings, stdout=log, stderr=log)
+    try:
+        base = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{base}/api?token=test", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline, (work / "lab.log").read_text()
+                time.sleep(0.3)
+        yield base + "/lab/tree/{path}?token=test&reset"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture
+def page(require: Callable[..., str]) -> Iterator[object]:
+    """A page whose console errors fail the test."""
+    chromium = require("chromium", "chromium-browser", "google-chrome", why="to drive JupyterLab")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+    OUT.mkdir(exist_ok=True)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        errors: list[str] = []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+        assert not errors, "errors in the browser console:\n" + "\n".join(errors)
+
+
+@pytest.fixture
+def pictures() -> Path:
+    """Where screenshots go; those in docs/ were taken here."""
+    OUT.mkdir(exist_ok=True)
+    return OUT

@@ -1,0 +1,108 @@
+"""Notebook 00 in JupyterLab, as a learner meets it: run all, move a slider, start, stop."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def open_notebook(page: Any, address: str) -> None:
+    page.goto(address)
+    page.locator(".jp-Notebook").wait_for()
+    page.get_by_text("| Idle").wait_for()  # the kernel is there
+    page.keyboard.press("Control+b")  # the file browser takes room
+
+
+def run_all(page: Any) -> None:
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+
+
+def explorer(page: Any, title: str) -> Any:
+    """The live explorer (not its static picture) that has a control of this name."""
+    found = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=title).first
+    found.wait_for(timeout=90_000)
+    found.scroll_into_view_if_needed()
+    found.locator(".js-plotly-plot").wait_for()
+    return found
+
+
+def drawn(found: Any, index: int) -> list[float]:
+    """The y values (bars: x) of one line of the live figure, as the browser holds them."""
+    values = found.locator(".js-plotly-plot").evaluate(
+        "(node, k) => { const d = node._fullData[k]; return Array.from(d.orientation === 'h' ? d.x : d.y) }", index
+    )
+    assert isinstance(values, list)
+    return values
+
+
+def message(found: Any) -> Any:
+    return found.locator("[role=status]")
+
+
+def step(found: Any, label: str, key: str, presses: int = 1) -> None:
+    """Moves a slider by keyboard, as somebody without a mouse would."""
+    handle = found.locator(".widget-hslider").filter(has_text=label).locator("[role=slider], .noUi-handle").first
+    handle.focus()
+    for _ in range(presses):
+        handle.press(key)
+
+
+def test_start_here(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.format(path="00_start_here.ipynb"))
+    run_all(page)
+    race = explorer(page, "neurons per layer")
+    message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for(timeout=90_000)
+    page.get_by_text("torch.Size([16, 8, 10])").wait_for(timeout=90_000)  # the last cell has run
+
+    race.scroll_into_view_if_needed()
+    bars = drawn(race, 0)
+    assert len(bars) == 3
+    assert all(bar > 0 for bar in bars)
+    race.screenshot(path=pictures / "race.png")
+
+    step(race, "time steps T", "ArrowLeft", presses=5)
+    message(race).get_by_text("Three ways through 27 time steps").wait_for()
+    assert drawn(race, 0) == [0, 0, 0], "a moved slider sends the bars back to the start"
+    race.get_by_role("button", name="Start").click()
+    message(race).get_by_text(re.compile(r"Fused walks 27 time steps.*times as")).wait_for()
+    assert all(bar > 0 for bar in drawn(race, 0))
+
+    training = explorer(page, "show hidden neuron no.")
+    assert message(training).inner_text().startswith("fused: 138 batches")
+    training.screenshot(path=pictures / "training.png")
+    before = drawn(training, 2)
+    step(training, "show hidden neuron no.", "ArrowRight")
+    page.wait_for_function("([node, old]) => JSON.stringify(Array.from(node._fullData[2].y)) !== old",
+                           arg=[training.locator(".js-plotly-plot").element_handle(), str(before).replace(" ", "")])  # fmt: skip
+    assert drawn(training, 2) != before, "the slider shows another neuron"
+
+    training.get_by_label("walk").select_option("step by step")
+    step(training, "epochs", "End")
+    training.get_by_role("button", name="Start").click()
+    message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for()
+    stop(page, training)
+
+
+def stop(page: Any, training: Any) -> None:
+    """Presses Stop, and sees the training end early and stay there."""
+    training.get_by_role("button", name="Stop").click()
+    training.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=5_000)
+    batches = [int(re.findall(r"(\d+) batches", message(training).inner_text())[0])]
+    page.wait_for_timeout(1_000)
+    batches.append(int(re.findall(r"(\d+) batches", message(training).inner_text())[0]))
+    assert batches[0] == batches[1] < 20 * 23
+
+
+def test_stop_under_run_all(page: Any, lab: str) -> None:
+    """The cell is still running: the Stop button must be heard all the same, and the cells behind it must run."""
+    open_notebook(page, lab.format(path="long_run.ipynb"))
+    run_all(page)
+    training = explorer(page, "show hidden neuron no.")
+    message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for(timeout=90_000)
+    stop(page, training)
+    page.locator(".jp-OutputArea-output").get_by_text("'after the run'").wait_for()

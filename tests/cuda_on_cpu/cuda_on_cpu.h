@@ -1,0 +1,42 @@
+// CUDA C++ compiled by a plain C++ compiler: what a kernel sees of a GPU, and a launch that loops over blocks and threads.
+//
+// A test tool, not a backend. The threads run one after the other, so a kernel whose threads wait for one another
+// (__syncthreads, warp shuffles) cannot run here.
+#pragma once
+
+#include <math.h>  // with the overloads for float and double that CUDA has as well
+#include <stddef.h>
+
+#include <utility>
+
+#define __global__
+#define __device__
+#define __forceinline__ __inline__ __attribute__((always_inline))
+
+static thread_local struct { unsigned x; } blockIdx, threadIdx, blockDim, gridDim;
+
+template <class... A, size_t... I>
+void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+    kernel(*static_cast<A *>(arguments[I])...);
+}
+
+// Like cuLaunchKernel: arguments[i] points at the i-th argument. False, and nothing runs, if their sizes are not those
+// of the kernel's parameters (cuLaunchKernel cannot notice that).
+template <class... A>
+bool launch(void (*kernel)(A...), unsigned grid, unsigned block, size_t count, const size_t *sizes, void **arguments) {
+    const size_t wanted[] = {sizeof(A)...};
+    if (count != sizeof...(A)) return false;
+    for (size_t i = 0; i < count; ++i)
+        if (sizes[i] != wanted[i]) return false;
+    gridDim.x = grid;
+    blockDim.x = block;
+    for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x)
+        for (threadIdx.x = 0; threadIdx.x < block; ++threadIdx.x)
+            call(kernel, arguments, std::index_sequence_for<A...>());
+    return true;
+}
+
+#define RUN(kernel)                                                                                              \
+    extern "C" bool run(unsigned grid, unsigned block, size_t count, const size_t *sizes, void **arguments) {    \
+        return launch(kernel, grid, block, count, sizes, arguments);                                             \
+    }

@@ -1,0 +1,144 @@
+"""The CUDA kernels without a GPU, for tests: compiled by NVRTC for any architecture, and run on the CPU as C++.
+
+To run them, `FakeCupy` takes CuPy's place: all of `backends/cuda.py` runs unchanged, and its "RawModule" compiles the
+text it is given, with the include folder it is given, by g++ behind `cuda_on_cpu/cuda_on_cpu.h`.
+"""
+
+import ctypes
+import importlib.util
+import io
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfexplore.backends import cuda
+from tfexplore.codegen import Variant, cuda_source, fingerprint
+from tfexplore.paths import cache_dir, kernels_dir
+
+FOLDER = Path(__file__).parent / "cuda_on_cpu"
+LOOPS = sorted(path.stem for path in kernels_dir().glob("*.cu"))
+STREAM = 0xC0FFEE  # the address of a stream that only tests know
+# No fused multiply-add and no reassociation, as on the GPU: the same bits.
+FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+
+# CUDA's headers for half precision lie in three wheels: package and the folder within it.
+HEADERS = {
+    "nvidia.cuda_runtime": "include",
+    "nvidia.cuda_nvcc": "include",
+    "cupy": "_core/include/cupy/_cccl/libcudacxx",
+}
+
+
+def header_folders() -> list[str]:
+    """The folders of CUDA's headers; without the wheels the test skips, or fails if TFEXPLORE_REQUIRE is set."""
+    found = []
+    for package, folder in HEADERS.items():
+        try:
+            spec = importlib.util.find_spec(package)  # looks, without importing CuPy
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or not spec.submodule_search_locations:
+            reason = f"needs CUDA's headers from the wheel of {package}; .[test] installs it on Linux"
+            (pytest.fail if os.environ.get("TFEXPLORE_REQUIRE") else pytest.skip)(reason)
+        found.append(str(Path(next(iter(spec.submodule_search_locations))) / folder))
+    return found
+
+
+@dataclass(frozen=True)
+class Binary:
+    """What NVRTC made: the size of the code, and what the assembler says of it per thread."""
+
+    size: int
+    registers: int
+    stack: int
+    spilled: int
+
+
+def nvrtc(variant: Variant, loop: str, arch: str, folder: Path) -> Binary:
+    """Compiles `loop` around this neuron for an architecture such as "sm_90"; needs neither a GPU nor its driver."""
+    from cuda.core import Program, ProgramOptions
+
+    assert cuda.OPTIONS == ("-std=c++17", "-fmad=false"), "bring the options below in line"
+    header = cuda_source(variant)
+    place = folder / fingerprint(header)
+    place.mkdir(exist_ok=True)
+    (place / "neuron.cuh").write_text(header, encoding="utf-8")
+    # the last two are CuPy's own (cupy/cuda/compiler.py)
+    options = ProgramOptions(
+        name=f"{loop}.cu", arch=arch, std="c++17", fma=False, ptxas_options="-v",
+        include_path=[str(place), *header_folders()], ftz=True, device_as_default_execution_space=True,
+    )  # fmt: skip
+    log = io.StringIO()
+    binary = Program((kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8"), "c++", options).compile("cubin", logs=log)
+    numbers = r"(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers"
+    found = re.search(numbers, log.getvalue(), re.DOTALL)
+    assert found, log.getvalue()
+    stack, spilled, registers = map(int, found.groups())
+    return Binary(len(binary.code), registers, stack, spilled)
+
+
+def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> Path:
+    """The shared library of one kernel; compiled once per content and kept in the cache."""
+    (neuron,) = (Path(option[2:]) for option in options if option.startswith("-I"))
+    header = (neuron / "neuron.cuh").read_text(encoding="utf-8")
+    text = f'#include "cuda_on_cpu.h"\n{code}\nRUN({loop})\n'
+    # -isystem: warnings count in our text, not in NVIDIA's
+    theirs = [word for folder in header_folders() for word in ("-isystem", folder)] if "#include <cuda" in header else []
+    versions = "".join(path.read_text(encoding="utf-8") for path in FOLDER.iterdir())
+    library = cache_dir() / "cuda_on_cpu" / f"{fingerprint(text, header, versions, compiler, *FLAGS)}.so"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as own:
+            made = Path(own) / "kernel.so"
+            command = [compiler, "-x", "c++", "-", *FLAGS, f"-I{neuron}", f"-I{FOLDER}", *theirs, "-o", str(made)]
+            done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+            os.replace(made, library)
+    return library
+
+
+class FakeCupy:
+    """As much of `cupy` as backends/cuda.py uses, on the CPU. It keeps the devices and launches it saw."""
+
+    def __init__(self, compiler: str) -> None:
+        self.compiler = compiler
+        self.devices: list[int] = []
+        self.launches: list[tuple[str, int]] = []
+        self.cuda = SimpleNamespace(Device=self.device)
+
+    @contextmanager
+    def device(self, index: int) -> Iterator[None]:
+        self.devices.append(index)
+        yield
+        self.devices.pop()
+
+    def RawModule(self, *, code: str, options: tuple[str, ...]) -> SimpleNamespace:  # noqa: N802  (CuPy's name)
+        assert options[: len(cuda.OPTIONS)] == cuda.OPTIONS
+        return SimpleNamespace(get_function=lambda name: self.kernel(code, name, options))
+
+    def kernel(self, code: str, name: str, options: tuple[str, ...]) -> Callable[..., None]:
+        library = ctypes.CDLL(str(compiled(self.compiler, code, name, options)))
+        library.run.restype = ctypes.c_bool
+
+        def launch(grid: tuple[int], block: tuple[int], args: tuple[Any, ...], *, stream: Any) -> None:
+            assert self.devices, "a kernel must be launched on its tensors' device"
+            assert stream.ptr == STREAM, "a kernel must be launched on torch's current stream"
+            held = [np.asarray(argument) for argument in args]
+            sizes = (ctypes.c_size_t * len(held))(*(argument.nbytes for argument in held))
+            pointers = (ctypes.c_void_p * len(held))(*(argument.ctypes.data for argument in held))
+            # CuPy launches no empty grid either: max(1, ...)
+            done = library.run(max(1, grid[0]), block[0], ctypes.c_size_t(len(held)), sizes, pointers)
+            assert done, f"{name}.cu takes other arguments than backends/cuda.py gives: {[a.nbytes for a in held]}"
+            self.launches.append((name, grid[0]))
+
+        return launch
