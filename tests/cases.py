@@ -27,12 +27,13 @@ EDGES = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 
 @dataclass(frozen=True)
 class Case:
-    """One neuron in one of the resets it admits, each with another surrogate, attached or not in turn."""
+    """One neuron in one of the resets it admits, each with another surrogate; attached or not, and what is kept, in turn."""
 
     cls: type[Neuron]
     reset: str
     surrogate: Surrogate
     detach_reset: bool
+    keep: str
 
     def __str__(self) -> str:
         return f"{self.cls.__name__}-{self.reset}"
@@ -55,7 +56,10 @@ class Case:
 
 
 PAIRS = [(cls, reset) for cls in NEURONS for reset in cls.resets]
-CASES = [Case(cls, reset, SURROGATES[k % 6](), k % 2 == 0) for k, (cls, reset) in enumerate(PAIRS)]
+CASES = [
+    Case(cls, reset, SURROGATES[k % 6](), k % 2 == 0, ("input", "potential")[k % 2])
+    for k, (cls, reset) in enumerate(PAIRS)
+]
 
 
 def numbers_within_bounds(cls: type[Neuron], seed: int) -> dict[str, float]:
@@ -74,7 +78,9 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()]
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    return bool(((a.detach().contiguous().view(kind) == b.detach().contiguous().view(kind)) | (a.isnan() & b.isnan())).all())
+    return bool(
+        ((a.detach().contiguous().view(kind) == b.detach().contiguous().view(kind)) | (a.isnan() & b.isnan())).all()
+    )
 
 
 def distance(a: Tensor, b: Tensor) -> float:

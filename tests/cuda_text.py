@@ -5,7 +5,6 @@ text it is given, with the include folder it is given, by g++ behind `cuda_on_cp
 """
 
 import ctypes
-import importlib.util
 import io
 import os
 import re
@@ -14,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,27 +31,21 @@ STREAM = 0xC0FFEE  # the address of a stream that only tests know
 # No fused multiply-add and no reassociation, as on the GPU: the same bits.
 FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas")
 
-# CUDA's headers for half precision lie in three wheels: package and the folder within it.
+# CUDA's headers for half precision, and the wheels in which they lie.
 HEADERS = {
-    "nvidia.cuda_runtime": "include",
-    "nvidia.cuda_nvcc": "include",
-    "cupy": "_core/include/cupy/_cccl/libcudacxx",
+    "nvidia-cuda-runtime-cu12": "nvidia/cuda_runtime/include",
+    "nvidia-cuda-nvcc-cu12": "nvidia/cuda_nvcc/include",
+    "cupy-cuda12x": "cupy/_core/include/cupy/_cccl/libcudacxx",
 }
 
 
 def header_folders() -> list[str]:
     """The folders of CUDA's headers; without the wheels the test skips, or fails if TFEXPLORE_REQUIRE is set."""
-    found = []
-    for package, folder in HEADERS.items():
-        try:
-            spec = importlib.util.find_spec(package)  # looks, without importing CuPy
-        except ModuleNotFoundError:
-            spec = None
-        if spec is None or not spec.submodule_search_locations:
-            reason = f"needs CUDA's headers from the wheel of {package}; .[test] installs it on Linux"
-            (pytest.fail if os.environ.get("TFEXPLORE_REQUIRE") else pytest.skip)(reason)
-        found.append(str(Path(next(iter(spec.submodule_search_locations))) / folder))
-    return found
+    try:
+        return [str(metadata.distribution(wheel).locate_file(folder)) for wheel, folder in HEADERS.items()]
+    except metadata.PackageNotFoundError as missing:
+        reason = f"needs CUDA's headers from the wheel {missing.name}; .[test] installs it on Linux"
+        (pytest.fail if os.environ.get("TFEXPLORE_REQUIRE") else pytest.skip)(reason)
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,9 @@ def nvrtc(variant: Variant, loop: str, arch: str, folder: Path) -> Binary:
         include_path=[str(place), *header_folders()], ftz=True, device_as_default_execution_space=True,
     )  # fmt: skip
     log = io.StringIO()
-    binary = Program((kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8"), "c++", options).compile("cubin", logs=log)
+    binary = Program((kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8"), "c++", options).compile(
+        "cubin", logs=log
+    )
     numbers = r"(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers"
     found = re.search(numbers, log.getvalue(), re.DOTALL)
     assert found, log.getvalue()
@@ -93,7 +89,9 @@ def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> P
     header = (neuron / "neuron.cuh").read_text(encoding="utf-8")
     text = f'#include "cuda_on_cpu.h"\n{code}\nRUN({loop})\n'
     # -isystem: warnings count in our text, not in NVIDIA's
-    theirs = [word for folder in header_folders() for word in ("-isystem", folder)] if "#include <cuda" in header else []
+    theirs = (
+        [word for folder in header_folders() for word in ("-isystem", folder)] if "#include <cuda" in header else []
+    )
     versions = "".join(path.read_text(encoding="utf-8") for path in FOLDER.iterdir())
     library = cache_dir() / "cuda_on_cpu" / f"{fingerprint(text, header, versions, compiler, *FLAGS)}.so"
     if not library.exists():
@@ -122,7 +120,7 @@ class FakeCupy:
         yield
         self.devices.pop()
 
-    def RawModule(self, *, code: str, options: tuple[str, ...]) -> SimpleNamespace:  # noqa: N802  (CuPy's name)
+    def RawModule(self, *, code: str, options: tuple[str, ...]) -> SimpleNamespace:
         assert options[: len(cuda.OPTIONS)] == cuda.OPTIONS
         return SimpleNamespace(get_function=lambda name: self.kernel(code, name, options))
 

@@ -1,9 +1,10 @@
 """The CUDA text without a GPU: it compiles for every architecture, and run as C++ it gives the reference's numbers.
 
-The reference is the eager torch backend, which differentiates by autograd; for LIF also a loop that is none of our code.
+The reference is the eager torch backend, which differentiates by autograd; for LIF also a loop that is not our code.
 What only a GPU can show is in test_gpu.py.
 """
 
+import contextlib
 import dataclasses
 import importlib.abc
 import itertools
@@ -70,7 +71,7 @@ def versions(neuron: type[Neuron]) -> Iterator[tuple[Neuron, dict[str, Any]]]:
 @pytest.mark.parametrize("neuron", NEURONS, ids=lambda n: n.__name__)
 def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron], tmp_path: Any) -> None:
     pytest.importorskip("cuda.core", reason="compiles without a GPU through cuda-core; .[test] installs it on Linux")
-    # Every .cu x neuron x dtype x architecture; with each, the next of the versions (at most 30 a neuron), so that these
+    # Every .cu x neuron x dtype x architecture; with each, the next of the versions (30 a neuron at most), so that they
     # occur as well: 320 compilations in some 25 s, where the full product would take minutes.
     turn = itertools.cycle(versions(neuron))
     for data, arch, loop in itertools.product(DATA, ARCHITECTURES, LOOPS):
@@ -110,6 +111,10 @@ class Result:
     g_start: Tensor
     g_rows: dict[str, Tensor]
 
+    def g_in(self) -> Tensor:
+        """The gradients of the states at the start and of x, [STATES + T, B, N]: of one kind, hence of one scale."""
+        return torch.cat([self.g_start, self.g_x.to(self.g_start.dtype)])
+
 
 def run(layer: Layer, x: Tensor, start: Tensor, g_out: Tensor, g_state: Tensor, record: tuple[str, ...] = ()) -> Result:
     """One pass there and back; states and their gradients stacked [STATES, B, N]."""
@@ -131,7 +136,7 @@ def inputs(neuron: Neuron, steps: int, count: int, dtype: torch.dtype) -> dict[s
     """Currents that make this neuron fire now and then, and dense random gradients."""
     made = torch.Generator().manual_seed(steps * 1000 + count)
     real = torch.float64 if dtype == torch.float64 else torch.float32
-    scale, shift = (12.0, 8.0) if isinstance(neuron, neurons.Izhikevich) else (1.0, 0.3)
+    scale, shift = (4.0, 8.0) if isinstance(neuron, neurons.Izhikevich) else (1.0, 0.3)
 
     def noise(*shape: int, dtype: torch.dtype = real) -> Tensor:
         return torch.randn(*shape, generator=made, dtype=torch.float64).to(dtype)
@@ -157,9 +162,11 @@ def assert_near(found: Tensor, wanted: Tensor, tolerance: float, what: Any) -> N
 
 EXACT = [  # made of + - * / and comparisons: the same bits
     neurons.IF(), neurons.LIF(), neurons.LIF(reset="hard", v_reset=-0.1, decay_input=True), neurons.LIF(reset="none"),
-    neurons.LIF(reset="hard", detach_reset=False), neurons.ParametricLIF(tau=2.3), neurons.LIF(learn=("tau", "v_threshold", "v_reset")),
-    neurons.ALIF(), neurons.ALIF(detach_reset=False, learn=("beta", "tau_b")), neurons.CubaLIF(), neurons.LI(), neurons.LI(learn="tau"),
-    neurons.QIF(), neurons.QIF(reset="soft", detach_reset=False), neurons.Izhikevich(), neurons.PaperLIF(v_reset=0.05), Clash(),
+    neurons.LIF(reset="hard", detach_reset=False), neurons.ParametricLIF(tau=2.3),
+    neurons.LIF(learn=("tau", "v_threshold", "v_reset")),
+    neurons.ALIF(), neurons.ALIF(detach_reset=False, learn=("beta", "tau_b")), neurons.CubaLIF(), neurons.LI(),
+    neurons.LI(learn="tau"),
+    neurons.QIF(), neurons.QIF(detach_reset=False), neurons.Izhikevich(), neurons.PaperLIF(v_reset=0.05), Clash(),
     *(neurons.LIF(surrogate=surrogate, detach_reset=False) for surrogate in SURROGATES[1:]),
 ]  # fmt: skip
 LENGTHS = (1, 31, 32, 33, 100)  # around the chunks of 32 steps
@@ -171,9 +178,11 @@ LENGTHS = (1, 31, 32, 33, 100)  # around the chunks of 32 steps
 def test_the_cuda_text_gives_the_reference_bit_for_bit(
     fake_cupy: FakeCupy, neuron: Neuron, dtype: torch.dtype, keep: str
 ) -> None:
-    fused, eager = Layer(neuron, backend="cuda", keep=keep), Layer(neuron, backend="torch")
     for steps, count in (*((steps, 5) for steps in LENGTHS), (33, 1), (33, 257)):
         given = inputs(neuron, steps, count, dtype)
+        channels = count if neuron.learn else None  # learned ones in each neuron: summed over time, not over neurons
+        fused = Layer(neuron, backend="cuda", keep=keep, channels=channels)
+        eager = Layer(neuron, backend="torch", channels=channels)
         found = run(fused, **given, record=("v", "h") if neuron.states[0] == "v" else ("z",))
         wanted = run(eager, **given, record=("v", "h") if neuron.states[0] == "v" else ("z",))
         case = (steps, count)
@@ -182,9 +191,184 @@ def test_the_cuda_text_gives_the_reference_bit_for_bit(
         assert found.traces.keys() == wanted.traces.keys()
         for name, trace in wanted.traces.items():
             assert torch.equal(found.traces[name], trace), (case, name)
-        small = 1e-6 if dtype == torch.float32 else 1e-14
-        assert_near(found.g_x, wanted.g_x, small, (case, "x"))
-        assert_near(found.g_start, wanted.g_start, small, (case, "start"))
+        # Izhikevich's v**2 multiplies gradients, and what is rounded off them, by hundreds
+        small = (1e-6 if dtype == torch.float32 else 1e-14) * (3 if isinstance(neuron, neurons.Izhikevich) else 1)
+        assert_near(found.g_in(), wanted.g_in(), small, case)
         for name, gradient in wanted.g_rows.items():
             assert_near(found.g_rows[name], gradient, 10 * small, (case, name))
     assert {name for name, _ in fake_cupy.launches} == {"forward", "backward"}
+
+
+def test_with_exp_it_differs_from_the_reference_in_the_last_bits_only(fake_cupy: FakeCupy) -> None:
+    # torch and the C++ library round exp differently, by about one unit in the last place; as long as nobody fires at
+    # another step for that (here: nobody does), the potentials differ by what a few such units become in 33 steps
+    for dtype, small in ((torch.float32, 1e-5), (torch.float64, 1e-13)):
+        for keep in KEEP:
+            given = inputs(neurons.EIF(), 33, 257, dtype)
+            found = run(Layer(neurons.EIF(), backend="cuda", keep=keep), **given, record=("v",))
+            wanted = run(Layer(neurons.EIF(), backend="torch"), **given, record=("v",))
+            assert torch.equal(found.out, wanted.out)
+            assert_near(found.traces["v"], wanted.traces["v"], small, "v")
+            assert_near(found.g_in(), wanted.g_in(), small, "gradient")
+
+
+@pytest.mark.parametrize("keep", KEEP)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "neuron", [neurons.LIF(), neurons.ALIF(learn="beta"), neurons.LI(), neurons.Izhikevich(), neurons.PaperLIF()],
+    ids=lambda n: type(n).__name__,
+)  # fmt: skip
+def test_in_half_precision_the_state_is_float32(
+    fake_cupy: FakeCupy, neuron: Neuron, dtype: torch.dtype, keep: str
+) -> None:
+    given = inputs(neuron, 33, 257, dtype)
+    found = run(Layer(neuron, backend="cuda", keep=keep), **given)
+    wanted = run(Layer(neuron, backend="torch"), **given)
+    assert torch.equal(found.out, wanted.out)
+    assert torch.equal(found.state, wanted.state)
+    assert (found.out.dtype, found.g_x.dtype, found.state.dtype) == (dtype, dtype, torch.float32)
+    # Both round a float32 gradient; those agree to 1e-6, so that the rounded ones are equal or, seldom, neighbours.
+    unit = (torch.finfo(dtype).eps * wanted.g_x.float().abs()).clamp(min=torch.finfo(dtype).smallest_normal / 64)
+    apart = (found.g_x.float() - wanted.g_x.float()).abs()
+    assert (apart <= unit).all()
+    assert (apart > 0).float().mean() < 0.01
+    assert_near(found.g_start, wanted.g_start, 1e-6, "start")
+
+
+def plain_lif(x: Tensor, v: Tensor, tau: float, threshold: float) -> tuple[Tensor, Tensor]:
+    """LIF with a detached soft reset and the ATan surrogate of alpha = 2, as a loop that shares no code with ours."""
+    spikes = []
+    for x_t in x:
+        v = v + x_t - v / tau
+        u = v - threshold
+        bump = torch.atan(torch.pi * u) / torch.pi
+        s = (u >= 0).to(x.dtype) + (bump - bump.detach())  # the value of a step, the slope of an arctangent
+        v = v - threshold * s.detach()
+        spikes.append(s)
+    return torch.stack(spikes), v
+
+
+@pytest.mark.parametrize("keep", KEEP)
+def test_lif_agrees_with_a_loop_that_is_not_ours(fake_cupy: FakeCupy, keep: str) -> None:
+    given = inputs(neurons.LIF(), 50, 300, torch.float64)
+    found = run(Layer(neurons.LIF(tau=3.0, v_threshold=0.7), backend="cuda", keep=keep), **given)
+    x, start = given["x"].clone().requires_grad_(), given["start"][0].clone().requires_grad_()
+    spikes, v = plain_lif(x, start, 3.0, 0.7)
+    torch.autograd.backward((spikes, v), (given["g_out"], given["g_state"][0]))
+    assert 0.05 < spikes.mean() < 0.95
+    assert torch.equal(found.out, spikes.detach())
+    assert_near(found.state[0], v.detach(), 1e-14, "v")
+    assert_near(found.g_x, x.grad, 1e-14, "x")
+    assert_near(found.g_start[0], start.grad, 1e-14, "start")
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (4, 0, 3), (4, 2, 0)], ids=str)
+def test_empty_sizes(fake_cupy: FakeCupy, shape: tuple[int, ...]) -> None:
+    layer = Layer(neurons.ALIF(), backend="cuda")
+    start = (torch.rand(shape[1:]), torch.rand(shape[1:]))
+    x = torch.zeros(shape, requires_grad=True)
+    spikes, state = layer(x, start, return_state=True)
+    spikes.sum().backward()
+    assert spikes.shape == shape
+    assert all(map(torch.equal, state, start))
+    # the layer answers by itself; the kernels cope as well
+    chosen = variant(neurons.ALIF(), "float32", keep="input")
+    flat, z, rows = x.detach().flatten(1), torch.stack(start).flatten(1), torch.empty(0, start[0].numel())
+    numbers = layer.scalars
+    out, after, kept, _ = cuda.forward(chosen, flat, z, rows, numbers)
+    g_x, g_start, _ = cuda.backward(chosen, flat, torch.empty_like(out), torch.ones_like(after), rows, numbers, kept)
+    assert (out.shape, g_x.shape) == (flat.shape, flat.shape)
+    assert torch.equal(after, z)
+    assert torch.equal(g_start, torch.ones_like(z))
+
+
+def test_neurons_are_shared_out_to_whole_blocks(fake_cupy: FakeCupy) -> None:
+    layer = Layer(neurons.LIF(), backend="cuda")
+    for count, blocks in ((1, 1), (256, 1), (257, 2), (5 * 256, 5)):
+        layer(torch.zeros(2, 1, count))
+        assert fake_cupy.launches[-1] == ("forward", blocks)
+
+
+def test_a_number_that_changes_compiles_nothing(fake_cupy: FakeCupy) -> None:
+    for tau in (2.0, 3.0, 4.5):
+        Layer(neurons.LIF(tau=tau), backend="cuda")(torch.rand(3, 1, 4))
+    assert cuda.load.cache_info().misses == 1
+
+
+# -- with CuPy itself, and without it --------------------------------------------------------------------------------
+
+
+def test_cupy_takes_the_arguments_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy turns arguments into C before it asks for a GPU: with none, it must come as far as the driver."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    kernel = cupy.cuda.Function.__new__(cupy.cuda.Function)  # one without a module, which needs no GPU
+    seen = []
+
+    def launch(*args: Any, **options: Any) -> None:
+        seen.append(args)
+        if not torch.cuda.is_available():
+            kernel(*args, **options)
+
+    monkeypatch.setattr(cuda, "load", lambda *_: launch)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
+    monkeypatch.setattr(cupy.cuda, "Device", FakeCupy("").device)
+    x = torch.rand(3, 4)
+    with contextlib.suppress(cupy.cuda.runtime.CUDARuntimeError):
+        cuda.forward(variant(neurons.LIF(), "float32"), x, torch.zeros(1, 4), torch.empty(0, 4), [2.0, 1.0, 0.0, 2.0])
+    ((grid, block, arguments),) = seen
+    assert (grid, block) == ((1,), (256,))
+    assert [np.asarray(a).nbytes for a in arguments] == [8] * 9 + [4 * 4]  # addresses, T and N; then four numbers
+
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "cupy":
+            raise ModuleNotFoundError("No module named 'cupy'", name="cupy")
+
+
+def one_sentence(text: str) -> None:
+    assert text, "a reason is wanted"
+    assert "\n" not in text
+    assert len(text) < 300
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    one_sentence(cuda.why_not())
+    assert "doctor" in cuda.why_not()
+
+
+def test_without_cupy_it_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    one_sentence(cuda.why_not())
+    assert "CuPy is not installed" in cuda.why_not()
+    assert "pip install cupy-cuda1" in cuda.why_not()
+    backends._why_not.cache_clear()
+    try:
+        assert backends.choose("auto", "cuda").name == "torch"
+        assert "pip install cupy-cuda1" in backends.choose("auto", "cuda").reason
+        with pytest.raises(RuntimeError, match=r"backend='cuda' cannot run: CuPy is not installed.*pip install"):
+            backends.choose("cuda", "cuda")
+    finally:
+        backends._why_not.cache_clear()
+
+
+def test_the_cuda_backend_refuses_cpu_tensors() -> None:
+    with pytest.raises(
+        ValueError, match=r"backend='cuda' runs CUDA tensors, but x is on 'cpu'; move x with x.to\('cuda'\)"
+    ):
+        backends.choose("cuda", "cpu")
+    with pytest.raises(ValueError, match="but x is on 'cpu'"):
+        Layer(neurons.LIF(), backend="cuda")(torch.rand(2, 1, 3))
+
+
+def test_a_plain_cpp_compiler_takes_cudas_headers(require: Callable[..., str]) -> None:
+    compiler = require("g++", "clang++", why="to run the CUDA kernels as C++")
+    text = "#include <cuda_fp16.h>\n#include <cuda_bf16.h>\nint main() { return float(__half(1.0f)) != 1.0f; }\n"
+    folders = [word for folder in header_folders() for word in ("-isystem", folder)]
+    done = subprocess.run(
+        [compiler, "-x", "c++", "-fsyntax-only", *folders, "-"], input=text, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

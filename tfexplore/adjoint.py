@@ -43,6 +43,11 @@ class Adjoint:
     recomputed: frozenset[Symbol]
 
 
+def diff(value: Expr, symbol: Symbol) -> Expr:
+    """`sympy.diff`, with slope 0 where a Heaviside or a sign of the equations jumps, as torch has it."""
+    return sympy.diff(value, symbol).replace(sympy.DiracDelta, lambda *_: sympy.S.Zero)
+
+
 def adjoint_of(step: Step) -> Adjoint:
     g_out = real("g_out")
     g_after = tuple(real(f"g_{z.name}_next") for z in step.before)
@@ -58,7 +63,7 @@ def adjoint_of(step: Step) -> Adjoint:
 
     if step.fire is not None:
         through_reset = [
-            g * sympy.diff(z, step.s)
+            g * diff(z, step.s)
             for k, (g, z) in enumerate(zip(arrived, step.reset, strict=True))
             if not (k == 0 and step.detach_reset)
         ]
@@ -67,15 +72,15 @@ def adjoint_of(step: Step) -> Adjoint:
 
     def pulled(to: Symbol, *, fire: bool, charge: bool) -> Expr:
         """The gradient of `to` through the reset's own mention of it, through fire, and through charge."""
-        total = sum((g * sympy.diff(z, to) for g, z in zip(arrived, step.reset, strict=True)), sympy.S.Zero)
+        total = sum((g * diff(z, to) for g, z in zip(arrived, step.reset, strict=True)), sympy.S.Zero)
         if fire and step.fire is not None:
-            total += g_u * sympy.diff(step.fire, to)
+            total += g_u * diff(step.fire, to)
         if charge:
             total += through_charge(to)
         return total
 
     def through_charge(to: Symbol) -> Expr:
-        return sum((g * sympy.diff(h, to) for g, h in zip(g_charged, step.charge, strict=True)), sympy.S.Zero)
+        return sum((g * diff(h, to) for g, h in zip(g_charged, step.charge, strict=True)), sympy.S.Zero)
 
     body += [(g, pulled(h, fire=True, charge=False)) for g, h in zip(g_charged, step.charged, strict=True)]
     body.append((g_x, through_charge(step.x)))

@@ -208,7 +208,7 @@ def cuda_source(variant: Variant) -> str:
         "ROWS": len(step.rows),
         "NEEDS": len(variant.needs),
         "WATCHED": len(variant.record),
-        # read back, a chunk is only how many loads are under way at once: 8 steps take 64 to 100 registers, 32 up to 255
+        # read back, a chunk is only how many loads are under way: 8 steps take 53 to 101 registers, 32 up to 255
         "CHUNK": variant.chunk if variant.keep == "input" else max(1, variant.chunk // 4),
         "KEEP_POTENTIAL": int(variant.keep == "potential"),
         "KEEP_INPUT": int(variant.keep == "input"),

@@ -27,7 +27,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     work = tmp_path_factory.mktemp("lab")
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, work)
-    long_run = ["from tfexplore import explore", "training = explore.Training(walk='step by step', epochs=20)\ntraining.show()",
+    long_run = ["from tfexplore import explore", "training = explore.Training(walk='step by step', steps=64, hidden=512, epochs=20)\ntraining.show()",
                 "(await training.run()).sentence()", "'after the run'"]  # fmt: skip
     cells, kernel = list(map(nbformat.v4.new_code_cell, long_run)), {"name": "python3", "display_name": "Python 3"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), work / "long_run.ipynb")

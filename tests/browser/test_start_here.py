@@ -31,6 +31,11 @@ def explorer(page: Any, title: str) -> Any:
     return found
 
 
+def as_wide_as_the_page(page: Any, found: Any) -> None:
+    figure = found.locator(".js-plotly-plot").element_handle()
+    page.wait_for_function("node => node._fullLayout.width > 900", arg=figure, timeout=5_000)
+
+
 def drawn(found: Any, index: int) -> list[float]:
     """The y values (bars: x) of one line of the live figure, as the browser holds them."""
     values = found.locator(".js-plotly-plot").evaluate(
@@ -63,6 +68,7 @@ def test_start_here(page: Any, lab: str, pictures: Any) -> None:
     bars = drawn(race, 0)
     assert len(bars) == 3
     assert all(bar > 0 for bar in bars)
+    as_wide_as_the_page(page, race)
     race.screenshot(path=pictures / "race.png")
 
     step(race, "time steps T", "ArrowLeft", presses=5)
@@ -72,17 +78,22 @@ def test_start_here(page: Any, lab: str, pictures: Any) -> None:
     message(race).get_by_text(re.compile(r"Fused walks 27 time steps.*times as")).wait_for()
     assert all(bar > 0 for bar in drawn(race, 0))
 
-    training = explorer(page, "show hidden neuron no.")
+    training = explorer(page, "hidden neuron shown")
     assert message(training).inner_text().startswith("fused: 138 batches")
+    as_wide_as_the_page(page, training)
     training.screenshot(path=pictures / "training.png")
     before = drawn(training, 2)
-    step(training, "show hidden neuron no.", "ArrowRight")
+    assert len(before) == 32, "16 steps, each with a potential before and after the reset"
+    x = training.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[2].x)")
+    assert x == [t for t in range(1, 17) for _ in range(2)], "the browser holds the time axis of the trace"
+    step(training, "hidden neuron shown", "ArrowRight")
     page.wait_for_function("([node, old]) => JSON.stringify(Array.from(node._fullData[2].y)) !== old",
                            arg=[training.locator(".js-plotly-plot").element_handle(), str(before).replace(" ", "")])  # fmt: skip
     assert drawn(training, 2) != before, "the slider shows another neuron"
 
     training.get_by_label("walk").select_option("step by step")
-    step(training, "epochs", "End")
+    for slider in ("epochs", "time steps T", "hidden neurons"):  # long enough to be stopped
+        step(training, slider, "End")
     training.get_by_role("button", name="Start").click()
     message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for()
     stop(page, training)
@@ -102,7 +113,7 @@ def test_stop_under_run_all(page: Any, lab: str) -> None:
     """The cell is still running: the Stop button must be heard all the same, and the cells behind it must run."""
     open_notebook(page, lab.format(path="long_run.ipynb"))
     run_all(page)
-    training = explorer(page, "show hidden neuron no.")
+    training = explorer(page, "hidden neuron shown")
     message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for(timeout=90_000)
     stop(page, training)
     page.locator(".jp-OutputArea-output").get_by_text("'after the run'").wait_for()

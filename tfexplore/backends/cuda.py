@@ -33,7 +33,7 @@ def why_not() -> str:
 
         cupy.cuda.runtime.getDeviceCount()
         cupy.RawModule(code='extern "C" __global__ void probe() {}', options=OPTIONS).compile()
-    except Exception as error:  # CuPy fails in many ways, at import, in the driver and in NVRTC
+    except Exception as error:  # noqa: BLE001  (CuPy fails in many ways: at import, in the driver, in NVRTC)
         from tfexplore.cuda_setup import explain
 
         return explain(error)
@@ -49,7 +49,7 @@ def identity(variant: Variant) -> str:
     return fingerprint(source(variant))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load(header: str, loop: str, device: int) -> Any:
     """The compiled kernel `loop` ("forward" or "backward") around this generated neuron, on this device."""
     import cupy
@@ -74,7 +74,7 @@ def launch(
     values = np.array(scalars or [0.0], variant.real)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = map(np.int64, (*(t.data_ptr() for t in tensors), steps, neurons))
-    # CuPy asks a stream for nothing but its address (its ExternalStream is deprecated since 14, the successor new in 14)
+    # CuPy asks a stream for its address only; its ExternalStream is deprecated since CuPy 14, where the successor is new
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
         kernel((-(-neurons // THREADS),), (THREADS,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)

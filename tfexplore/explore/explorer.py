@@ -13,10 +13,26 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
 from tfexplore.explore import plots
+
+
+class Fit(anywidget.AnyWidget):
+    """Nothing to see: tells the figures of the page to fit when the room for them changes.
+
+    Plotly listens to the window only, and so misses a cell that comes into view, or a side bar that closes.
+    """
+
+    _esm = """
+    export default { render({ el }) {
+        const observer = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
+        observer.observe(el);
+        return () => observer.disconnect();
+    } };
+    """
 
 
 class Explorer:
@@ -39,11 +55,12 @@ class Explorer:
     def go_live(self) -> None:
         self.figure = plots.live(self.figure)
         self.widget = self.layout()
+        self.widget._view_count = 0  # asks ipywidgets to count the views that browsers show
 
     def layout(self) -> widgets.Widget:
         row = widgets.HBox(list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px"))
         caption = widgets.HTML(f"<i>{html.escape(self.caption)}</i>")
-        return widgets.VBox([row, self.message, self.figure, caption])
+        return widgets.VBox([row, self.message, self.figure, caption, Fit(layout=widgets.Layout(width="100%", height="1px"))])
 
     def say(self, text: str, alarm: bool = False) -> None:
         """One sentence above the figure, read out by screen readers."""
@@ -70,13 +87,14 @@ class Explorer:
         raise NotImplementedError
 
     def show(self) -> None:
-        """Displays the explorer; its static picture is brought up to date when a run ends."""
+        """Displays the explorer; where no browser shows it live, its picture is brought up to date when a run ends."""
         from IPython.display import display
 
         self._handle = display(self, display_id=True)
 
     def refresh(self) -> None:
-        if self._handle is not None:
+        # not under a live view: that would be replaced by a second one, to which plotly does not give all data
+        if self._handle is not None and not self.widget._view_count:
             self._handle.update(self)
 
     def __repr__(self) -> str:
@@ -136,7 +154,7 @@ class Runner(Explorer):
         return self.result
 
 
-NARROW, WIDTH = {"description_width": "150px"}, "360px"
+NARROW, WIDTH = {"description_width": "155px"}, "350px"
 
 
 def slider(

@@ -50,6 +50,15 @@ def live(figure: go.Figure) -> go.FigureWidget:
     return made
 
 
+def put(figure: go.Figure, trace: int, **values: Any) -> None:
+    """Sets properties of one trace, in one message to the browser.
+
+    One trace at a time: a `batch_update` over several traces clears, in the browser, what changed in one but not another.
+    """
+    with figure.batch_update():
+        figure.data[trace].update(values)
+
+
 def png(figure: Figure) -> bytes:
     """A matplotlib figure as a picture; never shown by itself."""
     out = io.BytesIO()

@@ -145,10 +145,10 @@ class Training(Runner):
             "walk": choice("walk", list(WALKS), walk, help="how the network walks its (layer, time) grid"),
             "steps": slider("time steps T", steps, 2, 64),
             "hidden": slider("hidden neurons", hidden, 16, 512, step=16),
-            "tau": slider("time constant τ (steps)", 2.0, 1.0, 8.0, step=0.5),
+            "tau": slider("time constant τ", 2.0, 1.0, 8.0, step=0.5, help="membrane time constant, in time steps"),
             "epochs": slider("epochs", epochs, 1, 20),
-            "digit": slider("show test digit no.", 0, 0, len(self.data.test_labels) - 1),
-            "neuron": slider("show hidden neuron no.", 7, 0, min(hidden, SHOWN) - 1),
+            "digit": slider("test digit shown", 0, 0, len(self.data.test_labels) - 1),
+            "neuron": slider("hidden neuron shown", 7, 0, min(hidden, SHOWN) - 1),
         }
         super().__init__(controls, self._figure(), Result(walk))
         for name in ("digit", "neuron"):
@@ -222,11 +222,8 @@ class Training(Runner):
             yield None
 
     def draw_curves(self) -> None:
-        with self.figure.batch_update():
-            loss, reached = self.figure.data[0], self.figure.data[1]
-            loss.x, loss.y = list(range(1, len(self.result.losses) + 1)), list(self.result.losses)
-            reached.x = [batches for batches, _ in self.result.accuracies]
-            reached.y = [right for _, right in self.result.accuracies]
+        plots.put(self.figure, 0, x=list(range(1, len(self.result.losses) + 1)), y=list(self.result.losses))
+        plots.put(self.figure, 1, x=[n for n, _ in self.result.accuracies], y=[right for _, right in self.result.accuracies])
 
     def draw_traces(self) -> None:
         assert self.result.net is not None
@@ -235,13 +232,11 @@ class Training(Runner):
         x, y = zigzag(self.traces.h[:, neuron], self.traces.v[:, neuron])
         fired = np.flatnonzero(self.traces.s[:, neuron])
         times, cells = np.nonzero(self.traces.s[:, :SHOWN])
-        with self.figure.batch_update():
-            line, spikes, threshold, raster = self.figure.data[2:]
-            line.x, line.y = x, y
-            spikes.x, spikes.y = fired + 1, self.traces.h[fired, neuron]
-            threshold.x, threshold.y = np.array([1, steps]), np.array([1.0, 1.0])
-            raster.x, raster.y = times + 1, cells
-            self.figure.layout.annotations[1].text = self._trace_title()
+        plots.put(self.figure, 2, x=x, y=y)
+        plots.put(self.figure, 3, x=fired + 1, y=self.traces.h[fired, neuron])
+        plots.put(self.figure, 4, x=[1, steps], y=[1.0, 1.0])
+        plots.put(self.figure, 5, x=times + 1, y=cells)
+        self.figure.layout.annotations[1].text = self._trace_title()
 
     def _trace_title(self) -> str:
         assert self.traces is not None
