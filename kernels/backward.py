@@ -4,15 +4,15 @@ Time is walked backwards in chunks. What the adjoint needs of a step (q: for LIF
 (keep="potential") or recomputed for one chunk from the states at its start and x (keep="input"); so neither scratch
 memory nor registers grow with T. `neuron` is generated from the equations (tfexplore/codegen.py).
 
-Shapes: x (read only with keep="input"), g_out, g_x [T, N]; g_state (gradient of the final states), g_start (of the initial ones) [STATES, N];
-rows, g_rows [ROWS, N]; kept as in forward.py.
+Shapes: x (read only with keep="input"), g_out, g_x [T, N]; g_state, g_start (gradients of the final and the initial
+states) [STATES, N]; rows, g_rows [ROWS, N]; kept as in forward.py.
 Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input".
 """
 
 import numpy as np
 from neuron import (
-    CHUNK, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, ROWS, STATES, add_p, adjoint, charge, fire, load_p, load_q, load_z, parameters,
-    real, remember, reset, spike, store_p, store_q, store_z,
+    CHUNK, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, ROWS, STATES, add_p, adjoint, charge, fire, load_p, load_q, load_z,
+    parameters, real, remember, reset, spike, store_p, store_q, store_z,
 )  # fmt: skip
 from numba import njit
 

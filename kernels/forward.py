@@ -14,7 +14,7 @@ Tried (LIF, T=32, N=524,288, float32, one thread; a copy of x takes 3.2 ms):
 
 import numpy as np
 from neuron import (
-    CHUNK, KEEP_INPUT, KEEP_POTENTIAL, STATES, WATCHED, charge, fire, load_z, output, parameters, remember, reset, spike,
+    CHUNK, KEEP_INPUT, KEEP_POTENTIAL, WATCHED, charge, fire, load_z, output, parameters, remember, reset, spike,
     store_q, store_w, store_z, watch,
 )  # fmt: skip
 from numba import njit

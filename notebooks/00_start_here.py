@@ -148,7 +148,12 @@ explore.breakdown(steps=16)
 # **In your own code** a layer is an ordinary PyTorch module, and takes currents of shape [T, batch, features]:
 
 # %%
-net = torch.nn.Sequential(torch.nn.Linear(64, 32), tfexplore.LIF(tau=2.0), torch.nn.Linear(32, 10), tfexplore.LI(tau=4.0))
+net = torch.nn.Sequential(
+    torch.nn.Linear(64, 32),
+    tfexplore.LIF(tau=2.0),
+    torch.nn.Linear(32, 10),
+    tfexplore.LI(tau=4.0),
+)
 net(torch.rand(16, 8, 64)).shape
 
 # %% [markdown]

@@ -143,7 +143,7 @@ def test_only_lab_passes_options_on(capsys):
 
 def test_warm_tells_its_progress(monkeypatch, capsys):
     steps = [(1, 2, "LIF soft float32 forward", 0.5), (2, 2, "LIF soft float32 backward", 1.5)]
-    monkeypatch.setitem(sys.modules, "tfexplore.backends", SimpleNamespace(warm=lambda: iter(steps)))
+    monkeypatch.setitem(sys.modules, "tfexplore.warm", SimpleNamespace(warm=lambda: iter(steps)))
     assert cli.main(["warm"]) == 0
     out = capsys.readouterr().out
     assert "[1/2] LIF soft float32 forward: 0.5 s" in out

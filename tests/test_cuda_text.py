@@ -295,6 +295,17 @@ def test_a_number_that_changes_compiles_nothing(fake_cupy: FakeCupy) -> None:
     assert cuda.load.cache_info().misses == 1
 
 
+def test_a_kernel_that_does_not_compile_says_what_is_missing(
+    fake_cupy: FakeCupy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**given: Any) -> None:
+        raise RuntimeError('neuron.cuh(3): catastrophic error: cannot open source file "cuda_fp16.h"')
+
+    monkeypatch.setattr(fake_cupy, "RawModule", refuse)
+    with pytest.raises(RuntimeError, match=r"'forward' does not compile: CUDA's headers.*cuda_fp16\.h.*pip install"):
+        Layer(neurons.LIF(), backend="cuda")(torch.rand(3, 1, 4).half())
+
+
 # -- with CuPy itself, and without it --------------------------------------------------------------------------------
 
 

@@ -74,7 +74,7 @@ def _version() -> str:
 
 
 def _warm(_: argparse.Namespace) -> int:
-    from tfexplore.backends import warm
+    from tfexplore.warm import warm
 
     count, spent = 0, 0.0
     for done, total, label, seconds in warm():

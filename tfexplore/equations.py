@@ -86,7 +86,7 @@ class Neuron:
 
     reset: str = "soft"
     detach_reset: bool = True
-    surrogate: Surrogate = ATan()
+    surrogate: Surrogate = ATan()  # noqa: RUF009  (a frozen value)
     learn: tuple[str, ...] = ()
 
     # -- the equations, to be overridden -------------------------------------------------------------------------
@@ -126,7 +126,9 @@ class Neuron:
     def __post_init__(self) -> None:
         name = type(self).__name__
         bounds = parameters_of(type(self))
-        derived = {f"{before}{z}{after}" for z in self.states for before in ("", "h_", "g_", "g_h_") for after in ("", "_next")}
+        derived = {
+            f"{before}{z}{after}" for z in self.states for before in ("", "h_", "g_", "g_h_") for after in ("", "_next")
+        }
         if bad := (RESERVED & {*bounds, *self.states}) | (derived & set(bounds)):
             raise ValueError(
                 f"{name} cannot name a parameter or state {sorted(bad)[0]!r}: the states, what is made of their names, and "
@@ -141,7 +143,7 @@ class Neuron:
             raise TypeError(f"{name}: detach_reset must be True or False, but got {self.detach_reset!r}.")
         if not isinstance(self.surrogate, Surrogate):
             raise TypeError(f"{name}: surrogate must be like surrogates.ATan(alpha=2.0), but got {self.surrogate!r}.")
-        object.__setattr__(self, "learn", (self.learn,) if isinstance(self.learn, str) else tuple(self.learn))
+        object.__setattr__(self, "learn", (self.learn,) if isinstance(self.learn, str) else tuple(self.learn))  # type: ignore[unreachable]
         if unknown := [key for key in self.learn if key not in bounds]:
             raise ValueError(f"{name} cannot learn {unknown[0]!r}; its parameters are {', '.join(bounds)}.")
         if self.spiking and "v_threshold" not in bounds and type(self).threshold is Neuron.threshold:
@@ -168,9 +170,13 @@ class Neuron:
 COMMON = frozenset(f.name for f in dataclasses.fields(Neuron))
 
 
-@functools.cache
 def parameters_of(cls: type[Any]) -> Mapping[str, Bound]:
     """The numeric fields of a neuron or surrogate class, with the values each may take."""
+    return _parameters_of(cls)  # type: ignore[arg-type]  # mypy takes a class's own __hash__ for its instances'
+
+
+@functools.cache
+def _parameters_of(cls: Any) -> Mapping[str, Bound]:
     found = {}
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
@@ -184,7 +190,7 @@ def parameters_of(cls: type[Any]) -> Mapping[str, Bound]:
 
 def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
     if isinstance(value, sympy.Expr):  # step_of puts symbols in place of the numbers
-        return value  # type: ignore[return-value]
+        return value
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError):
@@ -258,7 +264,9 @@ def _step_of(symbolic: Neuron) -> Step:
         fire = charged[0] - sympy.sympify(symbolic.threshold(*charged)) if cls.spiking else None
         v = getattr(symbolic, symbolic.reset)(s, *charged)
         others, initial = symbolic.after(s, *charged), symbolic.initial()
-    except TypeError as error:  # math.exp, an `if` on a state: SymPy's own words name neither the neuron nor the way out
+    except (
+        TypeError
+    ) as error:  # math.exp, an `if` on a state: SymPy's own words name neither the neuron nor the way out
         raise TypeError(
             f"The equations of {cls.__name__} must run on SymPy symbols (sympy.exp rather than math.exp, sympy.Piecewise rather "
             f"than if): {error}"
@@ -268,12 +276,18 @@ def _step_of(symbolic: Neuron) -> Step:
         ("charge", charge, cls.states), ("after", others, cls.states[1:]), ("initial", initial, cls.states),
     ):  # fmt: skip
         if not isinstance(values, tuple) or len(values) != len(names):
-            raise TypeError(f"{cls.__name__}.{what} must return a tuple of {len(names)} values, for {', '.join(names)}.")
+            raise TypeError(
+                f"{cls.__name__}.{what} must return a tuple of {len(names)} values, for {', '.join(names)}."
+            )
     scales = tuple(value for value in vars(symbolic.surrogate).values() if isinstance(value, sympy.Symbol))
     known = {*before, *charged, x, s, *symbolic.parameters.values()}
-    mentioned = set().union(*(sympy.sympify(value).free_symbols for value in (*charge, fire or 0, v, *others, *initial)))
+    mentioned = set().union(
+        *(sympy.sympify(value).free_symbols for value in (*charge, fire or 0, v, *others, *initial))
+    )
     if unknown := sorted(symbol.name for symbol in mentioned - known):
-        raise ValueError(f"The equations of {cls.__name__} mention {unknown[0]!r}, which is no state and no self.parameter.")
+        raise ValueError(
+            f"The equations of {cls.__name__} mention {unknown[0]!r}, which is no state and no self.parameter."
+        )
     return Step(
         name=cls.__name__,
         before=before,

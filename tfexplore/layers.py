@@ -10,7 +10,7 @@ import copy
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tfexplore import backends, equations, neurons, ops
 from tfexplore.backends import torch_reference
 from tfexplore.codegen import KEEP, Variant
-from tfexplore.equations import Bound, Neuron, parameters_of, scalars_of, step_of
+from tfexplore.equations import COMMON, Bound, Neuron, parameters_of, scalars_of, step_of
 
 State: TypeAlias = tuple[Tensor, ...]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -98,14 +98,19 @@ class Layer(Stateful):
         if keep not in (allowed := ("auto", *KEEP[1:])):
             raise ValueError(f"keep must be one of {', '.join(map(repr, allowed))}, but got {keep!r}.")
         if channels is not None and not neuron.learn:
-            raise ValueError(f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=).")
+            raise ValueError(
+                f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=)."
+            )
         self.neuron, self.backend, self.keep, self.channels, self.relaxed = neuron, backend, keep, channels, relaxed
         self.step = step_of(neuron)
         self.scalars = list(scalars_of(neuron).values())
         bounds = parameters_of(type(neuron))
         shape = () if channels is None else (channels,)
         self.raw = nn.ParameterDict(
-            {key: nn.Parameter(torch.full(shape, to_free(key, getattr(neuron, key), bounds[key]))) for key in neuron.learn}
+            {
+                key: nn.Parameter(torch.full(shape, to_free(key, getattr(neuron, key), bounds[key])))
+                for key in neuron.learn
+            }
         )
         self._keys: dict[tuple[Any, ...], str] = {}
 
@@ -168,7 +173,9 @@ class Layer(Stateful):
             return x.new_empty((0, count), dtype=dtype)
         if elsewhere := {key: v.device for key, v in learned.items() if v.device != x.device}:
             key, device = elsewhere.popitem()
-            raise ValueError(f"x is on {x.device}, but the learned {key} is on {device}; move the layer: layer.to({str(x.device)!r}).")
+            raise ValueError(
+                f"x is on {x.device}, but the learned {key} is on {device}; move the layer: layer.to({str(x.device)!r})."
+            )
         if self.channels is not None and (x.ndim < 3 or x.shape[2] != self.channels):
             raise ValueError(
                 f"x must be [T, B, {self.channels}, ...] for channels={self.channels}, but got shape {tuple(x.shape)}."
@@ -199,9 +206,15 @@ class Layer(Stateful):
         return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@torch.compiler.assume_constant_result
 def fused_key(
-    step: equations.Step, backend: str, device: str, dtype: torch.dtype, keep: str, names: tuple[str, ...], relaxed: bool
+    step: equations.Step,
+    backend: str,
+    device: str,
+    dtype: torch.dtype,
+    keep: str,
+    names: tuple[str, ...],
+    relaxed: bool,
 ) -> str:
     name = backends.choose(backend, device).name
     if name == "torch":
@@ -217,7 +230,9 @@ def check_input(x: Any) -> None:
         raise TypeError(f"x must be a tensor [T, B, *features], but got {type(x).__name__}.")
     if x.dtype not in DTYPES:
         allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
-        raise TypeError(f"x must be one of {allowed}, but got {str(x.dtype).removeprefix('torch.')}; convert it with x.float().")
+        raise TypeError(
+            f"x must be one of {allowed}, but got {str(x.dtype).removeprefix('torch.')}; convert it with x.float()."
+        )
     if x.ndim < 2:
         raise ValueError(f"x must be [T, B, *features], with time first, but got shape {tuple(x.shape)}.")
 
@@ -265,9 +280,11 @@ class FoldTime(nn.Sequential):
         super().__init__(*modules)
         for name, module in self.named_modules():
             if isinstance(module, Stateful):
-                raise ValueError(f"FoldTime takes stateless modules, but {name!r} is a {type(module).__name__} with a state.")
+                raise ValueError(
+                    f"FoldTime takes stateless modules, but {name!r} is a {type(module).__name__} with a state."
+                )
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (nn.Sequential's name)
+    def forward(self, input: Tensor) -> Tensor:
         check_input(input)
         folded = super().forward(input.flatten(0, 1))
         return folded.unflatten(0, input.shape[:2])
@@ -311,35 +328,57 @@ class Recurrent(Stateful):
         return torch.cat(outs), (*inner, s[0])
 
 
-def _layer_class(neuron: type[Neuron]) -> type[Layer]:
-    """The layer of one neuron: takes the neuron's parameters and the layer's options together."""
-    options = {k: p for k, p in inspect.signature(Layer).parameters.items() if k != "neuron"}
+class NeuronLayer(Layer):
+    """A layer that makes its own neuron: takes the neuron's parameters and the options of `Layer` together."""
 
-    def __init__(self: Layer, **given: Any) -> None:
-        chosen = {key: given.pop(key) for key in options if key in given}
-        known = inspect.signature(neuron).parameters
-        if unknown := [key for key in given if key not in known]:
-            allowed = ", ".join((*known, *options))
-            raise TypeError(f"{neuron.__name__} has no parameter {unknown[0]!r}; it takes {allowed}.")
-        Layer.__init__(self, neuron(**given), **chosen)
+    kind: ClassVar[type[Neuron]]
+    options: ClassVar[tuple[str, ...]] = ("backend", "keep", "channels", "relaxed")
 
-    own = inspect.signature(neuron).parameters.values()
-    body = {
-        "__init__": __init__,
-        "__module__": __name__,
-        "__doc__": f"{neuron.__doc__}\n\nA layer of `neurons.{neuron.__name__}`; see `Layer` for backend, keep and channels.",
-        "__signature__": inspect.Signature([*own, *options.values()]),
-    }
-    return type(neuron.__name__, (Layer,), body)
+    def __init_subclass__(cls, kind: type[Neuron]) -> None:
+        super().__init_subclass__()
+        cls.kind = kind
+        equations, _, _ = (inspect.getdoc(kind) or "").partition("\n\n>>>")
+        cls.__doc__ = (
+            f"{equations}\n\nA layer of `neurons.{kind.__name__}`; see `Layer` for backend, keep and channels."
+        )
+        own = sorted(inspect.signature(kind).parameters.values(), key=lambda p: p.name in COMMON)
+        chosen = [p for name, p in inspect.signature(Layer).parameters.items() if name in cls.options]
+        setattr(cls, "__signature__", inspect.Signature([*own, *chosen]))  # noqa: B010  (for help(); mypy knows no such field)
+
+    def __init__(self, **given: Any) -> None:
+        chosen = {name: given.pop(name) for name in self.options if name in given}
+        known = inspect.signature(self.kind).parameters
+        if unknown := [name for name in given if name not in known]:
+            allowed = ", ".join((*known, *self.options))
+            raise TypeError(f"{self.kind.__name__} has no parameter {unknown[0]!r}; it takes {allowed}.")
+        super().__init__(self.kind(**given), **chosen)
 
 
-IF = _layer_class(neurons.IF)
-LIF = _layer_class(neurons.LIF)
-ParametricLIF = _layer_class(neurons.ParametricLIF)
-ALIF = _layer_class(neurons.ALIF)
-CubaLIF = _layer_class(neurons.CubaLIF)
-LI = _layer_class(neurons.LI)
-QIF = _layer_class(neurons.QIF)
-EIF = _layer_class(neurons.EIF)
-Izhikevich = _layer_class(neurons.Izhikevich)
-PaperLIF = _layer_class(neurons.PaperLIF)
+class IF(NeuronLayer, kind=neurons.IF): ...
+
+
+class LIF(NeuronLayer, kind=neurons.LIF): ...
+
+
+class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF): ...
+
+
+class ALIF(NeuronLayer, kind=neurons.ALIF): ...
+
+
+class CubaLIF(NeuronLayer, kind=neurons.CubaLIF): ...
+
+
+class LI(NeuronLayer, kind=neurons.LI): ...
+
+
+class QIF(NeuronLayer, kind=neurons.QIF): ...
+
+
+class EIF(NeuronLayer, kind=neurons.EIF): ...
+
+
+class Izhikevich(NeuronLayer, kind=neurons.Izhikevich): ...
+
+
+class PaperLIF(NeuronLayer, kind=neurons.PaperLIF): ...

@@ -61,10 +61,10 @@ class ALIF(LIF):
     def charge(self, v: Value, b: Value, x: Value) -> tuple[Value, ...]:  # type: ignore[override]  # one state more
         return super().charge(v, x), b
 
-    def threshold(self, v: Value, b: Value) -> Value:  # type: ignore[override]
+    def threshold(self, v: Value, b: Value) -> Value:
         return self.v_threshold + self.beta * b
 
-    def after(self, s: Value, v: Value, b: Value) -> tuple[Value, ...]:  # type: ignore[override]
+    def after(self, s: Value, v: Value, b: Value) -> tuple[Value, ...]:
         return (b - (b - s) / self.tau_b,)
 
 
@@ -172,5 +172,5 @@ class PaperLIF(Neuron):
     def charge(self, v: Value, x: Value) -> Value:
         return v + x
 
-    def hard(self, s: Value, v: Value) -> Value:  # type: ignore[override]
+    def hard(self, s: Value, v: Value) -> Value:
         return self.decay * v * (1 - s) + self.v_reset * s

@@ -28,7 +28,9 @@ def find(key: str) -> tuple[str, Variant]:
     try:
         return VARIANTS[key]
     except KeyError:
-        raise RuntimeError(f"The kernel {key!r} is not known in this process: make its layer before running the graph.") from None
+        raise RuntimeError(
+            f"The kernel {key!r} is not known in this process: make its layer before running the graph."
+        ) from None
 
 
 @torch.library.custom_op("tfexplore::forward", mutates_args=())
@@ -37,7 +39,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """out [T, N], state [STATES, N], kept for the way back, watched [T, WATCHED, N]."""
     backend, variant = find(key)
-    return backends.module(backend).forward(variant, x, start, rows, scalars)  # type: ignore[no-any-return]
+    return backends.module(backend).forward(variant, x, start, rows, scalars)
 
 
 @forward.register_fake
@@ -59,7 +61,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of x [T, N], of the initial states [STATES, N] and of the learned parameters [ROWS, N]."""
     backend, variant = find(key)
-    return backends.module(backend).backward(variant, x, g_out, g_state, rows, scalars, kept)  # type: ignore[no-any-return]
+    return backends.module(backend).backward(variant, x, g_out, g_state, rows, scalars, kept)
 
 
 @backward.register_fake

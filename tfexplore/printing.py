@@ -33,9 +33,15 @@ FUNCTIONS = ("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "atan", 
 
 _IN_PLACE = "({1} if {0} else {2})"
 # LIKE: a tensor in every generated torch function; it lends its dtype and device to the constants of a choice
-TORCH = Dialect("torch", str, "where({0}, {1}, {2}, LIKE)".format, lambda f: {"Abs": "torch.abs"}.get(f, f"torch.{f}"), " & ", " | ")
-NUMBA = Dialect("Numba", "real({})".format, _IN_PLACE.format, lambda f: {"Abs": "abs", "pow": "math.pow"}.get(f, f"math.{f}"))
-CUDA = Dialect("CUDA", "real({})".format, "({0} ? {1} : {2})".format, lambda f: {"Abs": "fabs"}.get(f, f), " && ", " || ")
+TORCH = Dialect(
+    "torch", str, "where({0}, {1}, {2}, LIKE)".format, lambda f: {"Abs": "torch.abs"}.get(f, f"torch.{f}"), " & ", " | "
+)
+NUMBA = Dialect(
+    "Numba", "real({})".format, _IN_PLACE.format, lambda f: {"Abs": "abs", "pow": "math.pow"}.get(f, f"math.{f}")
+)
+CUDA = Dialect(
+    "CUDA", "real({})".format, "({0} ? {1} : {2})".format, lambda f: {"Abs": "fabs"}.get(f, f), " && ", " || "
+)
 
 
 class CodePrinter(Printer):
@@ -45,7 +51,7 @@ class CodePrinter(Printer):
         super().__init__()
         self.dialect = dialect
 
-    def emptyPrinter(self, expr: object) -> str:  # noqa: N802  (SymPy's name)
+    def emptyPrinter(self, expr: object) -> str:
         what = expr.func.__name__ if isinstance(expr, sympy.Basic) else type(expr).__name__
         known = ", ".join(FUNCTIONS)
         raise ValueError(f"{self.dialect.name} kernels cannot compute {what} in {expr}; they know + - * / and {known}.")
@@ -117,7 +123,9 @@ class CodePrinter(Printer):
         return self.dialect.choose(f"{u} > {zero}", one, inner)
 
     def _print_Heaviside(self, expr: Expr) -> str:
-        return self.dialect.choose(f"{self._factor(expr.args[0])} >= {self._number(0)}", self._number(1), self._number(0))
+        return self.dialect.choose(
+            f"{self._factor(expr.args[0])} >= {self._number(0)}", self._number(1), self._number(0)
+        )
 
     def _extreme(self, expr: Expr, compare: str) -> str:
         text = self._factor(expr.args[0])

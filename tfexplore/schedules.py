@@ -38,14 +38,16 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
                 "another computation; call net.eval(), or ask for batch_norm='per step' to normalise each step by itself."
             )
     if len(x) == 0:
-        return net(x)  # type: ignore[no-any-return]  # a tensor
+        return net(x)
     outs = []
     outer = next((m.provider for m in net.modules() if isinstance(m, Stateful) and m.provider is not None), None)
     with carry(net, outer):  # within a carry of the user's, go on from its states
         for x_t in x.split(1):
             out = net(x_t)
             if not isinstance(out, Tensor) or out.shape[:2] != x_t.shape[:2]:
-                raise ValueError("net must return a tensor with time first, [T, B, ...]; reduce over time outside of it.")
+                raise ValueError(
+                    "net must return a tensor with time first, [T, B, ...]; reduce over time outside of it."
+                )
             outs.append(out)
     return torch.cat(outs)
 

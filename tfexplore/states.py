@@ -109,7 +109,9 @@ class Traces:
 
     def __getitem__(self, module: str) -> dict[str, Tensor]:
         if module not in self._parts:
-            raise KeyError(f"Nothing recorded for {module!r}; recorded: {', '.join(map(repr, self._parts)) or 'nothing yet'}.")
+            raise KeyError(
+                f"Nothing recorded for {module!r}; recorded: {', '.join(map(repr, self._parts)) or 'nothing yet'}."
+            )
         return {name: torch.cat(parts) for name, parts in self._parts[module].items()}
 
     def __iter__(self) -> Iterator[str]:

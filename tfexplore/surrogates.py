@@ -156,7 +156,9 @@ def custom(name: str, derivative: Value, primitive: Value = None, **scales: floa
         # a symbol made by hand may lack real=True: the name is what counts
         expression = expression.subs({symbol: names.get(symbol.name, symbol) for symbol in expression.free_symbols})
         if unknown := {symbol.name for symbol in expression.free_symbols} - names.keys():
-            raise ValueError(f"{name}: {key} uses {sorted(unknown)[0]!r}; it may use u and {', '.join(scales) or 'numbers'}.")
+            raise ValueError(
+                f"{name}: {key} uses {sorted(unknown)[0]!r}; it may use u and {', '.join(scales) or 'numbers'}."
+            )
         expressions[key] = expression
 
     def method(expression: sympy.Expr) -> Any:
@@ -169,6 +171,11 @@ def custom(name: str, derivative: Value, primitive: Value = None, **scales: floa
     def reduce(self: Surrogate) -> Any:  # pickle finds no such class: it makes the surrogate anew
         return functools.partial(custom, name, derivative, primitive, **{key: getattr(self, key) for key in scales}), ()
 
-    body = {"__reduce__": reduce, "__annotations__": dict.fromkeys(scales, float), "__doc__": f"theta'(u) = {expressions['derivative']}", **scales}
+    body = {
+        "__reduce__": reduce,
+        "__annotations__": dict.fromkeys(scales, float),
+        "__doc__": f"theta'(u) = {expressions['derivative']}",
+        **scales,
+    }
     made: type[Surrogate] = type(name, (Surrogate,), body | {key: method(e) for key, e in expressions.items()})
     return made()

@@ -17,7 +17,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "tests" / "browser" / "out"  # screenshots, to look at
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +34,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     work = tmp_path_factory.mktemp("lab")
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, work)
-    long_run = ["from tfexplore import explore", "training = explore.Training(walk='step by step', steps=64, hidden=512, epochs=20)\ntraining.show()",
-                "(await training.run()).sentence()", "'after the run'"]  # fmt: skip
+    long_run = [
+        "from tfexplore import explore",
+        "training = explore.Training(walk='step by step', steps=64, hidden=512, epochs=20)\ntraining.show()",
+        "(await training.run()).sentence()",
+        "'after the run'",
+    ]
     cells, kernel = list(map(nbformat.v4.new_code_cell, long_run)), {"name": "python3", "display_name": "Python 3"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), work / "long_run.ipynb")
     with socket.socket() as probe:
@@ -51,7 +62,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 urllib.request.urlopen(f"{base}/api?token=test", timeout=5).close()
                 break
             except OSError:
-                assert server.poll() is None and time.monotonic() < deadline, (work / "lab.log").read_text()
+                assert server.poll() is None, (work / "lab.log").read_text()
+                assert time.monotonic() < deadline, (work / "lab.log").read_text()
                 time.sleep(0.3)
         yield base + "/lab/tree/{path}?token=test&reset"
     finally:

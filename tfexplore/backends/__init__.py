@@ -63,7 +63,8 @@ def choose(backend: str, device: torch.device | str) -> Choice:
     if backend != fused:
         home = {"numba": "cpu", "cuda": "cuda"}[backend]
         raise ValueError(
-            f"backend={backend!r} runs {home.upper()} tensors, but x is on {kind!r}; move x with x.to({home!r}) or use backend='auto'."
+            f"backend={backend!r} runs {home.upper()} tensors, but x is on {kind!r}; move x with x.to({home!r}), "
+            "or use backend='auto'."
         )
     if problem := _why_not(backend):
         raise RuntimeError(f"backend={backend!r} cannot run: {problem}")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tfexplore.codegen import Variant, cuda_source, fingerprint
+from tfexplore.cuda_setup import explain
 from tfexplore.files import write_once
 from tfexplore.paths import cache_dir, kernels_dir
 
@@ -34,8 +35,6 @@ def why_not() -> str:
         cupy.cuda.runtime.getDeviceCount()
         cupy.RawModule(code='extern "C" __global__ void probe() {}', options=OPTIONS).compile()
     except Exception as error:  # noqa: BLE001  (CuPy fails in many ways: at import, in the driver, in NVRTC)
-        from tfexplore.cuda_setup import explain
-
         return explain(error)
     return ""
 
@@ -58,8 +57,11 @@ def load(header: str, loop: str, device: int) -> Any:
     folder.mkdir(parents=True, exist_ok=True)
     write_once(folder / "neuron.cuh", header)
     text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
-    with cupy.cuda.Device(device):
-        return cupy.RawModule(code=text, options=(*OPTIONS, f"-I{folder}")).get_function(loop)
+    try:
+        with cupy.cuda.Device(device):
+            return cupy.RawModule(code=text, options=(*OPTIONS, f"-I{folder}")).get_function(loop)
+    except Exception as error:  # the usual one: CUDA's headers for half precision are missing
+        raise RuntimeError(f"The CUDA kernel {loop!r} does not compile: {explain(error)}") from error
 
 
 def launch(
@@ -74,7 +76,7 @@ def launch(
     values = np.array(scalars or [0.0], variant.real)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = map(np.int64, (*(t.data_ptr() for t in tensors), steps, neurons))
-    # CuPy asks a stream for its address only; its ExternalStream is deprecated since CuPy 14, where the successor is new
+    # CuPy asks a stream for its address only; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
         kernel((-(-neurons // THREADS),), (THREADS,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)

@@ -37,7 +37,7 @@ SMALL = 1 << 19
 _compiling = threading.RLock()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load(variant_source: str, loop: str) -> Callable[..., None]:
     """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
     text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
@@ -55,13 +55,13 @@ def load(variant_source: str, loop: str) -> Callable[..., None]:
             sys.modules.pop("neuron")
             if previous is not None:
                 sys.modules["neuron"] = previous
-    function = getattr(made, loop)
-    return function  # type: ignore[no-any-return]  # a Numba dispatcher, which has no types
+    return getattr(made, loop)
 
 
 def import_file(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # Numba's cached functions are unpickled by module name
     spec.loader.exec_module(module)

@@ -48,7 +48,15 @@ class Breakdown:
             left = 0.0
             for k, (part, hatch) in enumerate(zip(PARTS, ("", "//", ".."), strict=True)):
                 label = part if walk == "fused" else None
-                axes.barh(walk, parts[part], left=left, color=plots.rgb((4, 0, 2)[k]), hatch=hatch, edgecolor="white", label=label)
+                axes.barh(
+                    walk,
+                    parts[part],
+                    left=left,
+                    color=plots.rgb((4, 0, 2)[k]),
+                    hatch=hatch,
+                    edgecolor="white",
+                    label=label,
+                )
                 left += parts[part]
         axes.invert_yaxis()
         axes.set(xlabel="milliseconds of one training step")
@@ -80,11 +88,10 @@ def breakdown(steps: int = 16, hidden: int = 128, rounds: int = 15) -> Breakdown
     for walk in ("layer by layer", "fused"):
         schedule, backend = WALKS[walk]
         net = network(hidden, backend=backend)
-        run = fit(net, data, schedule, steps)
-        contestants[f"{walk}: whole"] = lambda run=run: next(run)  # type: ignore[misc]  # mypy cannot infer a bound default
-        contestants[f"{walk}: neurons"] = there_and_back([net.lif1, net.lif2], [hidden, hidden])
+        contestants[f"{walk}: whole"] = fit(net, data, schedule, steps).__next__
+        contestants[f"{walk}: neurons"] = there_and_back([net[1], net[3]], [hidden, hidden])
     linear = network(hidden)
-    contestants["linear"] = there_and_back([linear.linear1, linear.linear2, linear.linear3], [64, hidden, hidden])
+    contestants["linear"] = there_and_back([linear[0], linear[2], linear[4]], [64, hidden, hidden])
     *_, medians = measure.rounds(contestants, rounds)
     parts = {}
     for walk in ("layer by layer", "fused"):

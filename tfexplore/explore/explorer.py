@@ -58,9 +58,13 @@ class Explorer:
         self.widget._view_count = 0  # asks ipywidgets to count the views that browsers show
 
     def layout(self) -> widgets.Widget:
-        row = widgets.HBox(list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px"))
+        row = widgets.HBox(
+            list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
+        )
         caption = widgets.HTML(f"<i>{html.escape(self.caption)}</i>")
-        return widgets.VBox([row, self.message, self.figure, caption, Fit(layout=widgets.Layout(width="100%", height="1px"))])
+        return widgets.VBox(
+            [row, self.message, self.figure, caption, Fit(layout=widgets.Layout(width="100%", height="1px"))]
+        )
 
     def say(self, text: str, alarm: bool = False) -> None:
         """One sentence above the figure, read out by screen readers."""
@@ -111,7 +115,9 @@ class Runner(Explorer):
 
     def __init__(self, controls: dict[str, widgets.Widget], figure: go.Figure, result: Any) -> None:
         start = widgets.Button(description="Start", icon="play", button_style="primary", tooltip="Start")
-        stop = widgets.Button(description="Stop", icon="stop", disabled=True, tooltip="Stop after the piece of work at hand")
+        stop = widgets.Button(
+            description="Stop", icon="stop", disabled=True, tooltip="Stop after the piece of work at hand"
+        )
         self.task: asyncio.Task[Any] | None = None
         self.running = False
         self._stopping = False

@@ -42,7 +42,11 @@ class Result:
             return "The race is on."
         work = f"{self.steps} time steps of 2 × {self.neurons:,} neurons"
         times = self.speedup
-        lead = f"{times:.1f} times as fast as step by step" if times >= 1 else f"{1 / times:.1f} times as slow as step by step"
+        lead = (
+            f"{times:.1f} times as fast as step by step"
+            if times >= 1
+            else f"{1 / times:.1f} times as slow as step by step"
+        )
         return f"Fused walks {work}, there and back, {lead} ({self.machine}; backend {self.backend})."
 
 
@@ -63,20 +67,24 @@ def contestants(steps: int, neurons: int, device: str = "cpu", seed: int = 0) ->
         return work
 
     return dict(
-        zip(CONTESTANTS, (train(step_by_step, eager), train(layer_by_layer, eager), train(layer_by_layer, fused)), strict=True)
+        zip(
+            CONTESTANTS,
+            (train(step_by_step, eager), train(layer_by_layer, eager), train(layer_by_layer, fused)),
+            strict=True,
+        )
     )
 
 
 class Race(Runner):
     """Bars of the three contestants, growing while they run.
 
-    controls: steps (T), neurons (per layer), start, stop;   result: `Result`.
+        controls: steps (T), neurons (per layer), start, stop;   result: `Result`.
 
-    >>> import asyncio
-import time
-    >>> race = Race(steps=4, neurons=1000)
-    >>> sorted(asyncio.run(race.run()).seconds)
-    ['fused', 'layer by layer', 'step by step']
+        >>> import asyncio
+    import time
+        >>> race = Race(steps=4, neurons=1000)
+        >>> sorted(asyncio.run(race.run()).seconds)
+        ['fused', 'layer by layer', 'step by step']
     """
 
     caption = "Median time of one training pass (forward and backward) of two layers of LIF neurons; shorter is faster."
@@ -96,7 +104,9 @@ import time
         figure.update_yaxes(autorange="reversed")
         controls = {
             "steps": slider("time steps T", steps, 1, 256, help="time steps in one pass"),
-            "neurons": slider("neurons per layer", neurons, 1000, 200_000, step=1000, help="neurons in each of the two layers"),
+            "neurons": slider(
+                "neurons per layer", neurons, 1000, 200_000, step=1000, help="neurons in each of the two layers"
+            ),
         }
         super().__init__(controls, figure, None)
         for name in controls:

@@ -37,21 +37,23 @@ def network(hidden: int = 128, tau: float = 2.0, backend: str = "auto", seed: in
     """64 pixels -> hidden spiking neurons -> hidden spiking neurons -> 10 digits; the same weights for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        parts = {
-            "linear1": nn.Linear(64, hidden),
-            "lif1": layers.LIF(tau=tau, backend=backend),
-            "linear2": nn.Linear(hidden, hidden),
-            "lif2": layers.LIF(tau=tau, backend=backend),
-            "linear3": nn.Linear(hidden, 10),
-        }
-        for name in ("linear1", "linear2"):
-            with torch.no_grad():
-                parts[name].weight.mul_(2)  # torch's default keeps a threshold of 1 out of reach  # type: ignore[operator]
+        linear1, linear2 = nn.Linear(64, hidden), nn.Linear(hidden, hidden)
+        for linear in (linear1, linear2):
+            nn.init.uniform_(
+                linear.weight, -2 / linear.in_features**0.5, 2 / linear.in_features**0.5
+            )  # strong enough to fire
+        lif1, lif2 = (layers.LIF(tau=tau, backend=backend) for _ in range(2))
+        parts = {"linear1": linear1, "lif1": lif1, "linear2": linear2, "lif2": lif2, "linear3": nn.Linear(hidden, 10)}
         return nn.Sequential(OrderedDict(parts))
 
 
 def fit(
-    net: nn.Module, data: Split, walk: Callable[[nn.Module, Tensor], Tensor], steps: int, rate: float = 5e-3, seed: int = 0
+    net: nn.Module,
+    data: Split,
+    walk: Callable[[nn.Module, Tensor], Tensor],
+    steps: int,
+    rate: float = 5e-3,
+    seed: int = 0,
 ) -> Iterator[float]:
     """Trains without end, a batch at a time (Adam, cross-entropy of the mean output over time); yields the losses."""
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
@@ -72,7 +74,9 @@ def accuracy(net: nn.Module, data: Split, walk: Callable[[nn.Module, Tensor], Te
     return (out.argmax(1) == data.test_labels).float().mean().item()
 
 
-def losses(walk: str, batches: int, *, steps: int = 16, hidden: int = 128, dtype: torch.dtype = torch.float32) -> list[float]:
+def losses(
+    walk: str, batches: int, *, steps: int = 16, hidden: int = 128, dtype: torch.dtype = torch.float32
+) -> list[float]:
     """The first losses of one training, from the same weights and data whatever the walk."""
     data = digits()
     data = data._replace(train_images=data.train_images.to(dtype))
@@ -94,7 +98,11 @@ class Result:
     def sentence(self) -> str:
         if not self.losses:
             return "Press Start to train."
-        right = f"{self.accuracies[-1][1]:.1%} of the test digits read rightly" if self.accuracies else "first epoch under way"
+        right = (
+            f"{self.accuracies[-1][1]:.1%} of the test digits read rightly"
+            if self.accuracies
+            else "first epoch under way"
+        )
         return f"{self.walk}: {len(self.losses)} batches in {self.seconds:.1f} s, {right}."
 
 
@@ -169,7 +177,9 @@ class Training(Runner):
         )
         line = {"color": plots.colour(4), "width": 2}
         grid.add_scatter(x=[], y=[], mode="lines", line=line, name="loss", row=1, col=1)
-        grid.add_scatter(x=[], y=[], mode="lines+markers", line=line | {"color": plots.colour(1)}, name="accuracy", row=2, col=1)
+        grid.add_scatter(
+            x=[], y=[], mode="lines+markers", line=line | {"color": plots.colour(1)}, name="accuracy", row=2, col=1
+        )
         grid.add_scatter(x=[], y=[], mode="lines", line=line, name="potential", row=1, col=2)
         dot = {"color": plots.colour(1), "size": 9}
         grid.add_scatter(x=[], y=[], mode="markers", marker=dot, name="spike", row=1, col=2)
@@ -223,7 +233,9 @@ class Training(Runner):
 
     def draw_curves(self) -> None:
         plots.put(self.figure, 0, x=list(range(1, len(self.result.losses) + 1)), y=list(self.result.losses))
-        plots.put(self.figure, 1, x=[n for n, _ in self.result.accuracies], y=[right for _, right in self.result.accuracies])
+        plots.put(
+            self.figure, 1, x=[n for n, _ in self.result.accuracies], y=[right for _, right in self.result.accuracies]
+        )
 
     def draw_traces(self) -> None:
         assert self.result.net is not None
@@ -240,7 +252,9 @@ class Training(Runner):
 
     def _trace_title(self) -> str:
         assert self.traces is not None
-        return f"potential of neuron {self.controls['neuron'].value}; a {self.traces.label}, read as {self.traces.guess}"
+        return (
+            f"potential of neuron {self.controls['neuron'].value}; a {self.traces.label}, read as {self.traces.guess}"
+        )
 
     def picture(self) -> bytes:
         assert self.traces is not None
@@ -258,7 +272,9 @@ class Training(Runner):
         potential.set(title=self._trace_title())
         times, cells = np.nonzero(self.traces.s[:, :SHOWN])
         raster.scatter(times + 1, cells, marker="|", s=12, color=plots.rgb(4))
-        raster.set(title="spikes of the second hidden layer", xlabel="time step", ylabel="neuron", xlim=(0.5, steps + 0.5))
+        raster.set(
+            title="spikes of the second hidden layer", xlabel="time step", ylabel="neuron", xlim=(0.5, steps + 0.5)
+        )
         for axes in (loss, potential, reached, raster):
             axes.spines[["top", "right"]].set_visible(False)
         return plots.png(drawing)
