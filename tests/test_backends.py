@@ -73,7 +73,7 @@ def agree(case: Case, numbers: dict[str, float], x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("case", EXACT, ids=str)
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), STEPS, SHAPES, st.sampled_from(LAYOUTS), st.booleans())
 def test_numba_and_torch_give_the_same_bits(case, seed, steps, shape, layout, usual):
     numbers = {} if usual else numbers_within_bounds(case.cls, seed)
@@ -98,7 +98,7 @@ def test_recomputing_and_reading_back_give_the_same_gradient(name, steps):
 
 
 @pytest.mark.parametrize("case", EXPONENTIAL, ids=str)
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), STEPS, SHAPES, st.sampled_from(LAYOUTS))
 def test_neurons_with_exp_agree_to_four_units_in_the_last_place_of_every_step(case, seed, steps, shape, layout):
     """torch's exp and libm's differ in the last bit, which can move a later spike: each step is compared by itself."""

@@ -6,8 +6,10 @@ import re
 import subprocess
 from pathlib import Path
 
-import nbformat
 import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip install 'tfexplore[notebooks]'")
+pytest.importorskip("jupytext", reason="the pairs need jupytext: pip install 'tfexplore[notebooks]'")
 
 ROOT = Path(__file__).resolve().parent.parent
 spec = importlib.util.spec_from_file_location("notebook_tool", ROOT / "tools" / "notebooks.py")

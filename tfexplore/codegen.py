@@ -227,7 +227,8 @@ def cuda_source(variant: Variant) -> str:
     }
     head = f"// Generated from the equations of {step.name}; see tfexplore/codegen.py.\n#pragma once\n"
     head += HEADER.get(variant.data, "")
-    head += f"typedef {DATA[variant.real]} real;  // the state's type\ntypedef {DATA[variant.data]} data;  // that of x and the spikes\n"
+    head += f"typedef {DATA[variant.real]} real;  // the state's type\n"
+    head += f"typedef {DATA[variant.data]} data;  // that of x and the spikes\n"
     head += "".join(f"#define {key} {value}\n" for key, value in constants.items())
     head += f"struct Scalars {{ real value[{max(1, len(step.scalars))}]; }};  // an argument by value\n"
     return head + "\n" + "\n".join(cuda_function(f) for f in functions_of(variant))

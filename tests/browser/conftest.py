@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +30,8 @@ QUIET = [
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab over a copy of the notebooks; `{path}` stands for the notebook."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install 'tfexplore[notebooks]'")
+    import nbformat
+
     work = tmp_path_factory.mktemp("lab")
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, work)

@@ -78,13 +78,12 @@ def contestants(steps: int, neurons: int, device: str = "cpu", seed: int = 0) ->
 class Race(Runner):
     """Bars of the three contestants, growing while they run.
 
-        controls: steps (T), neurons (per layer), start, stop;   result: `Result`.
+    controls: steps (T), neurons (per layer), start, stop;   result: `Result`.
 
-        >>> import asyncio
-    import time
-        >>> race = Race(steps=4, neurons=1000)
-        >>> sorted(asyncio.run(race.run()).seconds)
-        ['fused', 'layer by layer', 'step by step']
+    >>> import asyncio
+    >>> race = Race(steps=4, neurons=1000)
+    >>> sorted(asyncio.run(race.run()).seconds)
+    ['fused', 'layer by layer', 'step by step']
     """
 
     caption = "Median time of one training pass (forward and backward) of two layers of LIF neurons; shorter is faster."
