@@ -59,7 +59,7 @@ race = explore.Race(steps=32, neurons=50_000)
 race.show()
 
 # %% tags=["nbval-ignore-output"]
-(await race.run()).sentence()
+print((await race.run()).sentence())
 
 # %% [markdown]
 # The arithmetic is the same in all three. What differs is the traffic: the slow ways write every intermediate value of
@@ -79,7 +79,7 @@ training = explore.Training(walk="fused", steps=16, epochs=6)
 training.show()
 
 # %% tags=["nbval-ignore-output"]
-(await training.run()).sentence()
+print((await training.run()).sentence())
 
 # %%
 assert training.result.accuracies[-1][1] > 0.9, "nine test digits in ten should be read rightly"

@@ -117,7 +117,7 @@ def test_a_layer_after_itself_and_a_part_of_its_output():
     x = CASES[1].input(20, (2, 3), dtype=torch.float64)
     gradients = []
     for backend in ("torch", "numba"):
-        layer, given = tfexplore.LIF(backend=backend), x.clone().requires_grad_()
+        layer, given = tfexplore.LIF(v_threshold=0.8, backend=backend), x.clone().requires_grad_()
         once, (v,) = layer(given, return_state=True)
         twice, (after,) = layer(once, return_state=True)
         losses = (twice[3:5].sum() + v.sum(), after.square().sum(), v[0, 0])

@@ -35,7 +35,7 @@ def race() -> explore.Race:
 
 @pytest.fixture(scope="module")
 def training() -> explore.Training:
-    made = explore.Training(steps=6, hidden=32, epochs=2)
+    made = explore.Training(steps=6, hidden=64, epochs=3)
     asyncio.run(made.run())
     return made
 
@@ -79,11 +79,11 @@ def test_race_stops_between_two_runs(race: explore.Race) -> None:
 
 
 def test_training_learns_and_draws(training: explore.Training) -> None:
-    assert len(training.result.losses) == 2 * 23
+    assert len(training.result.losses) == 3 * 23
     assert np.mean(training.result.losses[-5:]) < 0.8 * np.mean(training.result.losses[:5])
-    assert [batches for batches, _ in training.result.accuracies] == [23, 46]
+    assert [batches for batches, _ in training.result.accuracies] == [23, 46, 69]
     assert list(training.figure.data[0].y) == training.result.losses
-    assert "46 batches" in training.message.value
+    assert "69 batches" in training.message.value
     assert spread(training.picture()) > 0.05
 
 
@@ -179,7 +179,7 @@ def test_an_error_in_long_work_is_shown_and_raised(race: explore.Race) -> None:
 def test_the_mime_bundle_says_something_without_a_kernel(training: explore.Training) -> None:
     bundle = training._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
-    assert bundle["text/plain"].startswith("Training(walk='fused', steps=6, hidden=32")
+    assert bundle["text/plain"].startswith("Training(walk='fused', steps=6, hidden=64")
     assert spread(bundle["image/png"]) > 0.05
 
 

@@ -46,7 +46,7 @@ def test_the_derivative_is_the_slope_of_the_primitive(surrogate: Surrogate):
     step = 1e-5
     for u in POINTS:
         slope = (number(primitive, u + step) - number(primitive, u - step)) / (2 * step)
-        assert number(derivative, u) == pytest.approx(slope, abs=1e-6)
+        assert number(derivative, u) == pytest.approx(slope, abs=1e-4)  # a corner of the bump costs step x its jump
 
 
 @pytest.mark.parametrize("cls", SURROGATES, ids=lambda cls: cls.__name__)
@@ -66,7 +66,7 @@ def test_well_known_values():
     assert float(surrogates.Gaussian(0.4).derivative(0.4)) == pytest.approx(0.6049268112978584)
     assert surrogates.SuperSpike(10.0).derivative(-0.1) == 0.25
     assert surrogates.Triangle(0.5).derivative(0.25) == 1.0
-    assert [surrogates.Rectangle(1.0).derivative(u) for u in (-0.5, -0.49, 0.5)] == [0, 1, 0]
+    assert [surrogates.Rectangle(1.0).derivative(u) for u in (-0.5, -0.49, 0.5)] == [0, 1.0, 0]
     assert surrogates.Sigmoid(4.0).derivative(-1e4) == surrogates.Sigmoid(4.0).derivative(1e4) == 0  # and no overflow
 
 
@@ -130,8 +130,8 @@ def test_a_scale_is_a_finite_number_above_zero(cls, scale):
 def test_a_custom_surrogate_names_what_it_does_not_know():
     with pytest.raises(ValueError, match=r"^Odd: derivative uses 'w'; it may use u and g\.$"):
         custom("Odd", "w * u / g", g=1.0)
-    assert custom("Plain", "exp(-u**2)").derivative(0.0) == 1
-    assert custom("Given", 2 * U, primitive=U**2).primitive(3.0) == 9
+    assert custom("Plain", "exp(-u**2)").derivative(0.0) == 1.0
+    assert custom("Given", 2 * U, primitive=U**2).primitive(3.0) == 9.0
     assert pi in custom("Pi", "pi * u").derivative(U).atoms(sympy.NumberSymbol)
 
 

@@ -58,7 +58,7 @@ class CodePrinter(Printer):
 
     def _print(self, expr: object, **kwargs: object) -> str:
         if isinstance(expr, Expr) and expr.is_number:  # folded here: a float64 product of constants would round twice
-            return self._print_Number(expr)
+            return self._print_Number(expr) if expr.evalf().is_finite and expr.is_real else self.emptyPrinter(expr)
         return str(super()._print(expr, **kwargs))
 
     def _call(self, name: str, *arguments: Expr) -> str:
@@ -90,7 +90,7 @@ class CodePrinter(Printer):
         if expr.could_extract_minus_sign():
             return f"-{self._factor(-expr) if (-expr).is_Add else self._print(-expr)}"
         constant, rest = expr.as_independent(*expr.free_symbols, as_Add=False)
-        above: list[str] = [] if constant == 1 else [self._number(constant)]
+        above: list[str] = [] if constant == 1 else [self._print(constant)]
         below: list[str] = []
         for factor in rest.as_ordered_factors():
             base, exponent = factor.as_base_exp()

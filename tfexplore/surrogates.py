@@ -40,10 +40,13 @@ class Surrogate:
     def primitive(self, u: Value) -> Value:
         """The smooth step with slope `derivative`; integrated by SymPy where a surrogate does not give its own."""
         symbol = sympy.Symbol("u", real=True)
-        found = sympy.integrate(self.derivative(symbol), symbol)
+        scales = {f.name: sympy.Symbol(f.name, positive=True) for f in fields(self)}  # SymPy is at a loss with 0.5
+        found = sympy.integrate(type(self)(**scales).derivative(symbol), symbol)
         if found.has(sympy.Integral):
             raise ValueError(f"SymPy finds no primitive of {type(self).__name__}; give it a method primitive(self, u).")
-        return found.subs(symbol, u)
+        return found.subs(
+            {scale: getattr(self, name) for name, scale in scales.items()} | {symbol: u}, simultaneous=True
+        )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -58,8 +58,10 @@ class Explorer:
         self.widget._view_count = 0  # asks ipywidgets to count the views that browsers show
 
     def layout(self) -> widgets.Widget:
+        buttons = [control for control in self.controls.values() if isinstance(control, widgets.Button)]
+        others = [control for control in self.controls.values() if control not in buttons]
         row = widgets.HBox(
-            list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
+            [*others, widgets.HBox(buttons)], layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
         )
         caption = widgets.HTML(f"<i>{html.escape(self.caption)}</i>")
         return widgets.VBox(

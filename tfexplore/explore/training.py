@@ -52,7 +52,7 @@ def fit(
     data: Split,
     walk: Callable[[nn.Module, Tensor], Tensor],
     steps: int,
-    rate: float = 5e-3,
+    rate: float = 2e-3,
     seed: int = 0,
 ) -> Iterator[float]:
     """Trains without end, a batch at a time (Adam, cross-entropy of the mean output over time); yields the losses."""
@@ -156,7 +156,7 @@ class Training(Runner):
             "tau": slider("time constant τ", 2.0, 1.0, 8.0, step=0.5, help="membrane time constant, in time steps"),
             "epochs": slider("epochs", epochs, 1, 20),
             "digit": slider("test digit shown", 0, 0, len(self.data.test_labels) - 1),
-            "neuron": slider("hidden neuron shown", 7, 0, min(hidden, SHOWN) - 1),
+            "neuron": slider("hidden neuron shown", min(44, hidden - 1), 0, min(SHOWN, hidden) - 1),
         }
         super().__init__(controls, self._figure(), Result(walk))
         for name in ("digit", "neuron"):
