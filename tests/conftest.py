@@ -51,6 +51,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture
+def kernels_used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the kernels that layers ran, in order."""
+    from tfexplore import layers
+
+    used: list[str] = []
+    find = layers.key_of
+    monkeypatch.setattr(layers, "key_of", lambda *wanted: used.append(find(*wanted)) or used[-1])
+    return used
+
+
+@pytest.fixture
 def python() -> str:
     """This Python, for subprocesses."""
     return sys.executable

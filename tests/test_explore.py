@@ -164,7 +164,10 @@ def test_one_run_at_a_time() -> None:
 
 def test_an_error_in_long_work_is_shown_and_raised(race: explore.Race) -> None:
     class Broken(Runner):
-        def work(self):  # type: ignore[no-untyped-def]
+        def begin(self):  # type: ignore[no-untyped-def]
+            return None
+
+        def work(self, result):  # type: ignore[no-untyped-def]
             yield None
             raise ValueError("the <third> layer is missing")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import Abs, And, Heaviside, Max, Min, Or, Piecewise, Symbol, exp
 
-from tfexplore.backends.torch_reference import where
+from tfexplore.backends.torch_reference import number, where
 from tfexplore.equations import step_of
 from tfexplore.printing import CUDA, FUNCTIONS, NUMBA, TORCH, code, latex_of_step
 
@@ -31,9 +31,10 @@ def larger(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         pair.map(lambda two: two[0] - two[1]),
         pair.map(lambda two: two[0] * two[1]),
         pair.map(lambda two: two[0] / (1 + two[1] ** 2)),
-        pair.map(lambda two: two[0] ** 3 - two[1] ** -2),
+        pair.map(lambda two: two[0] ** 3 - (1 + Abs(two[1])) ** -2),
         pair.map(lambda two: Max(two[0], two[1]) + Min(two[1], A)),
-        pair.map(lambda two: Piecewise((two[0], And(two[1] > A, two[1] < 2)), (two[1], Or(A < 0, B < C)), (C, True))),
+        # conditions on symbols only: SymPy rewrites a choice within a condition, and may lose its last case
+        pair.map(lambda two: Piecewise((two[0], And(B > A, B < 2)), (two[1], Or(A < 0, B < C)), (C, True))),
         pair.map(lambda two: Abs(two[0]) * sympy.sign(two[1]) + Heaviside(two[1], 1)),
         inner.map(lambda one: -sympy.sympify(one)),
     )
@@ -51,7 +52,9 @@ def as_python(expression: sympy.Expr, point: tuple[float, ...], kind: Any = floa
 
 def as_torch(expression: sympy.Expr, point: tuple[float, ...], dtype: torch.dtype) -> torch.Tensor:
     names = {name: torch.tensor([value], dtype=dtype) for name, value in zip("abc", point, strict=True)}
-    found = eval(code(expression, TORCH), {"torch": torch, "where": where, "LIKE": names["a"]} | names)
+    found = eval(
+        code(expression, TORCH), {"torch": torch, "where": where, "number": number, "LIKE": names["a"]} | names
+    )
     return torch.as_tensor(found, dtype=dtype).reshape(1)  # a bare constant stays a number
 
 

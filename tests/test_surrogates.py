@@ -67,7 +67,8 @@ def test_well_known_values():
     assert surrogates.SuperSpike(10.0).derivative(-0.1) == 0.25
     assert surrogates.Triangle(0.5).derivative(0.25) == 1.0
     assert [surrogates.Rectangle(1.0).derivative(u) for u in (-0.5, -0.49, 0.5)] == [0, 1.0, 0]
-    assert surrogates.Sigmoid(4.0).derivative(-1e4) == surrogates.Sigmoid(4.0).derivative(1e4) == 0  # and no overflow
+    far = [surrogates.Sigmoid(4.0).derivative(u) for u in (-1e4, 1e4)]
+    assert 0 <= far[0] == far[1] < 1e-300  # and no overflow
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -84,15 +85,14 @@ def test_a_surrogate_of_ones_own_reaches_both_backends(surrogate, dtype):
     assert gradients[1].flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_scale_is_a_run_time_number_of_a_custom_surrogate_too():
-    x, keys = torch.linspace(0, 2, 9).view(1, 1, 9), []
+def test_a_scale_is_a_run_time_number_of_a_custom_surrogate_too(kernels_used):
+    x = torch.linspace(0, 2, 9).view(1, 1, 9)
     for g in (0.5, 2.0):
         layer = tfexplore.IF(surrogate=type(CAUCHY)(g=g), backend="numba")
         given = x.clone().requires_grad_()
         layer(given).sum().backward()
         assert given.grad[0, 0, 4].item() == pytest.approx(1 / (torch.pi * g))
-        keys += layer._keys.values()
-    assert len(set(keys)) == 1
+    assert len(set(kernels_used)) == 1
 
 
 @pytest.mark.parametrize("surrogate", EVERY, ids=repr)
@@ -130,7 +130,7 @@ def test_a_scale_is_a_finite_number_above_zero(cls, scale):
 def test_a_custom_surrogate_names_what_it_does_not_know():
     with pytest.raises(ValueError, match=r"^Odd: derivative uses 'w'; it may use u and g\.$"):
         custom("Odd", "w * u / g", g=1.0)
-    assert custom("Plain", "exp(-u**2)").derivative(0.0) == 1.0
+    assert custom("Plain", "exp(-u**2)").derivative(0.0) == 1
     assert custom("Given", 2 * U, primitive=U**2).primitive(3.0) == 9.0
     assert pi in custom("Pi", "pi * u").derivative(U).atoms(sympy.NumberSymbol)
 

@@ -16,17 +16,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import keyword
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 import sympy
+from sympy.printing import cxx
 
 from tfexplore.surrogates import ATan, Surrogate, Value
 
-RESERVED = {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where"}
+OURS = frozenset({"STATES", "SCALARS", "ROWS", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"})
+WORDS = OURS | frozenset(keyword.kwlist) | {word for words in cxx.reserved.values() for word in words}
+RESERVED = frozenset(
+    {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where", "number"}
+)
 
 
 @dataclass(frozen=True)
@@ -134,16 +140,30 @@ class Neuron:
                 f"{name} cannot name a parameter or state {sorted(bad)[0]!r}: the states, what is made of their names, and "
                 f"{', '.join(sorted(RESERVED))} are taken."
             )
+        if bad := WORDS & {*bounds, *self.states}:
+            raise ValueError(
+                f"{name} cannot name a parameter {sorted(bad)[0]!r}: words of Python, of C++ and of the kernels are taken."
+            )
         for key, bound in bounds.items():
             object.__setattr__(self, key, checked_number(name, key, getattr(self, key), bound))
         if self.reset not in self.resets:
             allowed = ", ".join(map(repr, self.resets))
             raise ValueError(f"{name} does not admit reset={self.reset!r}; it admits {allowed}.")
-        if not isinstance(self.detach_reset, bool):
-            raise TypeError(f"{name}: detach_reset must be True or False, but got {self.detach_reset!r}.")
+        if not self.spiking and self.reset != "none":
+            raise ValueError(
+                f"{name} does not fire, so it has nothing to reset: give it resets = ('none',) and reset = 'none'."
+            )
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (bool, "bool") and not isinstance(value, bool):
+                raise TypeError(f"{name}: {field.name} must be True or False, but got {value!r}.")
         if not isinstance(self.surrogate, Surrogate):
             raise TypeError(f"{name}: surrogate must be like surrogates.ATan(alpha=2.0), but got {self.surrogate!r}.")
-        object.__setattr__(self, "learn", (self.learn,) if isinstance(self.learn, str) else tuple(self.learn))  # type: ignore[unreachable]
+        learn: Any = self.learn
+        learn = (learn,) if isinstance(learn, str) else learn
+        if not isinstance(learn, tuple | list):
+            raise TypeError(f"{name}: learn must be names of parameters, but got {learn!r}.")
+        object.__setattr__(self, "learn", tuple(learn))
         if unknown := [key for key in self.learn if key not in bounds]:
             raise ValueError(f"{name} cannot learn {unknown[0]!r}; its parameters are {', '.join(bounds)}.")
         if self.spiking and "v_threshold" not in bounds and type(self).threshold is Neuron.threshold:
@@ -191,9 +211,11 @@ def _parameters_of(cls: Any) -> Mapping[str, Bound]:
 def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
     if isinstance(value, sympy.Expr):  # step_of puts symbols in place of the numbers
         return value
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{owner}: {key} must be a number; to train it, name it: learn={key!r}.")
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not bound.admits(number):
         raise ValueError(f"{owner}: {key} must be {bound}, but got {value!r}.")
@@ -252,6 +274,19 @@ def step_of(neuron: Neuron) -> Step:
     return _step_of(dataclasses.replace(neuron, surrogate=surrogate, **numbers))
 
 
+def choices(value: Value) -> sympy.Expr:
+    """The expression with Max and Min as choices, whose derivative at a tie is that of one side, as in a comparison.
+
+    SymPy's own derivative of Max(a, b) counts both sides where they are equal.
+    """
+
+    def first(compare: type[sympy.Rel]) -> Callable[..., sympy.Expr]:
+        return lambda *args: functools.reduce(lambda a, b: sympy.Piecewise((a, compare(a, b)), (b, True)), args)
+
+    expression = sympy.sympify(value)
+    return expression.replace(sympy.Max, first(sympy.Gt)).replace(sympy.Min, first(sympy.Lt))
+
+
 @functools.lru_cache(maxsize=256)
 def _step_of(symbolic: Neuron) -> Step:
     # neurons that differ in numbers only are the same here: a slider derives nothing anew
@@ -264,9 +299,7 @@ def _step_of(symbolic: Neuron) -> Step:
         fire = charged[0] - sympy.sympify(symbolic.threshold(*charged)) if cls.spiking else None
         v = getattr(symbolic, symbolic.reset)(s, *charged)
         others, initial = symbolic.after(s, *charged), symbolic.initial()
-    except (
-        TypeError
-    ) as error:  # math.exp, an `if` on a state: SymPy's own words name neither the neuron nor the way out
+    except TypeError as error:  # math.exp, an `if` on a state: SymPy names neither the neuron nor the way out
         raise TypeError(
             f"The equations of {cls.__name__} must run on SymPy symbols (sympy.exp rather than math.exp, sympy.Piecewise rather "
             f"than if): {error}"
@@ -279,6 +312,8 @@ def _step_of(symbolic: Neuron) -> Step:
             raise TypeError(
                 f"{cls.__name__}.{what} must return a tuple of {len(names)} values, for {', '.join(names)}."
             )
+    if not cls.spiking and any(s in sympy.sympify(value).free_symbols for value in (v, *others)):
+        raise ValueError(f"{cls.__name__} does not fire, so its equations cannot mention s.")
     scales = tuple(value for value in vars(symbolic.surrogate).values() if isinstance(value, sympy.Symbol))
     known = {*before, *charged, x, s, *symbolic.parameters.values()}
     mentioned = set().union(
@@ -296,9 +331,9 @@ def _step_of(symbolic: Neuron) -> Step:
         x=x,
         u=u,
         s=s,
-        charge=tuple(map(sympy.sympify, charge)),
-        fire=fire,
-        reset=tuple(map(sympy.sympify, (v, *others))),
+        charge=tuple(map(choices, charge)),
+        fire=None if fire is None else choices(fire),
+        reset=tuple(map(choices, (v, *others))),
         initial=tuple(map(sympy.sympify, initial)),
         surrogate=symbolic.surrogate,
         detach_reset=symbolic.detach_reset,

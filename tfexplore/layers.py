@@ -6,7 +6,7 @@ in, picks the backend and unfolds shapes; the work is done in `ops` (fused) or `
 
 from __future__ import annotations
 
-import copy
+import functools
 import inspect
 import math
 from collections.abc import Sequence
@@ -81,6 +81,9 @@ class Layer(Stateful):
     Raises TypeError or ValueError, naming the argument, for input of another dtype, shape or device than is allowed.
     """
 
+    _neuron: Neuron
+    bounds: dict[str, Bound]
+
     def __init__(
         self,
         neuron: Neuron,
@@ -91,28 +94,47 @@ class Layer(Stateful):
         relaxed: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(neuron, Neuron):
-            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+        self.neuron = neuron
         if backend not in backends.NAMES:
             raise ValueError(f"backend must be one of {', '.join(map(repr, backends.NAMES))}, but got {backend!r}.")
         if keep not in (allowed := ("auto", *KEEP[1:])):
             raise ValueError(f"keep must be one of {', '.join(map(repr, allowed))}, but got {keep!r}.")
+        if channels is not None and (not isinstance(channels, int) or channels < 1):
+            raise ValueError(f"channels must be a whole number above 0, but got {channels!r}.")
+        if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
+            raise ValueError(f"channels must be a whole number from 1 on, or None, but got {channels!r}.")
         if channels is not None and not neuron.learn:
             raise ValueError(
                 f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=)."
             )
-        self.neuron, self.backend, self.keep, self.channels, self.relaxed = neuron, backend, keep, channels, relaxed
-        self.step = step_of(neuron)
-        self.scalars = list(scalars_of(neuron).values())
-        bounds = parameters_of(type(neuron))
+        self.backend, self.keep, self.channels, self.relaxed = backend, keep, channels, relaxed
         shape = () if channels is None else (channels,)
         self.raw = nn.ParameterDict(
             {
-                key: nn.Parameter(torch.full(shape, to_free(key, getattr(neuron, key), bounds[key])))
+                key: nn.Parameter(torch.full(shape, to_free(key, getattr(neuron, key), self.bounds[key])))
                 for key in neuron.learn
             }
         )
-        self._keys: dict[tuple[Any, ...], str] = {}
+
+    @property
+    def neuron(self) -> Neuron:
+        """The neuron as a value; another one may be set at any time (a slider does), if it learns the same parameters."""
+        return self._neuron
+
+    @neuron.setter
+    def neuron(self, neuron: Neuron) -> None:
+        if not isinstance(neuron, Neuron):
+            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+        if neuron.learn != getattr(self, "_neuron", neuron).learn:
+            raise ValueError(
+                f"this layer learns {self._neuron.learn}, but the new neuron {neuron.learn}; make a new layer."
+            )
+        self._neuron = neuron
+        self.step = step_of(neuron)
+        self.scalars = list(scalars_of(neuron).values())
+        self.bounds = dict(parameters_of(type(neuron)))
+        self.initial = [float(value) for value in neuron.initial()]
+        self.learns_initial = any(value.free_symbols & set(self.step.rows) for value in self.step.initial)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -121,8 +143,9 @@ class Layer(Stateful):
     @property
     def learned(self) -> dict[str, Tensor]:
         """The learned parameters as they are now; training moves `raw`, which no bound constrains."""
-        bounds = parameters_of(type(self.neuron))
-        return {p.name: from_free(self.raw[p.name], bounds[p.name]) for p in self.step.rows}  # in the kernels' order
+        return {
+            p.name: from_free(self.raw[p.name], self.bounds[p.name]) for p in self.step.rows
+        }  # in the kernels' order
 
     def choice(self, x: Tensor) -> backends.Choice:
         """The backend that would run x, and why."""
@@ -135,7 +158,7 @@ class Layer(Stateful):
         learned = self.learned if self.neuron.learn else {}
         rows = self._rows(learned, x, dtype)
         if state is None:
-            start = self._initial(learned, x, dtype)
+            start = self._initial(rows)
         else:
             check_state(state, self.neuron.states, x, dtype)
             start = torch.stack(state).reshape(len(state), count)
@@ -147,7 +170,7 @@ class Layer(Stateful):
 
         needs_grad = torch.is_grad_enabled() and (x.requires_grad or start.requires_grad or rows.requires_grad)
         keep = ("input" if self.keep == "auto" else self.keep) if needs_grad else "nothing"
-        key = self._key(x.device.type, x.dtype, keep, names)
+        key = key_of(self.step, self.backend, x.device.type, x.dtype, keep, names, self.relaxed)
         flat = x.reshape(steps, count)
         if key == "torch":
             variant = Variant(self.step, record=names, relaxed=self.relaxed)
@@ -157,14 +180,7 @@ class Layer(Stateful):
         out = out.view(x.shape)
         if self.sink is not None:
             self.sink.add(self, out, {name: watched[:, k].view(x.shape) for k, name in enumerate(names)})
-        return out, tuple(after.view(-1, *shape).unbind(0))
-
-    def _key(self, device: str, dtype: torch.dtype, keep: str, names: tuple[str, ...]) -> str:
-        """ "torch", or the name of the fused kernel: looked up once per kind of input."""
-        wanted = (self.backend, device, dtype, keep, names, self.relaxed)
-        if wanted not in self._keys:
-            self._keys[wanted] = fused_key(self.step, *wanted)
-        return self._keys[wanted]
+        return out, tuple(after[k].view(shape) for k in range(len(after)))
 
     def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
         """The learned parameters, one value per neuron: [ROWS, N]. Autograd sums their gradients back."""
@@ -183,22 +199,16 @@ class Layer(Stateful):
         spread = (1, -1) + (1,) * (x.ndim - 3) if self.channels is not None else (1,) * (x.ndim - 1)
         return torch.stack([v.to(dtype).view(spread).expand(x.shape[1:]).reshape(-1) for v in learned.values()])
 
-    def _initial(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
-        neuron = self.neuron
-        if learned:  # the equations run on tensors as they do on numbers
-            neuron = copy.copy(neuron)
-            for key, value in learned.items():
-                spread = value.view((1, -1) + (1,) * (x.ndim - 3)) if value.ndim else value
-                object.__setattr__(neuron, key, spread.to(dtype))
-        values = neuron.initial()
-        full = [
-            (v if isinstance(v, Tensor) else torch.full((), v, dtype=dtype, device=x.device)).expand(x.shape[1:])
-            for v in values
-        ]
-        return torch.stack([v.reshape(-1) for v in full])
+    def _initial(self, rows: Tensor) -> Tensor:
+        """The states before the first step, [STATES, N]."""
+        if self.learns_initial:
+            values = torch_reference.initial(self.step, rows, self.scalars)
+        else:
+            values = tuple(rows.new_full((), value) for value in self.initial)
+        return torch.stack([value.expand(rows.shape[1:]) for value in values])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_keys": {}}  # another process has yet to make these kernels
+    def __repr__(self) -> str:
+        return f"{type(self.neuron).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
         shown = {"backend": "auto", "keep": "auto", "channels": None, "relaxed": False}
@@ -207,6 +217,12 @@ class Layer(Stateful):
 
 
 @torch.compiler.assume_constant_result
+def key_of(*wanted: Any) -> str:
+    """`fused_key`; torch.compile traces through a cache, but not through this."""
+    return fused_key(*wanted)
+
+
+@functools.cache
 def fused_key(
     step: equations.Step,
     backend: str,
@@ -216,6 +232,7 @@ def fused_key(
     names: tuple[str, ...],
     relaxed: bool,
 ) -> str:
+    """ "torch", or the name of the fused kernel: looked up once per kind of input."""
     name = backends.choose(backend, device).name
     if name == "torch":
         return name
@@ -233,6 +250,10 @@ def check_input(x: Any) -> None:
         raise TypeError(
             f"x must be one of {allowed}, but got {str(x.dtype).removeprefix('torch.')}; convert it with x.float()."
         )
+    if x.layout != torch.strided:
+        raise TypeError(f"x must be a dense tensor, but got layout {x.layout}; convert it with x.to_dense().")
+    if x.layout != torch.strided:
+        raise TypeError(f"x must be a dense tensor, but got layout {x.layout}; convert it with x.to_dense().")
     if x.ndim < 2:
         raise ValueError(f"x must be [T, B, *features], with time first, but got shape {tuple(x.shape)}.")
 
@@ -251,6 +272,8 @@ def check_state(state: State, names: tuple[str, ...], x: Tensor, dtype: torch.dt
 def to_free(name: str, value: float, bound: Bound) -> float:
     """The unconstrained number that a learned parameter is trained as; the inverse of `from_free`."""
     if bound.low == -math.inf:
+        if bound.high != math.inf:
+            raise ValueError(f"{name} cannot be learned: it has an upper bound but no lower one.")
         return value
     if value <= bound.low:
         raise ValueError(f"a learned {name} must start above {bound.low:g}, but got {value!r}.")
@@ -269,6 +292,13 @@ def from_free(raw: Tensor, bound: Bound) -> Tensor:
     return bound.low + (bound.high - bound.low) * raw.sigmoid()
 
 
+def refuse_state(module: nn.Module, who: str) -> None:
+    for name, part in module.named_modules():
+        if isinstance(part, Stateful):
+            what = f"{name!r} is" if name else "this is"
+            raise ValueError(f"{who} takes stateless modules, but {what} a {type(part).__name__} with a state.")
+
+
 class FoldTime(nn.Sequential):
     """Runs stateless modules over T*B: x [T, B, ...] -> fold -> modules -> [T, B, ...].
 
@@ -278,11 +308,7 @@ class FoldTime(nn.Sequential):
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__(*modules)
-        for name, module in self.named_modules():
-            if isinstance(module, Stateful):
-                raise ValueError(
-                    f"FoldTime takes stateless modules, but {name!r} is a {type(module).__name__} with a state."
-                )
+        refuse_state(self, "FoldTime")
 
     def forward(self, input: Tensor) -> Tensor:
         check_input(input)
@@ -305,6 +331,7 @@ class Recurrent(Stateful):
         super().__init__()
         if not isinstance(layer, Layer):
             raise TypeError(f"Recurrent takes a spiking layer first, but got {type(layer).__name__}.")
+        refuse_state(feedback, "Recurrent's feedback")
         self.layer, self.feedback = layer, feedback
 
     @property
@@ -313,19 +340,22 @@ class Recurrent(Stateful):
 
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         if state is None:
-            inner, s = None, torch.zeros_like(x[:1]) if len(x) else x.new_zeros(1, *x.shape[1:])
+            inner, s = None, x.new_zeros(x.shape[1:])
         else:
-            check_state(state[-1:], ("last spikes",), x, x.dtype)
-            inner, s = state[:-1], state[-1].unsqueeze(0)
-        outs = []
+            kept = torch.float64 if x.dtype == torch.float64 else torch.float32  # the state's dtype, as every other
+            check_state(state[-1:], ("last spikes",), x, kept)
+            inner, s = state[:-1], state[-1]
         if len(x) == 0:
-            out, inner = self.layer(x, inner, return_state=True)
-            return out, (*inner, s[0])
+            out, inner = self.layer.run(x, inner)
+            return out, (*inner, s)
+        outs = []
         for x_t in x.split(1):
-            s, inner = self.layer(x_t + self.feedback(s), inner, return_state=True)
-            outs.append(s)
+            # `run` and not a call: the layer's state is this module's business, not the provider's
+            out, inner = self.layer.run(x_t + self.feedback(s.to(x.dtype).unsqueeze(0)), inner)
+            s = out[0].to(inner[0].dtype)
+            outs.append(out)
         assert inner is not None
-        return torch.cat(outs), (*inner, s[0])
+        return torch.cat(outs), (*inner, s)
 
 
 class NeuronLayer(Layer):
@@ -345,7 +375,12 @@ class NeuronLayer(Layer):
         chosen = [p for name, p in inspect.signature(Layer).parameters.items() if name in cls.options]
         setattr(cls, "__signature__", inspect.Signature([*own, *chosen]))  # noqa: B010  (for help(); mypy knows no such field)
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, *unnamed: Any, **given: Any) -> None:
+        if unnamed:
+            first = next(iter(parameters_of(self.kind)))
+            raise TypeError(
+                f"{self.kind.__name__} takes its parameters by name: {self.kind.__name__}({first}={unnamed[0]!r})."
+            )
         chosen = {name: given.pop(name) for name in self.options if name in given}
         known = inspect.signature(self.kind).parameters
         if unknown := [name for name in given if name not in known]:

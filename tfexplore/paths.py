@@ -1,4 +1,4 @@
-"""Where things are: the CUDA kernels, the notebooks, and the folder for compiled code.
+"""Where things are: the kernels, the notebooks, and the folder for compiled code.
 
 It finds and makes folders; it neither reads kernels nor copies notebooks. The kernels and the notebooks lie inside the
 package in an installed wheel, and beside it in a checkout.
@@ -21,7 +21,7 @@ class MissingFiles(FileNotFoundError):
 
 
 def kernels_dir() -> Path:
-    """The folder of the CUDA kernels (*.cu)."""
+    """The folder of the fused loops: CUDA C++ (*.cu) and Python for Numba (*.py)."""
     return _shipped("kernels", "*.cu")
 
 

@@ -27,14 +27,22 @@ class Dialect:
     function: Callable[[str], str]
     both: str = " and "
     either: str = " or "
+    numerator: str = "{0}"
 
 
 FUNCTIONS = ("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "atan", "sqrt", "erf", "Abs", "pow")
 
 _IN_PLACE = "({1} if {0} else {2})"
-# LIKE: a tensor in every generated torch function; it lends its dtype and device to the constants of a choice
+# LIKE: a tensor in every generated torch function; it lends its dtype and device to constants. A quotient needs a tensor
+# above: torch computes 0.1 / x as 0.1 * (1 / x), which rounds twice
 TORCH = Dialect(
-    "torch", str, "where({0}, {1}, {2}, LIKE)".format, lambda f: {"Abs": "torch.abs"}.get(f, f"torch.{f}"), " & ", " | "
+    "torch",
+    str,
+    "where({0}, {1}, {2}, LIKE)".format,
+    lambda f: {"Abs": "torch.abs"}.get(f, f"torch.{f}"),
+    " & ",
+    " | ",
+    "number({0}, LIKE)",
 )
 NUMBA = Dialect(
     "Numba", "real({})".format, _IN_PLACE.format, lambda f: {"Abs": "abs", "pow": "math.pow"}.get(f, f"math.{f}")
@@ -90,7 +98,8 @@ class CodePrinter(Printer):
         if expr.could_extract_minus_sign():
             return f"-{self._factor(-expr) if (-expr).is_Add else self._print(-expr)}"
         constant, rest = expr.as_independent(*expr.free_symbols, as_Add=False)
-        above: list[str] = [] if constant == 1 else [self._print(constant)]
+        number = self._print(constant)
+        above: list[str] = [] if constant == 1 else [number]
         below: list[str] = []
         for factor in rest.as_ordered_factors():
             base, exponent = factor.as_base_exp()
@@ -98,7 +107,7 @@ class CodePrinter(Printer):
                 below += [self._factor(base)] * int(-exponent)
             else:
                 above.append(self._factor(factor))
-        top = "*".join(above) or self._number(1)
+        top = "*".join(above) if above not in ([], [number]) else self.dialect.numerator.format(number)
         bottom = "*".join(below)
         return f"{top}/({bottom})" if len(below) > 1 else f"{top}/{bottom}" if below else top
 
@@ -156,6 +165,11 @@ class CodePrinter(Printer):
 
     def _print_Or(self, expr: Expr) -> str:
         return self.dialect.either.join(f"({self._print(a)})" for a in sorted(expr.args, key=sympy.default_sort_key))
+
+    def _print_ITE(self, expr: Expr) -> str:  # what SymPy makes of a choice within a condition
+        return self._print(expr.to_nnf())
+
+    _print_Not = _print_Xor = _print_ITE
 
 
 def code(expression: Expr, dialect: Dialect) -> str:

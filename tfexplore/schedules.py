@@ -3,7 +3,8 @@
     step by step      for every time step: all layers         one column of the grid after the other
     layer by layer    for every layer: all time steps         one row after the other; a fused kernel runs a row at once
 
-Both give the same result as long as no layer needs a later layer's past, and no layer mixes time steps.
+Both give the same result as long as no layer needs a later layer's past, no layer mixes time steps, and none draws random
+numbers (Dropout in training mode draws other masks in another order).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tfexplore.layers import Recurrent, Stateful, check_input
-from tfexplore.states import carry
+from tfexplore.layers import Recurrent, check_input
+from tfexplore.states import carry_on
 
 
 def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Tensor:
@@ -40,8 +41,7 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
     if len(x) == 0:
         return net(x)
     outs = []
-    outer = next((m.provider for m in net.modules() if isinstance(m, Stateful) and m.provider is not None), None)
-    with carry(net, outer):  # within a carry of the user's, go on from its states
+    with carry_on(net):
         for x_t in x.split(1):
             out = net(x_t)
             if not isinstance(out, Tensor) or out.shape[:2] != x_t.shape[:2]:

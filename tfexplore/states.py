@@ -1,14 +1,14 @@
 """State and traces of a whole network, from outside: `carry` hands every layer its state, `record` listens in.
 
 `carry` is the one state provider: streaming, chunks of time, truncated backpropagation and step-by-step are all "take
-the state you left last time". A provider is anything with `take(layer)` and `leave(layer, state)`.
+the state you left last time". A provider is anything with the four methods of `States`: take, leave, begin_pass, end_pass.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -16,44 +16,88 @@ from torch import Tensor, nn
 
 from tfexplore.layers import Layer, State, Stateful
 
+Key = tuple[str, int]
+"""A module's name, and which of its calls within one pass of the network (a shared layer has several)."""
 
-class States(dict[tuple[str, int], State]):
-    """The states left by the layers, keyed by (module name, which call of it within one pass of the network)."""
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self._names = {module: name for name, module in net.named_modules() if isinstance(module, Stateful)}
-        self._calls: Counter[nn.Module] | None = None
+class Passes:
+    """Tells the calls of a layer within one pass of the network apart. Passes nest: a part may be walked on its own."""
+
+    def __init__(self) -> None:
+        self._names: dict[nn.Module, str] = {}
+        self._passes: list[Counter[nn.Module]] = []
+
+    def know(self, net: nn.Module) -> None:
+        self._names |= {module: name for name, module in net.named_modules() if isinstance(module, Stateful)}
 
     def begin_pass(self, *_: Any) -> None:
-        self._calls = Counter()
+        self._passes.append(Counter())
 
     def end_pass(self, *_: Any) -> None:
-        self._calls = None
+        self._passes.pop()
 
-    def _key(self, layer: Stateful) -> tuple[str, int]:
-        # outside a pass of the whole network (its layers called one by one) there is one state per module
-        return self._names[layer], 0 if self._calls is None else self._calls[layer]
+    def key(self, layer: nn.Module) -> Key:
+        # outside a pass of the whole network (its layers called one by one) every call is the first
+        return self._names[layer], self._passes[-1][layer] if self._passes else 0
+
+    def called(self, layer: nn.Module) -> None:
+        if self._passes:
+            self._passes[-1][layer] += 1
+
+
+class States(dict[Key, State], Passes):
+    """The states that the layers left, keyed by (module name, which call of it within one pass of the network)."""
+
+    def __init__(self) -> None:
+        dict.__init__(self)
+        Passes.__init__(self)
 
     def take(self, layer: Stateful) -> State | None:
-        return self.get(self._key(layer))
+        if (
+            torch._C._current_graph_task_id() != -1
+        ):  # as torch's own checkpointing asks whether a backward pass is running
+            raise RuntimeError(
+                "a layer runs again during the backward pass (activation checkpointing), when carry holds a later state; "
+                "hand the state over explicitly: layer(x, state, return_state=True)."
+            )
+        return self.get(self.key(layer))
 
     def leave(self, layer: Stateful, state: State) -> None:
-        self[self._key(layer)] = state
-        if self._calls is not None:
-            self._calls[layer] += 1
+        self[self.key(layer)] = state
+        self.called(layer)
 
     def detach(self) -> None:
-        """Cuts the gradient here: what follows does not reach back before this point (truncated backpropagation)."""
+        """Cuts the gradient here, after `backward()`: what follows does not reach back before this point."""
         for key, state in self.items():
             self[key] = tuple(z.detach() for z in state)
+
+
+def stateful(net: nn.Module) -> list[Stateful]:
+    return [module for module in net.modules() if isinstance(module, Stateful)]
+
+
+@contextmanager
+def _within(
+    net: nn.Module, role: str, given: Any, layers: Iterable[Stateful], watching: Iterable[Any]
+) -> Iterator[None]:
+    """Sets the `provider` or `sink` of the layers, and tells all of `watching` when a pass of `net` begins and ends."""
+    before = [(layer, getattr(layer, role)) for layer in layers]
+    with ExitStack() as undo:
+        for layer, old in before:
+            undo.callback(setattr, layer, role, old)
+            setattr(layer, role, given)
+        for watcher in watching:
+            undo.callback(net.register_forward_pre_hook(watcher.begin_pass).remove)
+            undo.callback(net.register_forward_hook(watcher.end_pass, always_call=True).remove)
+        yield
 
 
 @contextmanager
 def carry(net: nn.Module, states: States | None = None) -> Iterator[States]:
     """Within this block, every layer of `net` goes on from the state it left at its last call.
 
-    Give the states of an earlier block to go on from there.
+    Give the states of an earlier block, or of a copy of the network, to go on from there. A forward pass within `carry`
+    cannot be recomputed by activation checkpointing: the state has moved on by then.
 
     >>> from tfexplore.layers import LIF
     >>> net, x = nn.Sequential(LIF(), LIF()), torch.rand(10, 2, 3)
@@ -62,60 +106,67 @@ def carry(net: nn.Module, states: States | None = None) -> Iterator[States]:
     >>> torch.equal(torch.cat([first, second]), net(x))
     True
     """
-    states = States(net) if states is None else states
-    layers = [module for module in net.modules() if isinstance(module, Stateful)]
-    before = [layer.provider for layer in layers]
-    hooks = [
-        net.register_forward_pre_hook(states.begin_pass),
-        net.register_forward_hook(states.end_pass, always_call=True),
-    ]
-    for layer in layers:
-        layer.provider = states
-    try:
+    states = States() if states is None else states
+    states.know(net)
+    with _within(net, "provider", states, stateful(net), [states]):
         yield states
-    finally:
-        for layer, provider in zip(layers, before, strict=True):
-            layer.provider = provider
-        for hook in hooks:
-            hook.remove()
 
 
-class Traces:
+@contextmanager
+def carry_on(net: nn.Module) -> Iterator[None]:
+    """Like `carry`, for a walk in several calls of `net`: layers within a `carry` of the user's keep theirs."""
+    new = States()
+    new.know(net)
+    layers = stateful(net)
+    watching = {id(w): w for layer in layers for w in (layer.provider, layer.sink) if w is not None}
+    without = [layer for layer in layers if layer.provider is None]
+    with _within(net, "provider", new, without, [new, *watching.values()]):
+        yield
+
+
+class Traces(Passes):
     """What was recorded: `traces[module name][variable]` is a tensor [T, B, *features], without gradient.
 
-    Calls of one layer follow each other in time, as in step-by-step.
+    Passes follow each other in time, as in step-by-step. A module called several times in one pass has a trace for each:
+    `traces[name]` is that of the first call, `traces[name, 1]` that of the second.
     """
 
     def __init__(self, net: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.know(net)
         self.names = names
-        self._modules = {module: name for name, module in net.named_modules() if isinstance(module, Layer)}
-        self._parts: dict[str, dict[str, list[Tensor]]] = {}
-        for module in self._modules:
-            self.kernel_names(module)
-            unknown = [name for name in names if name not in ("s", "h", *module.neuron.states)]
-            if unknown and not any(unknown[0] in other.neuron.states for other in self._modules):
-                known = sorted({"s", "h"}.union(*(m.neuron.states for m in self._modules)))
-                raise ValueError(f"No layer records {unknown[0]!r}; there is {', '.join(known)}.")
+        self._parts: dict[Key, dict[str, list[Tensor]]] = {}
+        known = {"s", "h"}.union(*(layer.neuron.states for layer in stateful(net) if isinstance(layer, Layer)))
+        if len(known) == 2:
+            raise ValueError("net has no layer of neurons, so there is nothing to record.")
+        for name in names:
+            if name not in known:
+                raise ValueError(f"No layer records {name!r}; there is {', '.join(sorted(known))}.")
 
     def kernel_names(self, layer: Layer) -> tuple[str, ...]:
-        """What the kernel of this layer must write: a state after each step, or h, the charged potential."""
-        return tuple(name for name in self.names if name in ("h", *layer.neuron.states))
+        """What the kernel of this layer must write: h, the charged potential, and states after each step.
+
+        In one order, whatever the order of the names: each order would be a kernel of its own.
+        """
+        return tuple(name for name in ("h", *layer.neuron.states) if name in self.names)
 
     def add(self, layer: Layer, out: Tensor, watched: dict[str, Tensor]) -> None:
-        seen = watched | ({"s": out} if "s" in self.names else {})
-        parts = self._parts.setdefault(self._modules[layer], {})
+        # copied: an in-place module behind the layer may change its output
+        seen = watched | ({"s": out.clone()} if "s" in self.names else {})
+        parts = self._parts.setdefault(self.key(layer), {})
         for name, trace in seen.items():
             parts.setdefault(name, []).append(trace.detach())
+        self.called(layer)
 
-    def __getitem__(self, module: str) -> dict[str, Tensor]:
-        if module not in self._parts:
-            raise KeyError(
-                f"Nothing recorded for {module!r}; recorded: {', '.join(map(repr, self._parts)) or 'nothing yet'}."
-            )
-        return {name: torch.cat(parts) for name, parts in self._parts[module].items()}
+    def __getitem__(self, key: str | Key) -> dict[str, Tensor]:
+        key = (key, 0) if isinstance(key, str) else key
+        if key not in self._parts:
+            have = ", ".join(repr(name if call == 0 else (name, call)) for name, call in self._parts) or "nothing yet"
+            raise KeyError(f"Nothing recorded for {key[0] if key[1] == 0 else key!r}; recorded: {have}.")
+        return {name: torch.cat(parts) for name, parts in self._parts[key].items()}
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
+    def __iter__(self) -> Iterator[str | Key]:
+        return iter(name if call == 0 else (name, call) for name, call in self._parts)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -135,12 +186,5 @@ def record(net: nn.Module, *names: str) -> Iterator[Traces]:
     [0.8, 0.2, 0.9]
     """
     traces = Traces(net, names or ("v",))
-    layers = [module for module in net.modules() if isinstance(module, Layer)]
-    before = [layer.sink for layer in layers]
-    for layer in layers:
-        layer.sink = traces
-    try:
+    with _within(net, "sink", traces, stateful(net), [traces]):
         yield traces
-    finally:
-        for layer, sink in zip(layers, before, strict=True):
-            layer.sink = sink

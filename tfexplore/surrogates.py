@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, TypeAlias, dataclass_transform
 
 import sympy
@@ -57,7 +58,7 @@ class Surrogate:
             value = getattr(self, field.name)
             if isinstance(value, sympy.Expr):
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < float("inf"):
                 name = type(self).__name__
                 raise ValueError(f"{name}: {field.name} must be a finite number above 0, but got {value!r}.")
             object.__setattr__(self, field.name, float(value))

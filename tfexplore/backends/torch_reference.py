@@ -13,15 +13,21 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from tfexplore.codegen import Function, Variant, python_function
+from tfexplore.equations import Step
 from tfexplore.printing import TORCH
 
 
 def where(condition: Tensor, a: Tensor | float, b: Tensor | float, like: Tensor) -> Tensor:
     """`torch.where` whose constants take the dtype of `like`: torch's own would make them float32."""
-    a, b = (v if isinstance(v, Tensor) else torch.full((), v, dtype=like.dtype, device=like.device) for v in (a, b))
+    a, b = (v if isinstance(v, Tensor) else number(v, like) for v in (a, b))
     return torch.where(condition, a, b)
+
+
+def number(value: float, like: Tensor) -> Tensor:
+    return numbers((value,), like)[0]
 
 
 class Fire(torch.autograd.Function):
@@ -57,29 +63,43 @@ def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
         Function("fire", (("h", h), ("p", p)), ((u, fire),), (("u", u),)),
         Function("slope", (("u", u), ("p", p)), ((result, step.slope),), (("slope", result),)),
         Function("smooth", (("u", u), ("p", p)), ((s, smooth),), (("s", s),)),
+        Function("initial", (("p", p),), tuple(zip(step.before, step.initial, strict=True)), (("z", step.before),)),
         *(
             Function(f"reset_{k}", (("h", h), ("s", s), ("p", p)), ((z, value),), (("z", z),))
             for k, (z, value) in enumerate(zip(step.after, step.reset, strict=True))
         ),
     ]
     text = "\n".join(python_function(member, TORCH) for member in members)
-    space: dict[str, Any] = {"torch": torch, "where": where}
+    space: dict[str, Any] = {"torch": torch, "where": where, "number": number}
     exec(compile(text, f"<tfexplore {step.name}>", "exec"), space)
     return space
 
 
-@functools.lru_cache(maxsize=1024)
-def numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+def numbers(scalars: tuple[float, ...], like: Tensor) -> tuple[Tensor, ...]:
     """The parameters as 0-dim tensors of the state's dtype; on CUDA, dividing by a Python number would use 1/number."""
-    return tuple(torch.tensor(value, dtype=dtype, device=device) for value in scalars)
+    make = _numbers.__wrapped__ if isinstance(like, FakeTensor) else _numbers  # a traced shape is nothing to keep
+    return make(scalars, like.dtype, like.device)
 
 
+@functools.cache  # never dropped: a CUDA graph may hold them
+def _numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    with torch.inference_mode(False):  # for later calls, which may want gradients
+        return tuple(torch.tensor(value, dtype=dtype, device=device) for value in scalars)
+
+
+def initial(step: Step, rows: Tensor, scalars: list[float]) -> tuple[Tensor, ...]:
+    """The states before the first step, where they depend on learned parameters."""
+    values = compiled(Variant(step))["initial"]((*numbers(tuple(scalars), rows), *rows.unbind(0)))
+    return tuple(value if isinstance(value, Tensor) else number(value, rows) for value in values)
+
+
+@torch.compiler.disable  # it stays the plain loop; the fused backends need no graph break
 def run(
     variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
     step, do = variant.step, compiled(variant)
-    p = (*numbers(tuple(scalars), start.dtype, x.device), *rows.unbind(0))
+    p = (*numbers(tuple(scalars), start), *rows.unbind(0))
     z = start.unbind(0)
     names = ("h", *(symbol.name for symbol in step.before))
     outs, watched = [], []

@@ -10,7 +10,8 @@ import asyncio
 import functools
 import html
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anywidget
@@ -113,7 +114,10 @@ class Explorer:
 
 
 class Runner(Explorer):
-    """An explorer with long work, and Start and Stop. `work()` yields often: None, or an awaitable to be awaited."""
+    """An explorer with long work, and Start and Stop.
+
+    `begin()` makes the result of one run, and `work(result)` fills it; it yields often: None, or an awaitable (`aside`).
+    """
 
     def __init__(self, controls: dict[str, widgets.Widget], figure: go.Figure, result: Any) -> None:
         start = widgets.Button(description="Start", icon="play", button_style="primary", tooltip="Start")
@@ -123,12 +127,20 @@ class Runner(Explorer):
         self.task: asyncio.Task[Any] | None = None
         self.running = False
         self._stopping = False
+        self._worker = ThreadPoolExecutor(1)  # one thread: torch keeps a team of its own for each that computes
         super().__init__(controls | {"start": start, "stop": stop}, figure, result)
         start.on_click(self.guarded(self.start))
         stop.on_click(self.guarded(self.stop))
 
-    def work(self) -> Iterator[Any]:
+    def begin(self) -> Any:
         raise NotImplementedError
+
+    def work(self, result: Any) -> Iterator[Any]:
+        raise NotImplementedError
+
+    def aside(self, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Work that may take long, in a thread: the page stays alive meanwhile."""
+        return asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     def start(self) -> None:
         """What the Start button does: runs in the kernel's event loop, between the cells."""
@@ -148,7 +160,8 @@ class Runner(Explorer):
         start, stop = self.controls["start"], self.controls["stop"]
         start.disabled, stop.disabled = True, False
         try:
-            for piece in self.work():
+            result = self.result = self.begin()
+            for piece in self.work(result):
                 await (piece if inspect.isawaitable(piece) else asyncio.sleep(0))
                 if self._stopping:
                     break
@@ -159,7 +172,7 @@ class Runner(Explorer):
             self.running = False
             start.disabled, stop.disabled = False, True
         self.refresh()
-        return self.result
+        return result
 
 
 NARROW, WIDTH = {"description_width": "155px"}, "350px"

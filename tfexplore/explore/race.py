@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ from tfexplore.schedules import layer_by_layer, step_by_step
 
 CONTESTANTS = ("step by step", "layer by layer", "fused")
 ROUNDS = 7
-ENOUGH = 10.0  # seconds: no new run begins after that, once each contestant has a time
+ENOUGH = 10.0  # seconds: no new round begins after that
+MOST_NEURONS, LARGEST = 200_000, 12_800_000  # per layer; time steps times neurons
 
 
 @dataclass
@@ -113,33 +114,43 @@ class Race(Runner):
         self.reset()
         self.go_live()
 
+    def begin(self) -> Result:
+        steps, neurons = self.controls["steps"].value, self.controls["neurons"].value
+        return Result(steps, neurons, measure.machine(self.device), choose("auto", self.device).name)
+
     def reset(self) -> None:
         """A slider moved: the bars go back to the start."""
         self._stopping = True  # a race under way was for the old numbers
-        backend = choose("auto", self.device)
-        steps, neurons = self.controls["steps"].value, self.controls["neurons"].value
-        self.result = Result(steps, neurons, measure.machine(self.device), backend.name)
+        room = min(MOST_NEURONS, LARGEST // self.controls["steps"].value // 1000 * 1000)
+        self.controls["neurons"].max = room  # the eager ways keep some twenty tensors of T x N
+        self.result = self.begin()
         self.draw()
-        self.say(f"Three ways through {steps} time steps of 2 × {neurons:,} neurons. Press Start.")
+        self.say(
+            f"Three ways through {self.result.steps} time steps of 2 × {self.result.neurons:,} neurons "
+            f"(there is room for {room:,}). Press Start."
+        )
 
-    def work(self) -> Iterator[object]:
-        result = self.result
-        result.seconds = {}
-        if choose("auto", self.device).name == "torch":
-            self.say("No fused backend here, so the third bar is eager too: " + choose("auto", self.device).reason)
+    def work(self, result: Result) -> Iterator[object]:
+        choice = choose("auto", self.device)
+        if choice.name == "torch":
+            self.say(f"No fused backend here, so the third bar is eager too: {choice.reason}")
         else:
             self.say("Compiling the fused kernel: a few seconds the very first time, then it is kept.")
-        runs = contestants(result.steps, result.neurons, self.device)
-        yield asyncio.to_thread(contestants(2, 8, self.device)["fused"])  # one variant serves all T and N
+        yield self.aside(contestants(2, 8, self.device)["fused"])  # one kernel serves all T and N
         begin = time.perf_counter()
-        for medians in measure.rounds(runs, ROUNDS, self.device):
-            result.seconds = medians
-            self.draw()
-            self.say(result.sentence())
-            yield None
-            if len(medians) == len(runs) and time.perf_counter() - begin > ENOUGH:
+        taken: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+        runs = contestants(result.steps, result.neurons, self.device)
+        for _ in range(ROUNDS + 1):
+            for name in CONTESTANTS:
+                yield self.aside(lambda name=name: taken[name].append(measure.seconds(runs[name], self.device)))  # type: ignore[misc]
+                # the first round warms up: it counts only as long as there is no other
+                result.seconds = {
+                    key: statistics.median(values[1:] or values) for key, values in taken.items() if values
+                }
+                self.draw()
+                self.say(result.sentence())
+            if time.perf_counter() - begin > ENOUGH:
                 break
-        self.say(result.sentence())
 
     def draw(self) -> None:
         values = [1e3 * self.result.seconds.get(name, 0.0) for name in CONTESTANTS]

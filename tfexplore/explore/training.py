@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -200,18 +199,21 @@ class Training(Runner):
         """A control that makes another network moved: begin anew, untrained."""
         self._stopping = True
         self.controls["neuron"].max = min(SHOWN, self.controls["hidden"].value) - 1
-        self.result = Result(self.controls["walk"].value, net=self.network())
+        self.result = self.begin()
         self.draw_curves()
         self.draw_traces()
         self.say(self.result.sentence())
 
-    def work(self) -> Iterator[object]:
+    def begin(self) -> Result:
+        return Result(self.controls["walk"].value, net=self.network())
+
+    def work(self, result: Result) -> Iterator[object]:
         steps, epochs = self.controls["steps"].value, self.controls["epochs"].value
         walk, _ = WALKS[self.controls["walk"].value]
-        net = self.network()
-        result = self.result = Result(self.controls["walk"].value, net=net)
+        net = result.net
+        assert net is not None
         self.say("Compiling the kernels: a few seconds the very first time, then they are kept.")
-        yield asyncio.to_thread(lambda: walk(self.network(), currents(self.data.train_images[:2], 2)).sum().backward())
+        yield self.aside(lambda: walk(self.network(), currents(self.data.train_images[:2], 2)).sum().backward())
         run = fit(net, self.data, walk, steps, seed=self.seed)
         batches = -(-len(self.data.train_labels) // BATCH)
         drawn = 0.0

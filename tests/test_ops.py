@@ -1,0 +1,195 @@
+"""The custom operators as PyTorch citizens: opcheck, torch.compile, autocast, and what autograd may ask of them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cases import CASES, NEURONS, same_bits
+from torch import Tensor, nn
+
+import tfexplore
+from tfexplore import Layer, neurons, ops
+from tfexplore.codegen import Variant
+from tfexplore.equations import scalars_of, step_of
+
+VARIANTS = [
+    pytest.param(neurons.LIF(), "input", (), torch.float32, id="LIF-input"),
+    pytest.param(neurons.LIF(), "nothing", ("v", "h"), torch.float32, id="LIF-recorded"),
+    pytest.param(neurons.ALIF(learn="tau", reset="hard"), "potential", (), torch.float64, id="ALIF-learned-potential"),
+    pytest.param(neurons.LI(), "input", (), torch.float32, id="LI-needs-nothing"),
+]
+
+
+def arguments(neuron: neurons.Neuron, keep: str, record: tuple[str, ...], dtype: torch.dtype, grad: bool) -> tuple:
+    real = str(dtype).removeprefix("torch.")
+    key = ops.register("numba", Variant(step_of(neuron), real, real, keep, record))
+    torch.manual_seed(0)
+    x, start = torch.randn(35, 6, dtype=dtype), torch.rand(len(neuron.states), 6, dtype=dtype)
+    rows = torch.rand(len(neuron.learn), 6, dtype=dtype) + 2
+    given = [t.requires_grad_(grad) for t in (x, start, rows)]
+    return (*given, list(scalars_of(neuron).values()), key)
+
+
+@pytest.mark.parametrize(("neuron", "keep", "record", "dtype"), VARIANTS)
+def test_opcheck_forward(neuron, keep, record, dtype):
+    given = arguments(neuron, keep, record, dtype, grad=keep != "nothing")
+    torch.library.opcheck(ops.forward, given, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("neuron", "keep", "record", "dtype"), [v for v in VARIANTS if v.id != "LIF-recorded"])
+def test_opcheck_backward(neuron, keep, record, dtype):
+    x, start, rows, scalars, key = arguments(neuron, keep, record, dtype, grad=False)
+    out, state, kept, _ = ops.forward(x, start, rows, scalars, key)
+    torch.library.opcheck(ops.backward, (x, torch.randn_like(out), torch.randn_like(state), rows, scalars, kept, key))
+
+
+class Readout(nn.Module):
+    """Learns, mixes stateless modules with layers, and hands a state on explicitly."""
+
+    def __init__(self, **options: str) -> None:
+        super().__init__()
+        self.front = nn.Sequential(
+            tfexplore.FoldTime(nn.Conv2d(1, 3, 3), nn.AvgPool2d(2)),
+            tfexplore.LIF(**options),
+            tfexplore.FoldTime(nn.Flatten(), nn.Linear(27, 8)),
+            tfexplore.ParametricLIF(channels=8, **options),
+            nn.Linear(8, 5),
+        )
+        self.readout = tfexplore.LI(**options)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out, state = self.readout(self.front(x), return_state=True)
+        out, (v,) = self.readout(out, state, return_state=True)
+        return out, v
+
+
+def results(net: nn.Module, module: nn.Module, x: Tensor) -> list[Tensor]:
+    module.zero_grad()
+    given = x.clone().requires_grad_()
+    out, v = net(given)
+    (out.square().sum() + v.sum()).backward()
+    return [out.detach(), v.detach(), given.grad, *(p.grad.clone() for p in module.parameters())]
+
+
+def close(found: list[Tensor], expected: list[Tensor]) -> bool:
+    return all(
+        (a - b).abs().max() <= 1e-5 * b.abs().max().clamp(min=1e-3) for a, b in zip(found, expected, strict=True)
+    )
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("keep", ["input", "potential"])
+def test_compiled_without_graph_break_equals_eager_also_for_another_number_of_steps(keep):
+    torch.manual_seed(0)
+    net = Readout(keep=keep, backend="numba")
+    frames = []
+
+    def backend(graph, inputs):
+        from torch._dynamo.backends.debugging import aot_eager
+
+        frames.append(graph)
+        return aot_eager(graph, inputs)
+
+    compiled = torch.compile(net, fullgraph=True, backend=backend)
+    for steps in (9, 33, 50, 70):  # the second makes T dynamic; the others compile nothing more
+        x = torch.randn(steps, 2, 1, 8, 8) + 0.5
+        assert close(results(compiled, net, x), results(net, net, x))
+    assert len(frames) <= 2
+    targets = [str(node.target) for node in frames[-1].graph.nodes]
+    assert sum("tfexplore" in target for target in targets) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own, of its toolchain
+def test_compiled_by_inductor_equals_eager(require):
+    require("g++", "clang++", why="to compile what inductor writes")
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), tfexplore.LIF(), nn.Linear(8, 3), tfexplore.LI())
+    compiled, x = torch.compile(net, fullgraph=True), torch.randn(20, 4, 6)
+    found = []
+    for module in (compiled, net):
+        net.zero_grad()
+        out = module(x)
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad.clone() for p in net.parameters())])
+    assert close(*found)
+
+
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_no_neuron_breaks_the_graph(cls):
+    layer = Layer(cls(), backend="auto")
+    explained = torch._dynamo.explain(layer)(torch.randn(3, 2, 4).requires_grad_())
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0)
+
+
+def test_the_eager_backend_stays_eager_within_a_compiled_network():
+    net, x = nn.Sequential(nn.Linear(3, 3), tfexplore.LIF(backend="torch")), CASES[1].input(6, (2, 3))
+    with torch.no_grad():
+        assert same_bits(torch.compile(net, backend="aot_eager")(x), net(x))
+
+
+def test_autocast_is_honoured():
+    """The matrix product runs in bfloat16, the state stays float32, and the parameters get float32 gradients."""
+    torch.manual_seed(0)
+    linear, layer = nn.Linear(6, 8), tfexplore.LIF(backend="numba")
+    with torch.autocast("cpu", torch.bfloat16):
+        current = linear(torch.randn(20, 4, 6))
+        spikes, (v,) = layer(current, return_state=True)
+    assert current.dtype == spikes.dtype == torch.bfloat16
+    assert v.dtype == torch.float32
+    spikes.float().sum().backward()
+    assert linear.weight.grad.dtype == torch.float32
+    assert linear.weight.grad.any()
+    with torch.autocast("cpu", torch.bfloat16):
+        eager, (v_eager,) = tfexplore.LIF(backend="torch")(current, return_state=True)
+    assert torch.equal(spikes, eager)
+    assert same_bits(v, v_eager)
+
+
+def test_inference_mode_leaves_nothing_behind_that_training_trips_over():
+    for backend in ("torch", "numba"):
+        layer, x = Layer(neurons.LIF(tau=2.125, v_threshold=0.75), backend=backend), torch.rand(4, 2, 3)
+        with torch.inference_mode():
+            layer(x)
+        x = x.clone().requires_grad_()
+        layer(x).sum().backward()
+        assert x.grad.any()
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_second_derivative(backend):
+    layer, x = tfexplore.LIF(backend=backend), CASES[1].input(5, (2, 3)).requires_grad_()
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    if backend == "numba":
+        with pytest.raises(RuntimeError, match=r"no second derivative .*; use backend='torch' for it\.$"):
+            gradient.sum().backward()
+    else:
+        gradient.sum().backward()
+
+
+def test_checkpointing_recomputes_the_same():
+    layer, x = tfexplore.LIF(backend="numba"), CASES[1].input(40, (2, 3))
+    plain, recomputed = x.clone().requires_grad_(), x.clone().requires_grad_()
+    layer(plain).cumsum(0).sum().backward()
+    torch.utils.checkpoint.checkpoint(layer, recomputed, use_reentrant=False).cumsum(0).sum().backward()
+    assert same_bits(plain.grad, recomputed.grad)
+
+
+def test_changing_the_input_in_place_before_the_way_back_is_noticed():
+    x = torch.rand(4, 2, 3, requires_grad=True)
+    y = x * 2
+    spikes = tfexplore.LIF(backend="numba", keep="input")(y)
+    y += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        spikes.sum().backward()
+
+
+def test_a_kernel_of_another_process_is_named():
+    with pytest.raises(RuntimeError, match=r"^The kernel 'numba-X-0' is not known in this process"):
+        ops.forward(torch.rand(1, 1), torch.rand(1, 1), torch.rand(0, 1), [], "numba-X-0")

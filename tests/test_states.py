@@ -1,0 +1,249 @@
+"""`carry` and `record`: state handed on from outside any module, and traces of what the kernels wrote."""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+import torch
+from cases import CASES, same_bits
+from torch import Tensor, nn
+
+import tfexplore
+from tfexplore import FoldTime, neurons, surrogates
+from tfexplore.states import States
+
+
+class Residual(nn.Module):
+    """Nested, with a skip connection, and one layer that is called twice in every pass."""
+
+    def __init__(self, backend: str = "numba") -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 4), tfexplore.LIF(v_threshold=0.1, backend=backend))
+        self.shared = tfexplore.ALIF(tau=3.0, v_threshold=0.15, beta=0.4, backend=backend)
+
+    def forward(self, x: Tensor) -> Tensor:
+        once = self.shared(x)
+        return self.shared(x + self.inner(once))
+
+
+def net(backend: str = "numba") -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(FoldTime(nn.Linear(4, 4)), Residual(backend), tfexplore.LI(backend=backend)).double()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(30, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.3
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_stream_in_pieces_is_the_whole(x, backend):
+    module = net(backend)
+    expected = module(x)
+    assert not torch.equal(module(x[15:]), expected[15:])  # without carry every call begins anew
+    with tfexplore.carry(module) as states:
+        found = torch.cat([module(piece) for piece in x.split([7, 1, 0, 22])])
+    assert torch.equal(found, expected)
+    assert sorted(states) == [("1.inner.1", 0), ("1.shared", 0), ("1.shared", 1), ("2", 0)]
+    assert [len(state) for _, state in sorted(states.items())] == [1, 2, 2, 1]
+    assert torch.equal(module(x), expected)  # after the block it is gone
+
+
+def test_states_of_an_earlier_block_go_on(x):
+    module = net()
+    with tfexplore.carry(module) as states:
+        first = module(x[:9])
+    with tfexplore.carry(module, states) as again:
+        second = module(x[9:])
+    assert again is states
+    assert torch.equal(torch.cat([first, second]), module(x))
+    with tfexplore.carry(module):  # another block begins anew
+        assert torch.equal(module(x), module_outputs(module, x))
+
+
+def module_outputs(module: nn.Module, x: Tensor) -> Tensor:
+    return tfexplore.schedules.step_by_step(net(), x)
+
+
+def test_gradients_flow_through_the_carried_state_until_it_is_detached(x):
+    module = net()
+    x = x[:20].requires_grad_()
+    (expected,) = torch.autograd.grad(module(x).square().sum(), x)
+    with tfexplore.carry(module):
+        out = torch.cat([module(piece) for piece in x.split(6)])
+    (found,) = torch.autograd.grad(out.square().sum(), x)
+    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+    with tfexplore.carry(module) as states:
+        early = module(x[:10])
+        states.detach()
+        late = module(x[10:])
+    assert torch.equal(torch.cat([early, late]), out)  # truncated backpropagation changes no value
+    (of_late,) = torch.autograd.grad(late.square().sum(), x)
+    assert not of_late[:10].any()
+    assert of_late[10:].any()
+
+
+def test_a_state_given_by_hand_comes_first(x):
+    layer = tfexplore.LIF(backend="numba").double()
+    start = (torch.full((2, 4), 0.9, dtype=torch.float64),)
+    with tfexplore.carry(layer) as states:
+        layer(x[:5])
+        left = states["", 0]
+        assert torch.equal(layer(x[5:], start), layer(x[5:], start))
+        assert states["", 0] is left  # it neither took nor left anything
+        spikes, (v,) = layer(x[5:], return_state=True)
+        assert torch.equal(spikes, layer_from(layer, x[5:], left))
+        assert states["", 0][0] is v
+
+
+def layer_from(layer: tfexplore.Layer, x: Tensor, state: tuple[Tensor, ...]) -> Tensor:
+    return type(layer)(backend="torch")(x, state)
+
+
+def test_layers_called_one_by_one_have_one_state_each(x):
+    module = nn.ModuleList([tfexplore.LIF(), tfexplore.LIF(tau=4.0)])
+    with tfexplore.carry(module) as states:
+        for piece in x.split(10):
+            last = module[1](module[0](piece))
+    assert sorted(states) == [("0", 0), ("1", 0)]
+    assert torch.equal(last, module[1](module[0](x))[20:])
+
+
+def test_an_error_within_a_pass_leaves_nothing_behind(x):
+    module = net()
+    with pytest.raises(RuntimeError, match="mat1"), tfexplore.carry(module):
+        module(x[..., :3])
+    assert all(m.provider is None for m in module.modules() if isinstance(m, tfexplore.Layer))
+    assert not module._forward_hooks
+    assert not module._forward_pre_hooks
+
+
+def test_a_batch_of_another_size_says_what_to_do(x):
+    module = net()
+    with tfexplore.carry(module):
+        module(x)
+        with pytest.raises(
+            ValueError, match=r"begin anew with state=None \(or a new carry\) when the batch changes\.$"
+        ):
+            module(x[:, :1])
+
+
+def test_a_provider_is_anything_that_gives_and_takes(x):
+    class Log(States):
+        def leave(self, layer, state):
+            super().leave(layer, state)
+            log.append(self._names[layer])
+
+    log: list[str] = []
+    module = net()
+    with tfexplore.carry(module, Log()):
+        module(x)
+    assert log == ["1.shared", "1.inner.1", "1.shared", "2"]
+
+
+def test_recurrent_layers_carry_the_layers_state_and_the_last_spikes(x):
+    torch.manual_seed(0)
+    module = nn.Sequential(tfexplore.Recurrent(tfexplore.LIF(), nn.Linear(4, 4)), tfexplore.LIF(tau=5.0)).double()
+    expected = module(x)
+    with tfexplore.carry(module) as states:
+        found = torch.cat([module(piece) for piece in x.split(8)])
+    assert torch.equal(found, expected)
+    assert len(states["0", 0]) == 2
+
+
+# -- record ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_recorded_potentials_are_those_of_a_plain_loop(backend):
+    x = CASES[1].input(40, (2, 3), dtype=torch.float64)
+    layer = tfexplore.LIF(tau=3.0, v_threshold=0.8, v_reset=-0.1, reset="hard", backend=backend)
+    with tfexplore.record(layer, "v", "h", "s") as traces:
+        spikes = layer(x)
+    start = torch.full((2, 3), -0.1, dtype=torch.float64)
+    expected, _, h, v = oracle.lif(x, start, 3.0, v_threshold=0.8, v_reset=-0.1, reset="hard")
+    assert torch.equal(traces[""]["s"], expected)
+    assert torch.equal(spikes, expected)
+    assert (traces[""]["h"] - h).abs().max() < 1e-12
+    assert (traces[""]["v"] - v).abs().max() < 1e-12
+
+
+def test_the_order_of_names_does_not_matter_and_other_states_are_recorded(kernels_used):
+    x = CASES[1].input(35, (2, 3))
+    layer, kept = tfexplore.ALIF(backend="numba"), []
+    for names in (("b", "h", "v"), ("v", "b", "h"), ("b",)):
+        with tfexplore.record(layer, *names) as traces:
+            layer(x)
+        kept.append(traces[""])
+        assert traces[""].keys() == set(names)
+    assert all(same_bits(found["b"], kept[0]["b"]) for found in kept)
+    assert same_bits(kept[0]["v"], kept[1]["v"])
+    assert len(set(kernels_used)) == 2  # the first two are one kernel
+    # b follows the spikes: b - (b - s) / tau_b from 0
+    spikes, b = layer(x), torch.zeros(2, 3)
+    for s, expected in zip(spikes, kept[0]["b"], strict=True):
+        b = b - (b - s) / 200
+        assert torch.allclose(b, expected, atol=1e-6)
+
+
+def test_recording_changes_no_spike_and_no_gradient(x):
+    module = net()
+    plain = x.clone().requires_grad_()
+    module(plain).sum().backward()
+    recorded = x.clone().requires_grad_()
+    with tfexplore.record(module, "v", "s") as traces:
+        out = module(recorded)
+    out.sum().backward()
+    assert torch.equal(recorded.grad, plain.grad)
+    assert not traces["2"]["v"].requires_grad
+    assert torch.equal(traces["2"]["v"], out)  # the readout returns its potential
+
+
+def test_traces_are_keyed_by_module_and_grow_with_the_calls(x):
+    module = net()
+    with tfexplore.record(module) as traces, tfexplore.carry(module):
+        module(x[:10])
+        module(x[10:])
+    assert list(traces) == ["1.shared", "1.inner.1", ("1.shared", 1), "2"]
+    assert len(traces) == 4
+    with tfexplore.record(module) as whole:
+        module(x)
+    assert all(torch.equal(whole[key]["v"], traces[key]["v"]) for key in traces)
+    assert all(m.sink is None for m in module.modules() if isinstance(m, tfexplore.Layer))
+
+
+def test_layers_without_the_variable_record_what_they_have(x):
+    module = nn.Sequential(tfexplore.ALIF(), tfexplore.LIF()).double()
+    with tfexplore.record(module, "b", "s") as traces:
+        module(x)
+    assert list(traces["0"]) == ["b", "s"]
+    assert list(traces["1"]) == ["s"]
+
+
+def test_nothing_recorded_is_said():
+    with tfexplore.record(nn.Sequential(tfexplore.LIF())) as traces:
+        pass
+    assert list(traces) == []
+    with pytest.raises(KeyError, match="Nothing recorded for '7'; recorded: nothing yet"):
+        traces["7"]
+
+
+def test_a_state_from_a_checkpointed_pass_is_refused(x):
+    """Recomputed during the way back, a layer would go on from the state it left since."""
+    layer = tfexplore.LIF(backend="numba").double()
+    given = x.clone().requires_grad_()
+    with tfexplore.carry(layer):
+        out = torch.utils.checkpoint.checkpoint(layer, given, use_reentrant=False)
+        with pytest.raises(RuntimeError, match=r"activation checkpointing.*; hand the state over explicitly"):
+            out.sum().backward()
+
+
+def test_the_surrogate_does_not_touch_what_is_recorded():
+    x, kept = CASES[1].input(20, (2, 3)), []
+    for surrogate in (surrogates.ATan(), surrogates.Gaussian()):
+        layer = tfexplore.Layer(neurons.LIF(surrogate=surrogate), backend="numba")
+        with tfexplore.record(layer, "v") as traces:
+            layer(x)
+        kept.append(traces[""]["v"])
+    assert same_bits(*kept)
