@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tfexplore import neurons, surrogates
-from tfexplore.equations import Neuron, parameters_of
+from tfexplore.equations import Neuron
+from tfexplore.parameters import parameters_of
 from tfexplore.surrogates import Surrogate
 
 NEURONS: tuple[type[Neuron], ...] = (

@@ -16,7 +16,8 @@ from torch import Tensor
 import tfexplore
 from tfexplore import Layer, neurons, surrogates
 from tfexplore.adjoint import adjoint_of
-from tfexplore.equations import step_of
+from tfexplore.equations import Neuron
+from tfexplore.step import step_of
 
 FIRING = [case for case in CASES if case.cls.spiking]
 
@@ -145,3 +146,20 @@ def test_predicted_words_follow_from_the_needs():
     assert [s.name for s in adjoint_of(step_of(neurons.LIF())).needs] == ["h_v"]
     assert [s.name for s in adjoint_of(step_of(neurons.ALIF())).needs] == ["h_v", "h_b"]
     assert adjoint_of(step_of(neurons.LI())).needs == ()
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_at_a_tie_max_and_min_give_the_gradient_to_one_side(backend):
+    class Capped(Neuron):
+        v_threshold: float = 1.0
+        v_reset: float = 0.0
+
+        def charge(self, v, x):
+            return sympy.Max(v, x) + sympy.Min(v, x, 0.5)
+
+    x = torch.zeros(1, 1, 1, requires_grad=True)
+    v = torch.zeros(1, 1, requires_grad=True)
+    spikes = tfexplore.Layer(Capped(), backend=backend)(x, (v,))
+    spikes.sum().backward()
+    slope = 1 / (1 + torch.pi**2)  # ATan, alpha = 2, at u = -1
+    assert x.grad.item() + v.grad.item() == pytest.approx(2 * slope, rel=1e-6)  # each choice counted once

@@ -24,8 +24,9 @@ import tfexplore
 from tfexplore import backends, neurons, surrogates
 from tfexplore.backends import cuda
 from tfexplore.codegen import DATA, Variant
-from tfexplore.equations import Neuron, TimeConstant, step_of
+from tfexplore.equations import Neuron, TimeConstant
 from tfexplore.layers import Layer
+from tfexplore.step import step_of
 
 NEURONS = [neurons.IF, neurons.LIF, neurons.ParametricLIF, neurons.ALIF, neurons.CubaLIF, neurons.LI, neurons.QIF,
            neurons.EIF, neurons.Izhikevich, neurons.PaperLIF]  # fmt: skip

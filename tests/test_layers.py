@@ -8,8 +8,10 @@ import subprocess
 
 import pytest
 import torch
+import torch._dynamo
 from cases import CASES, NEURONS, Case, same_bits
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tfexplore
 from tfexplore import FoldTime, Layer, Recurrent, neurons
@@ -229,3 +231,38 @@ def test_recurrent_over_no_steps_keeps_its_state():
 def test_a_layer_takes_any_neuron_value():
     x = CASES[1].input(10, (2, 3))
     assert same_bits(Layer(neurons.LIF(tau=3.0))(x), tfexplore.LIF(tau=3.0)(x))
+
+
+def test_another_neuron_may_be_set_but_not_one_that_learns_otherwise():
+    x = 1.5 * torch.rand(9, 2, 3)
+    layer = tfexplore.LIF(tau=2.0)
+    layer.neuron = tfexplore.neurons.LIF(tau=7.0, v_reset=0.5)
+    assert torch.equal(layer(x), tfexplore.LIF(tau=7.0, v_reset=0.5)(x))
+    with pytest.raises(ValueError, match=r"this layer learns \(\), but the new neuron \('tau',\)"):
+        layer.neuron = tfexplore.neurons.ParametricLIF()
+
+
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_tracing_shapes_leaves_nothing_behind(backend):
+    layer = tfexplore.LIF(tau=9.9, backend=backend)
+    with FakeTensorMode():
+        assert layer(torch.rand(3, 1, 2)).shape == (3, 1, 2)
+    assert layer(torch.rand(3, 1, 2)).shape == (3, 1, 2)
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_a_learned_parameter_makes_no_graph_break_and_one_graph(channels):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    layer = tfexplore.ParametricLIF(channels=channels, backend="numba")
+    x = 1.5 * torch.rand(5, 2, 3)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for _ in range(3):
+        assert torch.equal(compiled(x), layer(x))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_a_returned_state_may_be_changed_in_place():
+    _, (v,) = tfexplore.LIF()(torch.rand(3, 4, 2, requires_grad=True), return_state=True)
+    v[0] = 0  # as after the end of an episode
+    v.sum().backward()

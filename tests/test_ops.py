@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import tfexplore
 from tfexplore import Layer, neurons, ops
 from tfexplore.codegen import Variant
-from tfexplore.equations import scalars_of, step_of
+from tfexplore.step import scalars_of, step_of
 
 VARIANTS = [
     pytest.param(neurons.LIF(), "input", (), torch.float32, id="LIF-input"),

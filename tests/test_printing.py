@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sympy import Abs, And, Heaviside, Max, Min, Or, Piecewise, Symbol, exp
 
 from tfexplore.backends.torch_reference import number, where
-from tfexplore.equations import step_of
 from tfexplore.printing import CUDA, FUNCTIONS, NUMBA, TORCH, code, latex_of_step
+from tfexplore.step import step_of
 
 A, B, C = (Symbol(name, real=True) for name in "abc")
 LEAVES = st.one_of(
@@ -121,8 +121,8 @@ def test_no_bare_literal_reaches_a_kernel():
                 for name in sorted({s.name for s in value.free_symbols}, key=len, reverse=True):
                     rest = rest.replace(name, "")
                 typed = [part.split(")")[0] for part in rest.split("real(")[1:]]
-                for number in typed:
-                    rest = rest.replace(f"real({number})", "")
+                for written in typed:
+                    rest = rest.replace(f"real({written})", "")
                 assert not any(character.isdigit() for character in rest), rest
 
 

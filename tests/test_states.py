@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import oracle
 import pytest
 import torch
+import torch.utils.checkpoint
 from cases import CASES, same_bits
 from torch import Tensor, nn
 
@@ -58,11 +61,7 @@ def test_states_of_an_earlier_block_go_on(x):
     assert again is states
     assert torch.equal(torch.cat([first, second]), module(x))
     with tfexplore.carry(module):  # another block begins anew
-        assert torch.equal(module(x), module_outputs(module, x))
-
-
-def module_outputs(module: nn.Module, x: Tensor) -> Tensor:
-    return tfexplore.schedules.step_by_step(net(), x)
+        assert torch.equal(module(x), net()(x))
 
 
 def test_gradients_flow_through_the_carried_state_until_it_is_detached(x):
@@ -93,12 +92,8 @@ def test_a_state_given_by_hand_comes_first(x):
         assert torch.equal(layer(x[5:], start), layer(x[5:], start))
         assert states["", 0] is left  # it neither took nor left anything
         spikes, (v,) = layer(x[5:], return_state=True)
-        assert torch.equal(spikes, layer_from(layer, x[5:], left))
+        assert torch.equal(spikes, tfexplore.LIF(backend="torch")(x[5:], left))
         assert states["", 0][0] is v
-
-
-def layer_from(layer: tfexplore.Layer, x: Tensor, state: tuple[Tensor, ...]) -> Tensor:
-    return type(layer)(backend="torch")(x, state)
 
 
 def test_layers_called_one_by_one_have_one_state_each(x):
@@ -247,3 +242,75 @@ def test_the_surrogate_does_not_touch_what_is_recorded():
             layer(x)
         kept.append(traces[""]["v"])
     assert same_bits(*kept)
+
+
+class WalksAPart(nn.Module):
+    """A shared layer before and after a part that is walked step by step, within one pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.part = tfexplore.LIF(), nn.Sequential(tfexplore.LIF(tau=3.0))
+
+    def forward(self, x):
+        return self.shared(tfexplore.schedules.step_by_step(self.part, self.shared(x)))
+
+
+def test_a_part_walked_step_by_step_keeps_its_place_in_the_outer_pass():
+    net, x = WalksAPart(), 1.5 * torch.rand(9, 2, 3)
+    with tfexplore.carry(net):
+        chunks = torch.cat([net(x[:4]), net(x[4:])])
+    assert torch.equal(chunks, net(x))
+    with tfexplore.record(net, "s") as traces:
+        out = net(x)
+    assert torch.equal(traces["shared", 1]["s"], out)
+    assert traces["part.0"]["s"].shape == x.shape
+
+
+def test_a_network_walks_on_though_only_a_part_of_it_is_carried():
+    net, x = nn.Sequential(tfexplore.LIF(), nn.Sequential(tfexplore.LIF(tau=3.0))), 1.5 * torch.rand(9, 2, 3)
+    with tfexplore.carry(net[1]) as states:
+        walked = tfexplore.schedules.step_by_step(net, x)
+    assert torch.equal(walked, net(x))
+    assert list(states) == [("0", 0)]
+
+
+def test_states_move_to_a_copy_of_the_network():
+    net, x = nn.Sequential(tfexplore.LIF()), 1.5 * torch.rand(9, 2, 3)
+    with tfexplore.carry(net) as states:
+        first = net(x[:4])
+    twin = copy.deepcopy(net)
+    with tfexplore.carry(twin, states):
+        assert torch.equal(torch.cat([first, twin(x[4:])]), net(x))
+
+
+def test_activation_checkpointing_within_carry_is_refused():
+    net, x = nn.Sequential(tfexplore.LIF()), torch.rand(4, 2, 3, requires_grad=True)
+    with tfexplore.carry(net):
+        out = torch.utils.checkpoint.checkpoint(net, x, use_reentrant=False)
+        with pytest.raises(RuntimeError, match=r"runs again during the backward pass \(activation checkpointing\)"):
+            out.sum().backward()
+
+
+def test_recorded_spikes_are_not_changed_by_what_follows_in_place():
+    net = nn.Sequential(tfexplore.LIF(), nn.Hardtanh(-1, 0.5, inplace=True))
+    with tfexplore.record(net, "s") as traces:
+        net(1.5 * torch.rand(9, 2, 3))
+    assert traces["0"]["s"].unique().tolist() == [0, 1]
+
+
+def test_each_call_of_a_shared_layer_has_its_own_trace():
+    layer = tfexplore.LIF()
+    net, x = nn.Sequential(layer, layer), 1.5 * torch.rand(9, 2, 3)
+    with tfexplore.record(net, "s") as traces:
+        out = net(x)
+    assert list(traces) == ["0", ("0", 1)]
+    assert torch.equal(traces["0", 1]["s"], out)
+    with tfexplore.record(net, "s") as walked:
+        tfexplore.schedules.step_by_step(net, x)
+    assert torch.equal(walked["0"]["s"], traces["0"]["s"])
+    assert torch.equal(walked["0", 1]["s"], out)
+
+
+def test_there_must_be_something_to_record():
+    with pytest.raises(ValueError, match="net has no layer of neurons"), tfexplore.record(nn.Linear(2, 2), "v"):
+        pass

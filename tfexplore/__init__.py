@@ -8,15 +8,26 @@ A layer is a neuron (its equations), a schedule (the order of the walk) and a ba
 torch.Size([100, 8, 32])
 """
 
+import importlib
+from types import ModuleType
+
 from tfexplore import backends, neurons, schedules, surrogates
-from tfexplore.layers import (
-    ALIF, EIF, IF, LI, LIF, QIF, CubaLIF, FoldTime, Izhikevich, Layer, PaperLIF, ParametricLIF, Recurrent,
-)  # fmt: skip
+from tfexplore.equations import Neuron
+from tfexplore.layers import ALIF, EIF, IF, LI, LIF, QIF, CubaLIF, Izhikevich, Layer, PaperLIF, ParametricLIF
+from tfexplore.schedules import layer_by_layer, step_by_step
 from tfexplore.states import carry, record
+from tfexplore.wrappers import FoldTime, Recurrent
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "PaperLIF", "ParametricLIF",
-    "Recurrent", "backends", "carry", "neurons", "record", "schedules", "surrogates",
+    "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "Neuron", "PaperLIF",
+    "ParametricLIF", "Recurrent", "backends", "carry", "layer_by_layer", "neurons", "record", "schedules", "step_by_step",
+    "surrogates",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "explore":  # needs plotly and ipywidgets, so it is imported when it is asked for
+        return importlib.import_module("tfexplore.explore")
+    raise AttributeError(f"module 'tfexplore' has no attribute {name!r}")

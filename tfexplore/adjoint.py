@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr, Symbol
 
-from tfexplore.equations import Step, real
+from tfexplore.step import Step, real
 
 Assignments = list[tuple[Symbol, Expr]]
 

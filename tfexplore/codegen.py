@@ -21,8 +21,8 @@ import sympy
 from sympy import Expr, Symbol
 
 from tfexplore.adjoint import Adjoint, adjoint_of
-from tfexplore.equations import Step
 from tfexplore.printing import CUDA, NUMBA, Dialect, code
+from tfexplore.step import Step
 
 KEEP = ("nothing", "potential", "input")
 LONGEST_CHUNK = 32

@@ -7,7 +7,7 @@ One step of every neuron here is the same four lines, with the membrane potentia
     reset      v = soft | hard | none       one of the rules the neuron admits
     after      the other states             ALIF's adaptation, Izhikevich's recovery, ...
 
-The methods are plain Python, so they run on numbers; run on SymPy symbols (`step_of`) they *are* the equations from
+The methods are plain Python, so they run on numbers; run on SymPy symbols (`step.step_of`) they *are* the equations from
 which the LaTeX, the torch reference, the Numba and CUDA kernels and the derivative of the step are made.
 This file holds the base class and its checks; the neurons themselves are in `neurons.py`.
 """
@@ -15,47 +15,22 @@ This file holds the base class and its checks; the neurons themselves are in `ne
 from __future__ import annotations
 
 import dataclasses
-import functools
 import keyword
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, dataclass_transform
 
-import sympy
 from sympy.printing import cxx
 
+from tfexplore.parameters import Decay, Positive, TimeConstant, checked_number, parameters_of
 from tfexplore.surrogates import ATan, Surrogate, Value
+
+__all__ = ["Decay", "Neuron", "Positive", "TimeConstant", "Value"]  # all that a definition needs
 
 OURS = frozenset({"STATES", "SCALARS", "ROWS", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"})
 WORDS = OURS | frozenset(keyword.kwlist) | {word for words in cxx.reserved.values() for word in words}
 RESERVED = frozenset(
     {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where", "number"}
 )
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The values a parameter may take: `low <= value` (or `low < value` when open) and `value < high`."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open: bool = False
-
-    def admits(self, value: float) -> bool:
-        return math.isfinite(value) and (self.low < value if self.open else self.low <= value) and value < self.high
-
-    def __str__(self) -> str:
-        low = "" if self.low == -math.inf else f"{'above' if self.open else 'at least'} {self.low:g}"
-        high = "" if self.high == math.inf else f"below {self.high:g}"
-        return "a finite number" + (", " if low or high else "") + " and ".join(filter(None, (low, high)))
-
-
-TimeConstant = Annotated[float, Bound(low=1.0)]
-"""In time steps. Below one step, the explicit Euler step of a leak would overshoot its rest."""
-Positive = Annotated[float, Bound(low=0.0, open=True)]
-Decay = Annotated[float, Bound(low=0.0, high=1.0, open=True)]
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -182,161 +157,10 @@ class Neuron:
         return f"{type(self).__name__}({', '.join(f'{key}={getattr(self, key)!r}' for key in fields)})"
 
     def _repr_latex_(self) -> str:
-        from tfexplore.printing import latex_of_step  # the printer stands above this file; only the notebook calls this
+        from tfexplore.printing import latex_of_step  # both stand above this file; only a notebook calls this
+        from tfexplore.step import step_of
 
         return latex_of_step(step_of(self))
 
 
 COMMON = frozenset(f.name for f in dataclasses.fields(Neuron))
-
-
-def parameters_of(cls: type[Any]) -> Mapping[str, Bound]:
-    """The numeric fields of a neuron or surrogate class, with the values each may take."""
-    return _parameters_of(cls)  # type: ignore[arg-type]  # mypy takes a class's own __hash__ for its instances'
-
-
-@functools.cache
-def _parameters_of(cls: Any) -> Mapping[str, Bound]:
-    found = {}
-    hints = get_type_hints(cls, include_extras=True)
-    for field in dataclasses.fields(cls):
-        hint = hints[field.name]
-        if hint is float:
-            found[field.name] = Bound()
-        elif get_origin(hint) is Annotated and get_args(hint)[0] is float:
-            found[field.name] = next((a for a in get_args(hint)[1:] if isinstance(a, Bound)), Bound())
-    return MappingProxyType(found)
-
-
-def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
-    if isinstance(value, sympy.Expr):  # step_of puts symbols in place of the numbers
-        return value
-    if getattr(value, "requires_grad", False):
-        raise TypeError(f"{owner}: {key} must be a number; to train it, name it: learn={key!r}.")
-    try:
-        number = math.nan if isinstance(value, bool | str) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not bound.admits(number):
-        raise ValueError(f"{owner}: {key} must be {bound}, but got {value!r}.")
-    return number
-
-
-@dataclass(frozen=True)
-class Step:
-    """One time step as SymPy expressions; every tuple is in the order of the neuron's states.
-
-    charge (of `before` and `x`), fire (u, of `charged`), reset (of `charged` and `s`); `slope` is the surrogate
-    derivative and `smooth` its primitive, both of `u`. `scalars` and `rows` are the parameters: numbers, and learned
-    ones with a value per neuron. No expression holds a number that a slider could change.
-    """
-
-    name: str
-    before: tuple[sympy.Symbol, ...]
-    charged: tuple[sympy.Symbol, ...]
-    after: tuple[sympy.Symbol, ...]
-    x: sympy.Symbol
-    u: sympy.Symbol
-    s: sympy.Symbol
-    charge: tuple[sympy.Expr, ...]
-    fire: sympy.Expr | None
-    reset: tuple[sympy.Expr, ...]
-    initial: tuple[sympy.Expr, ...]
-    surrogate: Surrogate
-    detach_reset: bool
-    scalars: tuple[sympy.Symbol, ...]
-    rows: tuple[sympy.Symbol, ...]
-
-    @property
-    def slope(self) -> sympy.Expr:
-        return sympy.sympify(self.surrogate.derivative(self.u))
-
-    @property
-    def smooth(self) -> sympy.Expr:
-        return sympy.sympify(self.surrogate.primitive(self.u))
-
-
-def real(name: str) -> sympy.Symbol:
-    return sympy.Symbol(name, real=True)
-
-
-def scalars_of(neuron: Neuron) -> dict[str, float]:
-    """The run-time numbers of the kernels, in their order: the neuron's that are not learned, then the surrogate's."""
-    own = {key: value for key, value in neuron.parameters.items() if key not in neuron.learn}
-    return own | {f"surrogate_{key}": getattr(neuron.surrogate, key) for key in parameters_of(type(neuron.surrogate))}
-
-
-def step_of(neuron: Neuron) -> Step:
-    """The neuron's equations: its methods, called with symbols for the states and the numbers."""
-    scales = {key: real(f"surrogate_{key}") for key in parameters_of(type(neuron.surrogate))}
-    surrogate = dataclasses.replace(neuron.surrogate, **scales)
-    numbers = {key: real(key) for key in neuron.parameters}
-    return _step_of(dataclasses.replace(neuron, surrogate=surrogate, **numbers))
-
-
-def choices(value: Value) -> sympy.Expr:
-    """The expression with Max and Min as choices, whose derivative at a tie is that of one side, as in a comparison.
-
-    SymPy's own derivative of Max(a, b) counts both sides where they are equal.
-    """
-
-    def first(compare: type[sympy.Rel]) -> Callable[..., sympy.Expr]:
-        return lambda *args: functools.reduce(lambda a, b: sympy.Piecewise((a, compare(a, b)), (b, True)), args)
-
-    expression = sympy.sympify(value)
-    return expression.replace(sympy.Max, first(sympy.Gt)).replace(sympy.Min, first(sympy.Lt))
-
-
-@functools.lru_cache(maxsize=256)
-def _step_of(symbolic: Neuron) -> Step:
-    # neurons that differ in numbers only are the same here: a slider derives nothing anew
-    cls = type(symbolic)
-    x, u, s = real("x"), real("u"), real("s")
-    before = tuple(real(name) for name in cls.states)
-    charged = tuple(real(f"h_{name}") for name in cls.states)
-    try:
-        charge = symbolic.charge(*before, x)
-        fire = charged[0] - sympy.sympify(symbolic.threshold(*charged)) if cls.spiking else None
-        v = getattr(symbolic, symbolic.reset)(s, *charged)
-        others, initial = symbolic.after(s, *charged), symbolic.initial()
-    except TypeError as error:  # math.exp, an `if` on a state: SymPy names neither the neuron nor the way out
-        raise TypeError(
-            f"The equations of {cls.__name__} must run on SymPy symbols (sympy.exp rather than math.exp, sympy.Piecewise rather "
-            f"than if): {error}"
-        ) from error
-    charge = charge if isinstance(charge, tuple) else (charge,)
-    for what, values, names in (
-        ("charge", charge, cls.states), ("after", others, cls.states[1:]), ("initial", initial, cls.states),
-    ):  # fmt: skip
-        if not isinstance(values, tuple) or len(values) != len(names):
-            raise TypeError(
-                f"{cls.__name__}.{what} must return a tuple of {len(names)} values, for {', '.join(names)}."
-            )
-    if not cls.spiking and any(s in sympy.sympify(value).free_symbols for value in (v, *others)):
-        raise ValueError(f"{cls.__name__} does not fire, so its equations cannot mention s.")
-    scales = tuple(value for value in vars(symbolic.surrogate).values() if isinstance(value, sympy.Symbol))
-    known = {*before, *charged, x, s, *symbolic.parameters.values()}
-    mentioned = set().union(
-        *(sympy.sympify(value).free_symbols for value in (*charge, fire or 0, v, *others, *initial))
-    )
-    if unknown := sorted(symbol.name for symbol in mentioned - known):
-        raise ValueError(
-            f"The equations of {cls.__name__} mention {unknown[0]!r}, which is no state and no self.parameter."
-        )
-    return Step(
-        name=cls.__name__,
-        before=before,
-        charged=charged,
-        after=tuple(real(f"{name}_next") for name in cls.states),
-        x=x,
-        u=u,
-        s=s,
-        charge=tuple(map(choices, charge)),
-        fire=None if fire is None else choices(fire),
-        reset=tuple(map(choices, (v, *others))),
-        initial=tuple(map(sympy.sympify, initial)),
-        surrogate=symbolic.surrogate,
-        detach_reset=symbolic.detach_reset,
-        scalars=(*(real(key) for key in symbolic.parameters if key not in symbolic.learn), *scales),
-        rows=tuple(real(key) for key in symbolic.parameters if key in symbolic.learn),
-    )

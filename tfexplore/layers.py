@@ -15,10 +15,12 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from tfexplore import backends, equations, neurons, ops
+from tfexplore import backends, neurons, ops
 from tfexplore.backends import torch_reference
 from tfexplore.codegen import KEEP, Variant
-from tfexplore.equations import COMMON, Bound, Neuron, parameters_of, scalars_of, step_of
+from tfexplore.equations import COMMON, Neuron
+from tfexplore.parameters import Bound, parameters_of
+from tfexplore.step import Step, scalars_of, step_of
 
 State: TypeAlias = tuple[Tensor, ...]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -99,8 +101,6 @@ class Layer(Stateful):
             raise ValueError(f"backend must be one of {', '.join(map(repr, backends.NAMES))}, but got {backend!r}.")
         if keep not in (allowed := ("auto", *KEEP[1:])):
             raise ValueError(f"keep must be one of {', '.join(map(repr, allowed))}, but got {keep!r}.")
-        if channels is not None and (not isinstance(channels, int) or channels < 1):
-            raise ValueError(f"channels must be a whole number above 0, but got {channels!r}.")
         if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
             raise ValueError(f"channels must be a whole number from 1 on, or None, but got {channels!r}.")
         if channels is not None and not neuron.learn:
@@ -111,7 +111,7 @@ class Layer(Stateful):
         shape = () if channels is None else (channels,)
         self.raw = nn.ParameterDict(
             {
-                key: nn.Parameter(torch.full(shape, to_free(key, getattr(neuron, key), self.bounds[key])))
+                key: nn.Parameter(torch.full(shape, self.bounds[key].to_free(key, getattr(neuron, key))))
                 for key in neuron.learn
             }
         )
@@ -144,7 +144,7 @@ class Layer(Stateful):
     def learned(self) -> dict[str, Tensor]:
         """The learned parameters as they are now; training moves `raw`, which no bound constrains."""
         return {
-            p.name: from_free(self.raw[p.name], self.bounds[p.name]) for p in self.step.rows
+            p.name: self.bounds[p.name].from_free(self.raw[p.name]) for p in self.step.rows
         }  # in the kernels' order
 
     def choice(self, x: Tensor) -> backends.Choice:
@@ -224,7 +224,7 @@ def key_of(*wanted: Any) -> str:
 
 @functools.cache
 def fused_key(
-    step: equations.Step,
+    step: Step,
     backend: str,
     device: str,
     dtype: torch.dtype,
@@ -267,95 +267,6 @@ def check_state(state: State, names: tuple[str, ...], x: Tensor, dtype: torch.dt
             )
         if z.dtype != dtype or z.device != x.device:
             raise ValueError(f"state {name!r} must be {dtype} on {x.device}, but got {z.dtype} on {z.device}.")
-
-
-def to_free(name: str, value: float, bound: Bound) -> float:
-    """The unconstrained number that a learned parameter is trained as; the inverse of `from_free`."""
-    if bound.low == -math.inf:
-        if bound.high != math.inf:
-            raise ValueError(f"{name} cannot be learned: it has an upper bound but no lower one.")
-        return value
-    if value <= bound.low:
-        raise ValueError(f"a learned {name} must start above {bound.low:g}, but got {value!r}.")
-    if bound.high == math.inf:
-        return math.log(value - bound.low)
-    part = (value - bound.low) / (bound.high - bound.low)
-    return math.log(part / (1 - part))
-
-
-def from_free(raw: Tensor, bound: Bound) -> Tensor:
-    """low + exp(raw) above a bound (tau = 1 + exp(w)), a logistic curve between two, raw itself without."""
-    if bound.low == -math.inf:
-        return raw
-    if bound.high == math.inf:
-        return bound.low + raw.exp()
-    return bound.low + (bound.high - bound.low) * raw.sigmoid()
-
-
-def refuse_state(module: nn.Module, who: str) -> None:
-    for name, part in module.named_modules():
-        if isinstance(part, Stateful):
-            what = f"{name!r} is" if name else "this is"
-            raise ValueError(f"{who} takes stateless modules, but {what} a {type(part).__name__} with a state.")
-
-
-class FoldTime(nn.Sequential):
-    """Runs stateless modules over T*B: x [T, B, ...] -> fold -> modules -> [T, B, ...].
-
-    >>> FoldTime(nn.Conv2d(1, 4, 3))(torch.zeros(5, 2, 1, 8, 8)).shape
-    torch.Size([5, 2, 4, 6, 6])
-    """
-
-    def __init__(self, *modules: nn.Module) -> None:
-        super().__init__(*modules)
-        refuse_state(self, "FoldTime")
-
-    def forward(self, input: Tensor) -> Tensor:
-        check_input(input)
-        folded = super().forward(input.flatten(0, 1))
-        return folded.unflatten(0, input.shape[:2])
-
-
-class Recurrent(Stateful):
-    """A layer whose spikes come back as input one step later: x[t] + feedback(s[t-1]).
-
-    It can only be walked step by step, whatever the schedule: s[t-1] must be known before step t begins. Its state is
-    the layer's, then the last spikes.
-
-    >>> net = Recurrent(LIF(), nn.Linear(4, 4))
-    >>> net(torch.zeros(3, 2, 4)).shape
-    torch.Size([3, 2, 4])
-    """
-
-    def __init__(self, layer: Layer, feedback: nn.Module) -> None:
-        super().__init__()
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Recurrent takes a spiking layer first, but got {type(layer).__name__}.")
-        refuse_state(feedback, "Recurrent's feedback")
-        self.layer, self.feedback = layer, feedback
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return (*self.layer.state_names, "last spikes")
-
-    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        if state is None:
-            inner, s = None, x.new_zeros(x.shape[1:])
-        else:
-            kept = torch.float64 if x.dtype == torch.float64 else torch.float32  # the state's dtype, as every other
-            check_state(state[-1:], ("last spikes",), x, kept)
-            inner, s = state[:-1], state[-1]
-        if len(x) == 0:
-            out, inner = self.layer.run(x, inner)
-            return out, (*inner, s)
-        outs = []
-        for x_t in x.split(1):
-            # `run` and not a call: the layer's state is this module's business, not the provider's
-            out, inner = self.layer.run(x_t + self.feedback(s.to(x.dtype).unsqueeze(0)), inner)
-            s = out[0].to(inner[0].dtype)
-            outs.append(out)
-        assert inner is not None
-        return torch.cat(outs), (*inner, s)
 
 
 class NeuronLayer(Layer):

@@ -14,7 +14,7 @@ import sympy
 from sympy import Expr, Symbol
 from sympy.printing.printer import Printer
 
-from tfexplore.equations import Step
+from tfexplore.step import Step
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tfexplore.layers import Recurrent, check_input
+from tfexplore.layers import check_input
 from tfexplore.states import carry_on
+from tfexplore.wrappers import Recurrent
 
 
 def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Tensor:

@@ -10,7 +10,8 @@ import torch
 
 from tfexplore import backends, neurons
 from tfexplore.codegen import Variant
-from tfexplore.equations import Neuron, scalars_of, step_of
+from tfexplore.equations import Neuron
+from tfexplore.step import scalars_of, step_of
 
 COMMON: tuple[Neuron, ...] = (
     neurons.LIF(),

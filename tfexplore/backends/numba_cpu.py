@@ -124,7 +124,7 @@ def forward(
     dtype = getattr(torch, variant.real)
     steps, neurons = x.shape
     out = empty((steps, neurons), dtype)
-    state = torch.empty_like(start, memory_format=torch.contiguous_format)
+    state = empty(start.shape, dtype)
     kept = empty(variant.kept_shape(steps, neurons), dtype)
     watched = empty((steps if variant.record else 1, len(variant.record), neurons), dtype)
     given = (*(array(tensor, dtype) for tensor in (x, start, rows)), np.array(scalars, variant.real))
@@ -139,7 +139,7 @@ def backward(
     dtype = getattr(torch, variant.real)
     steps, neurons = g_out.shape
     g_x = empty((steps, neurons), dtype)
-    g_start = torch.empty(g_state.shape, dtype=dtype)
+    g_start = empty(g_state.shape, dtype)
     g_rows = torch.zeros(rows.shape, dtype=dtype)
     given = (*(array(tensor, dtype) for tensor in (x, g_out, g_state, rows)), np.array(scalars, variant.real))
     arrays = (*given, kept.numpy(), *(t.numpy() for t in (g_x, g_start, g_rows)))

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from tfexplore.codegen import Function, Variant, python_function
-from tfexplore.equations import Step
 from tfexplore.printing import TORCH
+from tfexplore.step import Step
 
 
 def where(condition: Tensor, a: Tensor | float, b: Tensor | float, like: Tensor) -> Tensor:

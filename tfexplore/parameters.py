@@ -1,0 +1,92 @@
+"""The numbers of a neuron: which values each may take, and how a learned one stays within them.
+
+A parameter is an annotated field, `tau: TimeConstant = 2.0`; the annotation is its check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import sympy
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The values a parameter may take: `low <= value` (or `low < value` when open) and `value < high`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open: bool = False
+
+    def admits(self, value: float) -> bool:
+        return math.isfinite(value) and (self.low < value if self.open else self.low <= value) and value < self.high
+
+    def __str__(self) -> str:
+        low = "" if self.low == -math.inf else f"{'above' if self.open else 'at least'} {self.low:g}"
+        high = "" if self.high == math.inf else f"below {self.high:g}"
+        return "a finite number" + (", " if low or high else "") + " and ".join(filter(None, (low, high)))
+
+    def to_free(self, name: str, value: float) -> float:
+        """The unconstrained number that a learned parameter is trained as; the inverse of `from_free`."""
+        if self.low == -math.inf:
+            if self.high != math.inf:
+                raise ValueError(f"{name} cannot be learned: it has an upper bound but no lower one.")
+            return value
+        if value <= self.low:
+            raise ValueError(f"a learned {name} must start above {self.low:g}, but got {value!r}.")
+        if self.high == math.inf:
+            return math.log(value - self.low)
+        part = (value - self.low) / (self.high - self.low)
+        return math.log(part / (1 - part))
+
+    def from_free(self, raw: Any) -> Any:
+        """Of a tensor: low + exp(raw) above a bound (tau = 1 + exp(w)), a logistic curve between two, raw without."""
+        if self.low == -math.inf:
+            return raw
+        if self.high == math.inf:
+            return self.low + raw.exp()
+        return self.low + (self.high - self.low) * raw.sigmoid()
+
+
+TimeConstant = Annotated[float, Bound(low=1.0)]
+"""In time steps. Below one step, the explicit Euler step of a leak would overshoot its rest."""
+Positive = Annotated[float, Bound(low=0.0, open=True)]
+Decay = Annotated[float, Bound(low=0.0, high=1.0, open=True)]
+
+
+def parameters_of(cls: type[Any]) -> Mapping[str, Bound]:
+    """The numeric fields of a neuron or surrogate class, with the values each may take."""
+    return _parameters_of(cls)  # type: ignore[arg-type]  # mypy takes a class's own __hash__ for its instances'
+
+
+@functools.cache
+def _parameters_of(cls: Any) -> Mapping[str, Bound]:
+    found = {}
+    hints = get_type_hints(cls, include_extras=True)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if hint is float:
+            found[field.name] = Bound()
+        elif get_origin(hint) is Annotated and get_args(hint)[0] is float:
+            found[field.name] = next((a for a in get_args(hint)[1:] if isinstance(a, Bound)), Bound())
+    return MappingProxyType(found)
+
+
+def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
+    if isinstance(value, sympy.Expr):  # step_of puts symbols in place of the numbers
+        return value
+    if getattr(value, "requires_grad", False):
+        raise TypeError(f"{owner}: {key} must be a number; to train it, name it: learn={key!r}.")
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not bound.admits(number):
+        raise ValueError(f"{owner}: {key} must be {bound}, but got {value!r}.")
+    return number
