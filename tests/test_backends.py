@@ -21,6 +21,7 @@ from torch import Tensor
 
 import tfexplore
 from tfexplore import Layer, backends, layers, neurons, ops, surrogates
+from tfexplore.backends import numba_cpu
 
 EXACT = [case for case in CASES if case.cls is not neurons.EIF]  # + - * / and comparisons only
 EXPONENTIAL = [case for case in CASES if case.cls is neurons.EIF]
@@ -330,7 +331,9 @@ def threads():
 
 def large(layer: Layer) -> list[Tensor]:
     """More than one block of neurons and enough work to be shared out between threads."""
-    x = CASES[1].input(40, (3, 2500)).requires_grad_()
+    x = CASES[1].input(80, (3, 2500)).requires_grad_()
+    assert x[0].numel() > numba_cpu.BLOCK
+    assert x.numel() > numba_cpu.SMALL
     out, state = layer(x, return_state=True)
     out.cumsum(-1).sum().backward()
     return [out.detach(), *(z.detach() for z in state), x.grad]
@@ -367,7 +370,7 @@ def test_from_four_threads_at_once(threads: Callable[[int], None]):
 
 FORK = """
 import os, torch, tfexplore
-layer, x = tfexplore.LIF(backend="numba"), torch.rand(40, 3, 2500)
+layer, x = tfexplore.LIF(backend="numba"), torch.rand(80, 3, 2500)
 expected = layer(x)  # the parent's threads are at work before the fork
 child = os.fork()
 if child == 0:

@@ -10,7 +10,7 @@ import pytest
 import sympy
 import torch
 from cases import CASES, Case, same_bits
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sympy import Abs, And, Heaviside, Max, Min, Or, Piecewise, Symbol, exp
 
@@ -74,6 +74,8 @@ def test_every_language_computes_what_sympy_means(expression: sympy.Expr):
 
 @settings(max_examples=150)
 @given(EXPRESSIONS)
+@example(sympy.Float(0.1) / (A**2 + 1))  # torch would take 1 / (...) first
+@example(sympy.Float(-1.3) / (3 * B * C))
 @pytest.mark.filterwarnings(
     "ignore:.*encountered in scalar:RuntimeWarning"
 )  # NumPy warns at 1/0 and overflow; kernels do not
