@@ -21,7 +21,7 @@ from cuda_text import LOOPS, STREAM, FakeCupy, header_folders, nvrtc
 from torch import Tensor
 
 import tfexplore
-from tfexplore import backends, neurons, surrogates
+from tfexplore import backends, layers, neurons, surrogates
 from tfexplore.backends import cuda
 from tfexplore.codegen import DATA, Variant
 from tfexplore.equations import Neuron, TimeConstant
@@ -98,9 +98,12 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch, require: Callable[..., str]) -> I
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
     monkeypatch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
-    cuda.load.cache_clear()
+    caches = (cuda.load, layers.fused_key)
+    for cache in caches:
+        cache.cache_clear()
     yield fake
-    cuda.load.cache_clear()  # a GPU test after this one must not find these
+    for cache in caches:  # a test after this one must not find these
+        cache.cache_clear()
 
 
 @dataclasses.dataclass

@@ -82,8 +82,9 @@ class Function:
 
     def argument(self, group: str) -> str:
         """The group's name as an argument, unless the neuron has a symbol of that name (a state called z, say)."""
-        names = {symbol.name for _, given in self.inputs if not isinstance(given, Symbol) for symbol in given}
-        return f"{group}_" if group in names else group
+        lists = {name: given for name, given in (*self.inputs, *self.outputs) if not isinstance(given, Symbol)}
+        names = {symbol.name for given in lists.values() for symbol in given}
+        return f"{group}_" if group in lists and group in names else group
 
 
 def functions_of(variant: Variant) -> list[Function]:

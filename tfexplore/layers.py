@@ -67,8 +67,8 @@ class Layer(Stateful):
 
     neuron:   a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
     backend:  "torch" (eager), "numba" (fused, CPU), "cuda" (fused, GPU) or "auto"; `layer.choice(x)` says which and why.
-    keep:     what the forward pass keeps for the way back: "potential" (what the adjoint needs of every step), "input"
-              (the input alone; the rest is recomputed in chunks) or "auto".
+    keep:     what the forward pass keeps for the backward pass: "potential" (what the adjoint needs of every step), "input"
+              (the input alone; the rest is recomputed in chunks) or "auto" (at present always "input").
     channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of one in all.
     relaxed:  fire returns the surrogate's primitive, so that `torch.autograd.gradcheck` can test the kernels.
 
@@ -143,9 +143,8 @@ class Layer(Stateful):
     @property
     def learned(self) -> dict[str, Tensor]:
         """The learned parameters as they are now; training moves `raw`, which no bound constrains."""
-        return {
-            p.name: self.bounds[p.name].from_free(self.raw[p.name]) for p in self.step.rows
-        }  # in the kernels' order
+        names = [symbol.name for symbol in self.step.rows]  # in the kernels' order
+        return {name: self.bounds[name].from_free(self.raw[name]) for name in names}
 
     def choice(self, x: Tensor) -> backends.Choice:
         """The backend that would run x, and why."""
@@ -250,8 +249,6 @@ def check_input(x: Any) -> None:
         raise TypeError(
             f"x must be one of {allowed}, but got {str(x.dtype).removeprefix('torch.')}; convert it with x.float()."
         )
-    if x.layout != torch.strided:
-        raise TypeError(f"x must be a dense tensor, but got layout {x.layout}; convert it with x.to_dense().")
     if x.layout != torch.strided:
         raise TypeError(f"x must be a dense tensor, but got layout {x.layout}; convert it with x.to_dense().")
     if x.ndim < 2:
