@@ -75,7 +75,7 @@ def test_start_here(page: Any, lab: str, pictures: Any) -> None:
     message(race).get_by_text("Three ways through 27 time steps").wait_for()
     assert drawn(race, 0) == [0, 0, 0], "a moved slider sends the bars back to the start"
     race.get_by_role("button", name="Start").click()
-    message(race).get_by_text(re.compile(r"Fused walks 27 time steps.*times as")).wait_for()
+    message(race).get_by_text(re.compile(r"Fused runs 27 time steps.*times as")).wait_for()
     assert all(bar > 0 for bar in drawn(race, 0))
 
     training = explorer(page, "hidden neuron shown")

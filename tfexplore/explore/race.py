@@ -48,7 +48,7 @@ class Result:
             if times >= 1
             else f"{1 / times:.1f} times as slow as step by step"
         )
-        return f"Fused walks {work}, there and back, {lead} ({self.machine}; backend {self.backend})."
+        return f"Fused runs {work}, forward and backward, {lead} ({self.machine}; backend {self.backend})."
 
 
 def contestants(steps: int, neurons: int, device: str = "cpu", seed: int = 0) -> dict[str, Callable[[], object]]:
