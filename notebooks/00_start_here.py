@@ -150,7 +150,7 @@ print(f"float64: all {len(fused64)} losses agree to 1e-10")
 #
 # Because a training step is more than neurons: the matrix products of the linear layers, the optimiser and Python itself
 # take as long as before. Fusing the neurons can save at most the time that they took (Amdahl's law), even if they ran
-# twenty times as fast. Here are the parts of one training step of the network above, on this machine:
+# twenty times as fast. Here are the parts of one training step of the network above, with 32 time steps, on this machine:
 
 # %% tags=["nbval-ignore-output"]
 explore.breakdown(steps=32)
