@@ -6,40 +6,37 @@ Written by hand from the papers' equations. Nothing of tfexplore is imported her
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+Pull = Callable[[Tensor, Tensor], Tensor]
 
-class ATanSpike(torch.autograd.Function):
-    """1 where u >= 0; backward: alpha / 2 / (1 + (pi alpha u / 2)^2)."""
+
+class Spike(torch.autograd.Function):
+    """1 where u >= 0; backward: what `pull` makes of the gradient that arrives and u."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, alpha: float) -> Tensor:
+    def forward(ctx: Any, u: Tensor, pull: Pull) -> Tensor:
         ctx.save_for_backward(u)
-        ctx.alpha = alpha
+        ctx.pull = pull
         return (u >= 0).to(u.dtype)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        (u,) = ctx.saved_tensors
-        return g * ctx.alpha / 2 / (1 + (math.pi / 2 * ctx.alpha * u).square()), None
+        return ctx.pull(g, *ctx.saved_tensors), None
 
 
-class BoxSpike(torch.autograd.Function):
-    """1 where u >= 0; backward: 1 / width within width / 2 of the threshold."""
+def atan(alpha: float) -> Pull:
+    """alpha / 2 / (1 + (pi alpha u / 2)^2)"""
+    return lambda g, u: g * alpha / 2 / (1 + (math.pi / 2 * alpha * u).square())
 
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, width: float) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.width = width
-        return (u >= 0).to(u.dtype)
 
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        (u,) = ctx.saved_tensors
-        return torch.where(u.abs() < ctx.width / 2, g / ctx.width, torch.zeros_like(g)), None
+def box(width: float) -> Pull:
+    """1 / width within width / 2 of the threshold"""
+    return lambda g, u: torch.where(u.abs() < width / 2, g / width, torch.zeros_like(g))
 
 
 def lif(
@@ -61,7 +58,7 @@ def lif(
             h = v + (x_t - (v - v_reset)) / tau
         else:
             h = v - (v - v_reset) / tau + x_t
-        s = ATanSpike.apply(h - v_threshold, alpha)
+        s = Spike.apply(h - v_threshold, atan(alpha))
         spikes.append(s)
         if detach_reset:
             s = s.detach()
@@ -83,7 +80,7 @@ def paper_lif(
     spikes = []
     for x_t in x:
         u = v + x_t
-        s = BoxSpike.apply(u - v_threshold, width)
+        s = Spike.apply(u - v_threshold, box(width))
         v = decay * u * (1 - s) + v_reset * s
         spikes.append(s)
     return torch.stack(spikes), v
@@ -96,7 +93,7 @@ def alif(
     spikes = []
     for x_t in x:
         h = v - (v - v_reset) / tau + x_t
-        s = ATanSpike.apply(h - (v_threshold + beta * b), 2.0)
+        s = Spike.apply(h - (v_threshold + beta * b), atan(2.0))
         v = h * (1 - s) + v_reset * s
         b = b + (s - b) / tau_b
         spikes.append(s)

@@ -70,22 +70,18 @@ def adjoint_of(step: Step) -> Adjoint:
         body.append((g_s, g_out + sum(through_reset)))
         body += [(slope, step.slope), (g_u, g_s * slope)]
 
-    def pulled(to: Symbol, *, fire: bool, charge: bool) -> Expr:
-        """The gradient of `to` through the reset's own mention of it, through fire, and through charge."""
+    def behind_charge(to: Symbol) -> Expr:
+        """The gradient of `to` through the reset's own mention of it, and through fire."""
         total = sum((g * diff(z, to) for g, z in zip(arrived, step.reset, strict=True)), sympy.S.Zero)
-        if fire and step.fire is not None:
-            total += g_u * diff(step.fire, to)
-        if charge:
-            total += through_charge(to)
-        return total
+        return total if step.fire is None else total + g_u * diff(step.fire, to)
 
     def through_charge(to: Symbol) -> Expr:
         return sum((g * diff(h, to) for g, h in zip(g_charged, step.charge, strict=True)), sympy.S.Zero)
 
-    body += [(g, pulled(h, fire=True, charge=False)) for g, h in zip(g_charged, step.charged, strict=True)]
+    body += [(g, behind_charge(h)) for g, h in zip(g_charged, step.charged, strict=True)]
     body.append((g_x, through_charge(step.x)))
     body += [(g, through_charge(z)) for g, z in zip(g_before, step.before, strict=True)]
-    body += [(g, pulled(p, fire=True, charge=True)) for g, p in zip(g_rows, step.rows, strict=True)]
+    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_rows, step.rows, strict=True)]
 
     mentioned = set().union(*(value.free_symbols for _, value in body))
     # s is a function of u, and u of the charged states

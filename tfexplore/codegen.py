@@ -88,19 +88,14 @@ class Function:
 
 
 def functions_of(variant: Variant) -> list[Function]:
-    step, adjoint = variant.step, variant.adjoint
+    step = variant.step
     p = (*step.scalars, *step.rows)
     fire = step.fire if step.fire is not None else step.charged[0]
-    if variant.relaxed:
-        spike: Expr = step.smooth
-    else:
-        spike = sympy.Heaviside(step.u, 1)
-    recompute = [(symbol, value) for symbol, value in ((step.u, fire), (step.s, spike)) if symbol in adjoint.recomputed]
-    g_p = adjoint.g_rows
+    spike = step.smooth if variant.relaxed else sympy.Heaviside(step.u, 1)
     watched = {**{z.name: n for z, n in zip(step.before, step.after, strict=True)}, "h": step.charged[0]}
     watch = tuple(watched[name] for name in variant.record)
     z, h, after = step.before, step.charged, step.after
-    return [
+    functions = [
         Function("charge", (("z", z), ("x", step.x), ("p", p)), tuple(zip(h, step.charge, strict=True)), (("h", h),)),
         Function("fire", (("h", h), ("p", p)), ((step.u, fire),), (("u", step.u),)),
         Function("spike", (("u", step.u), ("p", p)), ((step.s, spike),), (("s", step.s),)),
@@ -112,13 +107,14 @@ def functions_of(variant: Variant) -> list[Function]:
         ),
         Function("remember", (("z", z), ("x", step.x), ("h", h)), (), (("q", variant.needs),)),
         Function("watch", (("z", after), ("h", h)), (), (("w", watch),)),
-        Function(
-            "adjoint",
-            (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p)),
-            (*recompute, *adjoint.body) if variant.keep != "nothing" else (),
-            (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", g_p)) if variant.keep != "nothing" else (),
-        ),
     ]
+    if variant.keep != "nothing":  # else there is no way back, and nothing to derive
+        adjoint = variant.adjoint
+        recomputed = [pair for pair in ((step.u, fire), (step.s, spike)) if pair[0] in adjoint.recomputed]
+        given = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
+        results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_rows))
+        functions.append(Function("adjoint", given, (*recomputed, *adjoint.body), results))
+    return functions
 
 
 def python_function(function: Function, dialect: Dialect, decorator: str = "") -> str:
@@ -194,10 +190,9 @@ def cuda_function(function: Function) -> str:
             lines += [
                 f"    const real {symbol.name} = {group}[{k}];" for k, symbol in enumerate(given) if symbol in used
             ]
-    results = {function.outputs[0][1]: None} if single and function.outputs else {}
-    direct = {given for _, given in function.outputs if isinstance(given, Symbol)} if not single else results.keys()
+    arguments_out = set() if single else {given for _, given in function.outputs if isinstance(given, Symbol)}
     for symbol, value in function.body:
-        declare = "" if not single and symbol in direct else "const real "
+        declare = "" if symbol in arguments_out else "const real "
         lines.append(f"    {declare}{symbol.name} = {code(value, CUDA)};")
     if single:
         lines.append(f"    return {function.outputs[0][1].name};")  # type: ignore[union-attr]  # a symbol when single

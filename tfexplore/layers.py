@@ -151,7 +151,7 @@ class Layer(Stateful):
         return backends.choose(self.backend, x.device)
 
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        dtype = state_dtype(x.dtype)
         steps, shape = x.shape[0], x.shape[1:]
         count = math.prod(shape)
         learned = self.learned if self.neuron.learn else {}
@@ -236,9 +236,14 @@ def fused_key(
     if name == "torch":
         return name
     data = str(dtype).removeprefix("torch.")
-    real = "float64" if dtype == torch.float64 else "float32"
+    real = str(state_dtype(dtype)).removeprefix("torch.")
     # half precision is unpacked before the CPU kernel, so that both share one variant
     return ops.register(name, Variant(step, real, data if name == "cuda" else real, keep, names, relaxed))
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The state of float64 input is float64, that of all other input float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def check_input(x: Any) -> None:

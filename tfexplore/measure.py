@@ -31,19 +31,17 @@ def rounds(
 ) -> Iterator[dict[str, float]]:
     """Runs every contestant once a round, in turn, so that noise hits all alike; yields the medians after each run.
 
-    The first round warms up and does not count.
+    The first round warms up: it counts only as long as there is no other.
 
     >>> *_, last = rounds({"a": lambda: None, "b": lambda: None}, count=3)
     >>> sorted(last)
     ['a', 'b']
     """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(count + 1):
+    for _ in range(count + 1):
         for name, work in contestants.items():
-            time_taken = seconds(work, device)
-            if turn:
-                taken[name].append(time_taken)
-            yield {key: statistics.median(values) for key, values in taken.items() if values}
+            taken[name].append(seconds(work, device))
+            yield {key: statistics.median(values[1:] or values) for key, values in taken.items() if values}
 
 
 def machine(device: torch.device | str = "cpu") -> str:

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from tfexplore import backends
-from tfexplore.codegen import Variant
+from tfexplore.codegen import Variant, fingerprint
 
 VARIANTS: dict[str, tuple[str, Variant]] = {}
 
 
 def register(backend: str, variant: Variant) -> str:
     """The name by which the operators find this variant; the same in every process, since compiled graphs store it."""
-    key = f"{backend}-{variant.step.name}-{backends.module(backend).identity(variant)}"
+    key = f"{backend}-{variant.step.name}-{fingerprint(backends.module(backend).source(variant))}"
     VARIANTS.setdefault(key, (backend, variant))
     return key
 
@@ -29,7 +29,7 @@ def find(key: str) -> tuple[str, Variant]:
         return VARIANTS[key]
     except KeyError:
         raise RuntimeError(
-            f"The kernel {key!r} is not known in this process: make its layer before running the graph."
+            f"The kernel {key!r} is not known in this process: run its layer once before the graph."
         ) from None
 
 

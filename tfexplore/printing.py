@@ -14,7 +14,7 @@ import sympy
 from sympy import Expr, Symbol
 from sympy.printing.printer import Printer
 
-from tfexplore.step import Step
+from tfexplore.step import Step, choices
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ CUDA = Dialect(
 
 
 class CodePrinter(Printer):
-    """Prints one expression in a dialect. Parentheses are placed so that evaluation runs left to right, as written."""
+    """Prints one expression in a dialect, as SymPy orders it, which is not always the order in which it was written."""
 
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
@@ -136,17 +136,10 @@ class CodePrinter(Printer):
             f"{self._factor(expr.args[0])} >= {self._number(0)}", self._number(1), self._number(0)
         )
 
-    def _extreme(self, expr: Expr, compare: str) -> str:
-        text = self._factor(expr.args[0])
-        for other in map(self._factor, expr.args[1:]):
-            text = self.dialect.choose(f"{text} {compare} {other}", text, other)
-        return text
-
     def _print_Max(self, expr: Expr) -> str:
-        return self._extreme(expr, ">")
+        return self._print(choices(expr))
 
-    def _print_Min(self, expr: Expr) -> str:
-        return self._extreme(expr, "<")
+    _print_Min = _print_Max
 
     def _print_Piecewise(self, expr: Expr) -> str:
         *cases, (otherwise, last) = expr.args

@@ -41,11 +41,11 @@ class Step:
 
     @property
     def slope(self) -> sympy.Expr:
-        return sympy.sympify(self.surrogate.derivative(self.u))
+        return choices(self.surrogate.derivative(self.u))
 
     @property
     def smooth(self) -> sympy.Expr:
-        return sympy.sympify(self.surrogate.primitive(self.u))
+        return choices(self.surrogate.primitive(self.u))
 
 
 def real(name: str) -> sympy.Symbol:
@@ -73,7 +73,11 @@ def choices(value: Value) -> sympy.Expr:
     """
 
     def first(compare: type[sympy.Rel]) -> Callable[..., sympy.Expr]:
-        return lambda *args: functools.reduce(lambda a, b: sympy.Piecewise((a, compare(a, b)), (b, True)), args)
+        def chosen(*args: sympy.Expr) -> sympy.Expr:
+            cases = [(a, sympy.And(*(compare(a, b) for b in args[k:]))) for k, a in enumerate(args[:-1], start=1)]
+            return sympy.Piecewise(*cases, (args[-1], True))
+
+        return chosen
 
     expression = sympy.sympify(value)
     return expression.replace(sympy.Max, first(sympy.Gt)).replace(sympy.Min, first(sympy.Lt))

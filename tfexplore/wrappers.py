@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tfexplore.layers import Layer, State, Stateful, check_input, check_state
+from tfexplore.layers import Layer, State, Stateful, check_input, check_state, state_dtype
 
 
 def refuse_state(module: nn.Module, who: str) -> None:
@@ -59,8 +59,7 @@ class Recurrent(Stateful):
         if state is None:
             inner, s = None, x.new_zeros(x.shape[1:])
         else:
-            kept = torch.float64 if x.dtype == torch.float64 else torch.float32  # the state's dtype, as every other
-            check_state(state[-1:], ("last spikes",), x, kept)
+            check_state(state[-1:], ("last spikes",), x, state_dtype(x.dtype))
             inner, s = state[:-1], state[-1]
         if len(x) == 0:
             out, inner = self.layer.run(x, inner)

@@ -39,13 +39,7 @@ def why_not() -> str:
     return ""
 
 
-@functools.cache
-def source(variant: Variant) -> str:
-    return cuda_source(variant)
-
-
-def identity(variant: Variant) -> str:
-    return fingerprint(source(variant))
+source = functools.cache(cuda_source)
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """The fused CPU backend: the loops of `kernels/*.py`, compiled by Numba around a generated neuron.
 
-Every variant has a folder of its own in the cache, named by the hash of its sources: `neuron.py` (generated) and copies
-of the two loops. Numba caches functions of real files only, beside the file; equal sources share one folder, so a
+Every kernel has a folder of its own in the cache, named by the hash of its sources: `neuron.py` (generated) and a copy
+of its loop. Numba caches functions of real files only, beside the file; equal sources share one folder, so a
 neuron from a notebook cell is compiled once and found again by the next process.
 
 The kernels are serial and release the GIL; their neurons are shared out to a thread pool of torch's size. That needs no
@@ -68,13 +68,7 @@ def import_file(name: str, path: Path) -> ModuleType:
     return module
 
 
-@functools.cache
-def source(variant: Variant) -> str:
-    return numba_source(variant)
-
-
-def identity(variant: Variant) -> str:
-    return fingerprint(source(variant))
+source = functools.cache(numba_source)
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from tfexplore.codegen import Function, Variant, python_function
+from tfexplore.codegen import Function, Variant, functions_of, python_function
 from tfexplore.printing import TORCH
 from tfexplore.step import Step
 
@@ -51,18 +51,10 @@ def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
     step = variant.step
     p = (*step.scalars, *step.rows)
     h, s, u = step.charged, step.s, step.u
-    result, smooth = sympy.Symbol("slope", real=True), step.smooth if variant.relaxed else sympy.S.Zero
-    fire = step.fire if step.fire is not None else h[0]
-    members: list[Function] = [
-        Function(
-            "charge",
-            (("z", step.before), ("x", step.x), ("p", p)),
-            tuple(zip(h, step.charge, strict=True)),
-            (("h", h),),
-        ),
-        Function("fire", (("h", h), ("p", p)), ((u, fire),), (("u", u),)),
+    result = sympy.Symbol("slope", real=True)
+    members = [
+        *(function for function in functions_of(variant) if function.name in ("charge", "fire", "spike")),
         Function("slope", (("u", u), ("p", p)), ((result, step.slope),), (("slope", result),)),
-        Function("smooth", (("u", u), ("p", p)), ((s, smooth),), (("s", s),)),
         Function("initial", (("p", p),), tuple(zip(step.before, step.initial, strict=True)), (("z", step.before),)),
         *(
             Function(f"reset_{k}", (("h", h), ("s", s), ("p", p)), ((z, value),), (("z", z),))
@@ -109,7 +101,7 @@ def run(
             s = torch.zeros_like(h[0])
         else:
             u = do["fire"](h, p)
-            s = do["smooth"](u, p) if variant.relaxed else Fire.apply(u, do["slope"], p)
+            s = do["spike"](u, p) if variant.relaxed else Fire.apply(u, do["slope"], p)
         z = tuple(
             do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -105,7 +104,7 @@ class Race(Runner):
         controls = {
             "steps": slider("time steps T", steps, 1, 256, help="time steps in one pass"),
             "neurons": slider(
-                "neurons per layer", neurons, 1000, 200_000, step=1000, help="neurons in each of the two layers"
+                "neurons per layer", neurons, 1000, MOST_NEURONS, step=1000, help="neurons in each of the two layers"
             ),
         }
         super().__init__(controls, figure, None)
@@ -138,15 +137,10 @@ class Race(Runner):
             self.say("Compiling the fused kernel: a few seconds the very first time, then it is kept.")
         yield self.aside(contestants(2, 8, self.device)["fused"])  # one kernel serves all T and N
         begin = time.perf_counter()
-        taken: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
-        runs = contestants(result.steps, result.neurons, self.device)
+        turns = measure.rounds(contestants(result.steps, result.neurons, self.device), ROUNDS, self.device)
         for _ in range(ROUNDS + 1):
-            for name in CONTESTANTS:
-                yield self.aside(lambda name=name: taken[name].append(measure.seconds(runs[name], self.device)))  # type: ignore[misc]
-                # the first round warms up: it counts only as long as there is no other
-                result.seconds = {
-                    key: statistics.median(values[1:] or values) for key, values in taken.items() if values
-                }
+            for _ in CONTESTANTS:
+                yield self.aside(lambda: setattr(result, "seconds", next(turns)))
                 self.draw()
                 self.say(result.sentence())
             if time.perf_counter() - begin > ENOUGH:
