@@ -58,7 +58,7 @@ tfexplore.neurons.LIF(tau=2.0)
 # and press **Start** yourself: when does fusion gain most, with few neurons or with many, with few steps or with many?
 
 # %%
-race = explore.Race(steps=32, neurons=50_000)
+race = explore.race(steps=32, neurons=50_000)
 race.show()
 
 # %% tags=["nbval-ignore-output"]
@@ -84,7 +84,7 @@ print((await race.run()).sentence())
 # number of steps, and press **Start**. *Test digit shown* and *hidden neuron shown* choose what the right side shows.
 
 # %%
-training = explore.Training(walk="fused", steps=16, epochs=6)
+training = explore.training(walk="fused", steps=16, epochs=6)
 training.show()
 
 # %% tags=["nbval-ignore-output"]

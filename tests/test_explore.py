@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -13,7 +14,10 @@ import torch
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
+import plotly.graph_objects as go
+
 from tfexplore import explore
+from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner
 from tfexplore.explore.race import CONTESTANTS, contestants
 from tfexplore.explore.training import look, network, zigzag
@@ -29,13 +33,13 @@ def spread(png: bytes) -> float:
 
 
 @pytest.fixture(scope="module")
-def race() -> explore.Race:
-    return explore.Race(steps=3, neurons=1000, device="cpu")
+def race() -> Any:
+    return explore.race(steps=3, neurons=1000, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def training() -> explore.Training:
-    made = explore.Training(steps=6, hidden=64, epochs=3)
+def training() -> Any:
+    made = explore.training(steps=6, hidden=64, epochs=3)
     asyncio.run(made.run())
     return made
 
@@ -46,7 +50,7 @@ def test_the_contestants_of_the_race_do_the_same_work() -> None:
     assert outs[0].sum() > 0
 
 
-def test_race_measures_all_three_and_says_so(race: explore.Race) -> None:
+def test_race_measures_all_three_and_says_so(race: Any) -> None:
     result = asyncio.run(race.run())
     assert set(result.seconds) == set(CONTESTANTS)
     assert all(value > 0 for value in result.seconds.values())
@@ -55,7 +59,7 @@ def test_race_measures_all_three_and_says_so(race: explore.Race) -> None:
     assert spread(race.picture()) > 0.05
 
 
-def test_a_moved_slider_sends_the_bars_back(race: explore.Race) -> None:
+def test_a_moved_slider_sends_the_bars_back(race: Any) -> None:
     race.controls["steps"].value = 4
     assert race.result.steps == 4
     assert not race.result.seconds
@@ -64,7 +68,7 @@ def test_a_moved_slider_sends_the_bars_back(race: explore.Race) -> None:
     assert repr(race) == "Race(steps=4, neurons=1000)"
 
 
-def test_race_stops_between_two_runs(race: explore.Race) -> None:
+def test_race_stops_between_two_runs(race: Any) -> None:
     async def run_and_stop() -> None:
         run = asyncio.create_task(race.run())
         while not race.result.seconds:
@@ -78,7 +82,7 @@ def test_race_stops_between_two_runs(race: explore.Race) -> None:
     assert len(race.result.seconds) < len(CONTESTANTS)
 
 
-def test_training_learns_and_draws(training: explore.Training) -> None:
+def test_training_learns_and_draws(training: Any) -> None:
     assert len(training.result.losses) == 3 * 23
     assert np.mean(training.result.losses[-5:]) < 0.8 * np.mean(training.result.losses[:5])
     assert [batches for batches, _ in training.result.accuracies] == [23, 46, 69]
@@ -87,7 +91,7 @@ def test_training_learns_and_draws(training: explore.Training) -> None:
     assert spread(training.picture()) > 0.05
 
 
-def test_the_trace_follows_its_sliders(training: explore.Training) -> None:
+def test_the_trace_follows_its_sliders(training: Any) -> None:
     training.controls["digit"].value = 3
     training.controls["neuron"].value = 5
     net, data = training.result.net, training.data
@@ -105,8 +109,8 @@ def test_the_trace_follows_its_sliders(training: explore.Training) -> None:
 
 def test_the_trace_is_what_a_loop_in_numpy_gives() -> None:
     net = network(hidden=32, tau=2.0)
-    image = explore.Training(steps=6, hidden=32).data.test_images[:1]
-    seen = look(net, explore.Training(steps=6, hidden=32).data, 0, 6)
+    image = explore.training(steps=6, hidden=32).data.test_images[:1]
+    seen = look(net, explore.training(steps=6, hidden=32).data, 0, 6)
     w1, b1, w2, b2 = (p.detach().double().numpy() for p in (net[0].weight, net[0].bias, net[2].weight, net[2].bias))
     v1 = v2 = np.zeros(32)
     for t in range(6):
@@ -121,8 +125,8 @@ def test_the_trace_is_what_a_loop_in_numpy_gives() -> None:
         np.testing.assert_array_equal(seen.s[t], s2)
 
 
-def test_another_walk_begins_a_new_training(training: explore.Training) -> None:
-    made = explore.Training(steps=4, hidden=16, epochs=1)
+def test_another_walk_begins_a_new_training(training: Any) -> None:
+    made = explore.training(steps=4, hidden=16, epochs=1)
     asyncio.run(made.run())
     made.controls["walk"].value = "step by step"
     assert not made.result.losses
@@ -133,7 +137,7 @@ def test_another_walk_begins_a_new_training(training: explore.Training) -> None:
 
 
 def test_training_stops_where_it_is() -> None:
-    made = explore.Training(steps=4, hidden=16, epochs=20)
+    made = explore.training(steps=4, hidden=16, epochs=20)
 
     async def run_and_stop() -> None:
         made.controls["start"].click()
@@ -149,7 +153,7 @@ def test_training_stops_where_it_is() -> None:
 
 
 def test_one_run_at_a_time() -> None:
-    made = explore.Training(steps=4, hidden=16, epochs=20)
+    made = explore.training(steps=4, hidden=16, epochs=20)
 
     async def twice() -> None:
         first = asyncio.create_task(made.run())
@@ -162,7 +166,7 @@ def test_one_run_at_a_time() -> None:
     asyncio.run(twice())
 
 
-def test_an_error_in_long_work_is_shown_and_raised(race: explore.Race) -> None:
+def test_an_error_in_long_work_is_shown_and_raised(race: Any) -> None:
     class Broken(Runner):
         def begin(self):  # type: ignore[no-untyped-def]
             return None
@@ -179,8 +183,10 @@ def test_an_error_in_long_work_is_shown_and_raised(race: explore.Race) -> None:
     assert not broken.running
 
 
-def test_the_mime_bundle_says_something_without_a_kernel(training: explore.Training) -> None:
-    bundle = training._repr_mimebundle_()
+def test_the_mime_bundle_says_something_without_a_kernel(training: Any) -> None:
+    bundle, about = training._repr_mimebundle_()
+    assert "69 batches" in about["image/png"]["alt"]
+    assert len(about["tfexplore"]["plotly"]["data"]) == len(training.figure.data)
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["text/plain"].startswith("Training(walk='fused', steps=6, hidden=64")
     assert spread(bundle["image/png"]) > 0.05
@@ -209,3 +215,29 @@ def test_breakdown_adds_up() -> None:
     assert made.total("fused") == pytest.approx(sum(made.parts["fused"].values()))
     assert "times" in made.sentence()
     assert spread(made.picture()) > 0.05
+
+
+def test_a_stopped_run_resumes_where_it_was_unless_abandoned() -> None:
+    class Counting(Runner):
+        resumable = True
+
+        def begin(self):  # type: ignore[no-untyped-def]
+            return []
+
+        def work(self, result):  # type: ignore[no-untyped-def]
+            for k in range(6):
+                result.append(k)
+                if k == 2:
+                    self.stop()
+                yield None
+
+    counting = Counting({}, plots.styled(go.Figure()), None)
+    with pytest.raises(RuntimeError, match="no stopped run to resume; press Start"):
+        asyncio.run(counting.run(resume=True))
+    assert asyncio.run(counting.run()) == [0, 1, 2]
+    assert not counting.controls["resume"].disabled
+    assert asyncio.run(counting.run(resume=True)) == [0, 1, 2, 3, 4, 5]
+    assert counting.controls["resume"].disabled
+    assert asyncio.run(counting.run()) == [0, 1, 2]  # Start begins anew
+    counting.abandon()
+    assert counting.controls["resume"].disabled

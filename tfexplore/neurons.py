@@ -174,3 +174,6 @@ class PaperLIF(Neuron):
 
     def hard(self, s: Value, v: Value) -> Value:
         return self.decay * v * (1 - s) + self.v_reset * s
+
+
+ALL: tuple[type[Neuron], ...] = (IF, LIF, ParametricLIF, ALIF, CubaLIF, LI, QIF, EIF, Izhikevich, PaperLIF)

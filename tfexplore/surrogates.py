@@ -183,3 +183,6 @@ def custom(name: str, derivative: Value, primitive: Value = None, **scales: floa
     }
     made: type[Surrogate] = type(name, (Surrogate,), body | {key: method(e) for key, e in expressions.items()})
     return made()
+
+
+ALL: tuple[type[Surrogate], ...] = (ATan, Sigmoid, Triangle, Rectangle, SuperSpike, Gaussian)

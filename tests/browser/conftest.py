@@ -37,7 +37,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.copy(notebook, work)
     long_run = [
         "from tfexplore import explore",
-        "training = explore.Training(walk='step by step', steps=64, hidden=512, epochs=20)\ntraining.show()",
+        "training = explore.training(walk='step by step', steps=64, hidden=512, epochs=20)\ntraining.show()",
         "(await training.run()).sentence()",
         "'after the run'",
     ]

@@ -51,6 +51,7 @@ class Explorer:
         self.controls, self.figure, self.result = controls, figure, result
         self.message = widgets.HTML()
         self.widget = widgets.VBox()
+        self._said = ""
         self._handle: Any = None
 
     def go_live(self) -> None:
@@ -69,8 +70,17 @@ class Explorer:
             [row, self.message, self.figure, caption, Fit(layout=widgets.Layout(width="100%", height="1px"))]
         )
 
+    def describe(self) -> str:
+        """What the picture shows, in words, for who cannot see it: the caption, and what the explorer said last."""
+        return f"{self.caption} {self._said}".strip()
+
+    def page(self) -> go.Figure:
+        """The figure for a page without a kernel (`make book`); a subclass may add frames that play by themselves."""
+        return self.figure
+
     def say(self, text: str, alarm: bool = False) -> None:
         """One sentence above the figure, read out by screen readers."""
+        self._said = text
         role, style = ("alert", "color:#b00020;font-weight:600") if alarm else ("status", "font-size:110%")
         self.message.value = f'<div role="{role}" style="{style};line-height:1.4">{html.escape(text)}</div>'
 
@@ -108,16 +118,20 @@ class Explorer:
         shown = {key: c.value for key, c in self.controls.items() if not isinstance(c, widgets.Button)}
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         view: dict[str, Any] = self.widget._repr_mimebundle_() or {}
-        return view | {"text/plain": repr(self), "image/png": self.picture()}
+        shown = view | {"text/plain": repr(self), "image/png": self.picture()}
+        return shown, plots.about(self.page(), self.describe())
 
 
 class Runner(Explorer):
     """An explorer with long work, and Start and Stop.
 
     `begin()` makes the result of one run, and `work(result)` fills it; it yields often: None, or an awaitable (`aside`).
+    A `resumable` one has a Resume button too: a stopped run goes on where it stopped, unless a control made it `abandon` it.
     """
+
+    resumable = False
 
     def __init__(self, controls: dict[str, widgets.Widget], figure: go.Figure, result: Any) -> None:
         start = widgets.Button(description="Start", icon="play", button_style="primary", tooltip="Start")
@@ -127,8 +141,16 @@ class Runner(Explorer):
         self.task: asyncio.Task[Any] | None = None
         self.running = False
         self._stopping = False
+        self._rest: Iterator[Any] | None = None  # of the work, when it was stopped
         self._worker = ThreadPoolExecutor(1)  # one thread: torch keeps a team of its own for each that computes
-        super().__init__(controls | {"start": start, "stop": stop}, figure, result)
+        buttons = {"start": start, "stop": stop}
+        if self.resumable:
+            resume = widgets.Button(
+                description="Resume", icon="forward", disabled=True, tooltip="Go on where it stopped"
+            )
+            resume.on_click(self.guarded(self.resume))
+            buttons["resume"] = resume
+        super().__init__(controls | buttons, figure, result)
         start.on_click(self.guarded(self.start))
         stop.on_click(self.guarded(self.stop))
 
@@ -142,9 +164,9 @@ class Runner(Explorer):
         """Work that may take long, in a thread: the page stays alive meanwhile."""
         return asyncio.get_running_loop().run_in_executor(self._worker, work)
 
-    def start(self) -> None:
+    def start(self, resume: bool = False) -> None:
         """What the Start button does: runs in the kernel's event loop, between the cells."""
-        self.task = asyncio.get_running_loop().create_task(self.run())
+        self.task = asyncio.get_running_loop().create_task(self.run(resume))
         # an error was shown by run(); asking for it keeps asyncio from complaining that nobody did
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -152,25 +174,49 @@ class Runner(Explorer):
         """What the Stop button does: the run ends after the piece of work at hand, and keeps what it has."""
         self._stopping = True
 
-    async def run(self) -> Any:
+    def resume(self) -> None:
+        """What the Resume button does: goes on with the run that was stopped."""
+        self.start(resume=True)
+
+    def abandon(self) -> None:
+        """Stops a run that a control has made pointless; it cannot be resumed."""
+        self._stopping, self._rest = True, None
+        if self.resumable:
+            self.controls["resume"].disabled = True
+
+    async def run(self, resume: bool = False) -> Any:
         """Does the work, and gives the result. `await explorer.run()` in a cell leaves every button working."""
         if self.running:
             raise RuntimeError(f"this {type(self).__name__} is running already; press Stop, or wait for it.")
+        if resume and self._rest is None:
+            raise RuntimeError(f"this {type(self).__name__} has no stopped run to resume; press Start.")
         self.running, self._stopping = True, False
-        start, stop = self.controls["start"], self.controls["stop"]
-        start.disabled, stop.disabled = True, False
+        idle = [self.controls[name] for name in ("start", "resume") if name in self.controls]
+        for button in idle:
+            button.disabled = True
+        self.controls["stop"].disabled = False
         try:
-            result = self.result = self.begin()
-            for piece in self.work(result):
+            if not resume:
+                self.result = self.begin()
+                self._rest = self.work(self.result)
+            result, pieces = self.result, self._rest
+            assert pieces is not None
+            for piece in pieces:
                 await (piece if inspect.isawaitable(piece) else asyncio.sleep(0))
                 if self._stopping:
                     break
-        except Exception as error:
-            self.say(f"{type(error).__name__}: {error}", alarm=True)
+            else:
+                self._rest = None
+        except BaseException as error:
+            self._rest = None
+            if isinstance(error, Exception):
+                self.say(f"{type(error).__name__}: {error}", alarm=True)
             raise
         finally:
             self.running = False
-            start.disabled, stop.disabled = False, True
+            for button in idle:
+                button.disabled = button.description == "Resume" and self._rest is None
+            self.controls["stop"].disabled = True
         self.refresh()
         return result
 
@@ -179,9 +225,9 @@ NARROW, WIDTH = {"description_width": "155px"}, "350px"
 
 
 def slider(
-    description: str, value: float, low: float, high: float, *, step: float = 1, help: str = ""
+    description: str, value: float, low: float, high: float, *, step: float = 1, help: str = "", live: bool = False
 ) -> widgets.Widget:
-    """A labelled slider that reports when it is let go."""
+    """A labelled slider that reports when it is let go, or (`live`) while it is dragged."""
     kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
     return kind(
         value=value,
@@ -190,7 +236,7 @@ def slider(
         step=step,
         description=description,
         tooltip=help or description,
-        continuous_update=False,
+        continuous_update=live,
         style=NARROW,
         layout=widgets.Layout(width=WIDTH),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
 try:
     import plotly.graph_objects as go
+    import plotly.io as pio
     from plotly.colors import qualitative
 except ImportError as error:
     raise ImportError("The explorers draw with plotly: pip install 'tfexplore[notebooks]'.") from error
@@ -64,6 +66,17 @@ def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
     return out.getvalue()
+
+
+def about(figure: go.Figure, words: str) -> dict[str, Any]:
+    """What a notebook keeps beside a picture: words for who cannot see it, and the figure, for `tools/book.py`.
+
+    As metadata, which nbval does not compare and other readers ignore: they show the picture.
+    """
+    drawn = figure.to_plotly_json() if not isinstance(figure, go.FigureWidget) else go.Figure(figure).to_plotly_json()
+    for trace in drawn["data"]:
+        trace.pop("uid", None)  # random
+    return {"image/png": {"alt": words}, "tfexplore": {"plotly": json.loads(pio.to_json(drawn, validate=False))}}
 
 
 def static_figure(width: float, height: float) -> Figure:

@@ -1,0 +1,66 @@
+"""Words per element-step: against counts made by hand, and the shapes of what autograd really saves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tfexplore import neurons
+from tfexplore.layers import Layer
+from tfexplore.traffic import kept_bytes, nbytes, traffic, words
+
+
+# by hand, from the equations: (forward, backward); "input" recomputes in chunks of 32 steps over the values needed
+@pytest.mark.parametrize(
+    ("neuron", "keep", "forward", "backward"),
+    [
+        (neurons.LIF(), "potential", 3, 3),
+        (neurons.LIF(), "input", 2 + 1 / 32, 3 + 1 / 32),
+        (neurons.IF(reset="hard", detach_reset=False), "potential", 3, 3),
+        (neurons.CubaLIF(), "input", 2 + 2 / 32, 3 + 2 / 32),
+        (neurons.LI(), "potential", 2, 2),  # linear: its adjoint needs nothing
+    ],
+    ids=str,
+)
+def test_words_per_element_step(neuron, keep, forward, backward) -> None:
+    accesses = traffic(neuron, keep)
+    assert float(words(accesses, "forward")) == forward
+    assert float(words(accesses, "backward")) == backward
+    assert words(accesses) == words(accesses, "forward") + words(accesses, "backward")
+
+
+def test_without_gradient_only_the_input_and_the_spikes_move() -> None:
+    assert [(a.array, a.words) for a in traffic(neurons.Izhikevich(), gradient=False)] == [("x", 1), ("out", 1)]
+
+
+@pytest.mark.parametrize("kind", neurons.ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("keep", ["potential", "input"])
+def test_kept_bytes_are_those_that_autograd_saves(kind, keep) -> None:
+    count, neuron = 10, kind()
+    layer = Layer(neuron, backend="numba", keep=keep)
+
+    def saved(steps: int) -> int:
+        found: list[int] = []
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            found.append(tensor.numel() * tensor.element_size())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            layer(torch.rand(steps, 1, count, requires_grad=True))
+        return sum(found)
+
+    more = saved(128) - saved(64)  # what grows with T
+    assert more == kept_bytes(neuron, keep) * 64 * count
+    assert nbytes(traffic(neuron, keep), "float64") == 2 * nbytes(traffic(neuron, keep), "float32")
+
+
+def test_half_precision_halves_the_data_and_not_the_state() -> None:
+    assert nbytes(traffic(neurons.LIF(), "potential"), "bfloat16", "forward") == 2 + 2 + 4
+
+
+def test_errors_name_what_is_allowed() -> None:
+    with pytest.raises(ValueError, match="keep must be 'potential' or 'input', but got 'bits'"):
+        traffic(neurons.LIF(), "bits")
+    with pytest.raises(ValueError, match="dtype must be float16"):
+        nbytes(traffic(neurons.LIF()), "int8")

@@ -1,0 +1,100 @@
+"""What a fused layer reads and writes: words per element-step (one neuron at one time step), derived from its equations.
+
+Nothing here is typed in or measured. The arrays and who touches them are those of the loops in `kernels/`; how many words
+follow from the neuron: its states, and what its derived adjoint needs of the way there.
+
+    forward    reads x, writes out, and writes what the way back will need ("kept")
+    backward   reads g_out and what was kept, writes g_x; with keep="input" it reads x once more and recomputes the rest
+
+Left out, because they do not grow with T: the states and gradients at both ends of time, and the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tfexplore.codegen import KEEP, Variant
+from tfexplore.equations import Neuron
+from tfexplore.step import step_of
+
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+
+
+@dataclass(frozen=True)
+class Access:
+    """One kernel's traffic with one array. `stateful`: words of the state's dtype, which half-precision data do not halve."""
+
+    kernel: str
+    action: str
+    array: str
+    words: Fraction
+    stateful: bool = False
+
+
+def traffic(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple[Access, ...]:
+    """Every access of the fused kernels of a layer, forward and (with `gradient`) backward.
+
+    keep: "potential" or "input", as in `Layer`. Without a gradient nothing is kept.
+
+    >>> from tfexplore.neurons import LIF
+    >>> for access in traffic(LIF(), "potential"):
+    ...     print(access.kernel, access.action, access.words, access.array)
+    forward reads 1 x
+    forward writes 1 out
+    forward writes 1 kept
+    backward reads 1 g_out
+    backward reads 1 kept
+    backward writes 1 g_x
+    >>> float(words(traffic(LIF(), "potential"))), float(words(traffic(LIF(), "input")))
+    (6.0, 5.0625)
+    """
+    if keep not in KEEP[1:]:
+        raise ValueError(f"keep must be {' or '.join(map(repr, KEEP[1:]))}, but got {keep!r}.")
+    one = Fraction(1)
+    forward = (Access("forward", "reads", "x", one), Access("forward", "writes", "out", one))
+    if not gradient:
+        return forward
+    variant = Variant(step_of(neuron), keep=keep)
+    needs = len(variant.needs)
+    kept = Fraction(needs) if keep == "potential" else Fraction(len(variant.step.before), variant.chunk)
+    way_back = [Access("backward", "reads", "g_out", one)]
+    if keep == "input" and needs:  # a linear neuron without a threshold needs nothing, and reads nothing
+        way_back += [Access("backward", "reads", "x", one)]
+    if needs:
+        way_back += [Access("backward", "reads", "kept", kept, stateful=True)]
+    written = (Access("forward", "writes", "kept", kept, stateful=True),) if kept else ()
+    return (*forward, *written, *way_back, Access("backward", "writes", "g_x", one))
+
+
+def words(accesses: Iterable[Access], kernel: str | None = None) -> Fraction:
+    """Words per element-step, of one kernel or of all."""
+    return sum((access.words for access in accesses if kernel in (None, access.kernel)), Fraction(0))
+
+
+def nbytes(accesses: Iterable[Access], dtype: str = "float32", kernel: str | None = None) -> Fraction:
+    """Bytes per element-step with data of this dtype; the state is float32, or float64 for float64.
+
+    >>> from tfexplore.neurons import LIF
+    >>> [float(nbytes(traffic(LIF(), "potential"), dtype)) for dtype in ("float32", "float16")]
+    [24.0, 16.0]
+    """
+    if dtype not in BYTES:
+        raise ValueError(f"dtype must be {', '.join(BYTES)}, but got {dtype!r}.")
+    data, state = BYTES[dtype], BYTES["float64" if dtype == "float64" else "float32"]
+    return sum((a.words * (state if a.stateful else data) for a in accesses if kernel in (None, a.kernel)), Fraction(0))
+
+
+def kept_bytes(neuron: Neuron, keep: str = "input", dtype: str = "float32") -> Fraction:
+    """Bytes per element-step that stay in memory between the way there and the way back.
+
+    keep="input" keeps x itself too: it costs no traffic on the way there, but x cannot be freed.
+
+    >>> from tfexplore.neurons import LIF
+    >>> float(kept_bytes(LIF(), "potential")), float(kept_bytes(LIF(), "input"))
+    (4.0, 4.125)
+    """
+    accesses = traffic(neuron, keep)
+    held = [a for a in accesses if (a.kernel, a.array) in (("forward", "kept"), ("backward", "x"))]
+    return nbytes(held, dtype)
