@@ -28,7 +28,10 @@ QUIET = [
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a JupyterLab over a copy of the notebooks; `{path}` stands for the notebook."""
+    """The address of a JupyterLab over a copy of the notebooks; `{path}` stands for the notebook.
+
+    The same server has Notebook 7: `lab.replace("/lab/tree/", "/notebooks/")`.
+    """
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install 'tfexplore[notebooks]'")
     import nbformat
 

@@ -7,54 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-def open_notebook(page: Any, address: str) -> None:
-    page.goto(address)
-    page.locator(".jp-Notebook").wait_for()
-    page.get_by_text("| Idle").wait_for()  # the kernel is there
-    page.keyboard.press("Control+b")  # the file browser takes room
-
-
-def run_all(page: Any) -> None:
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).click()
-
-
-def explorer(page: Any, title: str) -> Any:
-    """The live explorer (not its static picture) that has a control of this name."""
-    found = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=title).first
-    found.wait_for(timeout=90_000)
-    found.scroll_into_view_if_needed()
-    found.locator(".js-plotly-plot").wait_for()
-    return found
-
-
-def as_wide_as_the_page(page: Any, found: Any) -> None:
-    figure = found.locator(".js-plotly-plot").element_handle()
-    page.wait_for_function("node => node._fullLayout.width > 900", arg=figure, timeout=5_000)
-
-
-def drawn(found: Any, index: int) -> list[float]:
-    """The y values (bars: x) of one line of the live figure, as the browser holds them."""
-    values = found.locator(".js-plotly-plot").evaluate(
-        "(node, k) => { const d = node._fullData[k]; return Array.from(d.orientation === 'h' ? d.x : d.y) }", index
-    )
-    assert isinstance(values, list)
-    return values
-
-
-def message(found: Any) -> Any:
-    return found.locator("[role=status]")
-
-
-def step(found: Any, label: str, key: str, presses: int = 1) -> None:
-    """Moves a slider by keyboard, as somebody without a mouse would."""
-    handle = found.locator(".widget-hslider").filter(has_text=label).locator("[role=slider], .noUi-handle").first
-    handle.focus()
-    for _ in range(presses):
-        handle.press(key)
 
 
 def test_start_here(page: Any, lab: str, pictures: Any) -> None:
