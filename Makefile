@@ -9,7 +9,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-w
 PIP := $(PY) -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint pytest nbval format notebooks warm bench clean
+.PHONY: help setup lab test lint pytest nbval format notebooks book warm bench clean
 
 help:
 	@echo "make lab        set up what the notebooks need, and open JupyterLab (LAB_ARGS=--no-browser passes options on)"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint       ruff (rules and format) and mypy"
 	@echo "make format     let ruff fix and format"
 	@echo "make notebooks  re-run the notebooks and write both halves of each pair"
+	@echo "make book       build the course as a static site, without network, in book/_build/html"
 	@echo "make warm       compile the common kernels ahead"
 	@echo "make bench      run the benchmarks"
 	@echo "make clean      remove caches and built files (.venv stays)"
@@ -36,7 +37,7 @@ $(VENV)/.lab-stamp: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.setup-stamp: pyproject.toml constraints.txt | $(PY)
 	@echo "setting up .venv for development (minutes the first time)"
-	@$(PIP) -e ".[notebooks,test,lint]"
+	@$(PIP) -e ".[notebooks,test,lint,book]"
 	@touch $(VENV)/.lab-stamp $@
 
 setup: $(VENV)/.setup-stamp
@@ -69,6 +70,9 @@ notebooks: setup
 	$(PY) -m ruff format notebooks
 	$(PY) tools/notebooks.py write
 
+book: setup
+	$(PY) tools/book.py
+
 warm: setup
 	$(PY) -m tfexplore warm
 
@@ -76,5 +80,5 @@ bench: setup
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .tfexplore-cache benchmarks/tmp tests/browser/out
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .tfexplore-cache benchmarks/tmp tests/browser/out book/_build
 	find tfexplore tests tools notebooks kernels benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

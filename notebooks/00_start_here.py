@@ -81,7 +81,7 @@ print((await race.run()).sentence())
 # follow, each behind a linear layer; a last linear layer gives ten outputs, and the largest mean over time is the answer.
 #
 # Run the next two cells to train it once; **Stop** works at any time. Then choose another walk, another $\tau$ or another
-# number of steps, and press **Start**. *Test digit shown* and *hidden neuron shown* choose what the right side shows.
+# number of steps, and press **Start**. *Test digit shown* and *hidden neuron shown* choose what the middle shows.
 
 # %%
 training = explore.training(walk="fused", steps=16, epochs=6)

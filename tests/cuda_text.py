@@ -33,9 +33,8 @@ FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", 
 
 # CUDA's headers for half precision, and the wheels in which they lie.
 HEADERS = {
-    "nvidia-cuda-runtime-cu12": "nvidia/cuda_runtime/include",
-    "nvidia-cuda-nvcc-cu12": "nvidia/cuda_nvcc/include",
-    "cupy-cuda12x": "cupy/_core/include/cupy/_cccl/libcudacxx",
+    "nvidia-cuda-runtime": "nvidia/cu13/include",
+    "cupy-cuda13x": "cupy/_core/include/cupy/_cccl/libcudacxx",
 }
 
 

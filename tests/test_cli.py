@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tfexplore import cli, doctor, paths
+from tfexplore import cli, doctor, paths, room
 
 FIRST = cli.FIRST
 
@@ -138,7 +138,7 @@ def test_errors_are_one_sentence(shipped, mine, monkeypatch, capsys):
 def test_only_lab_passes_options_on(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["doctor", "--", "x"])
-    assert "only `tfexplore lab`" in capsys.readouterr().err
+    assert "only `tfexplore lab` and `tfexplore wheels` pass" in capsys.readouterr().err
 
 
 def test_warm_tells_its_progress(monkeypatch, capsys):
@@ -164,3 +164,34 @@ def test_doctor_exits_by_the_cpu_path(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "checks", lambda: [*fine, doctor.Check("Numba", "missing", "gone", needed=True)])
     assert cli.main(["doctor"]) == 1
     assert "put right: Numba" in capsys.readouterr().out
+
+
+def test_doctor_short_is_one_line_and_asks_for_what_the_notebooks_need(monkeypatch, capsys):
+    fine = [doctor.Check("torch", "ok", "2.0", needed=True), doctor.Check("CuPy", "missing", "not installed", "pip x")]
+    monkeypatch.setattr(doctor, "checks", lambda: fine)
+    assert cli.main(["doctor", "--short"]) == 0
+    assert capsys.readouterr().out.startswith("ready      ")
+    for name, needed in (("plotly", False), ("scikit-learn", False), ("notebooks", False), ("Numba", True)):
+        broken = doctor.Check(name, "missing", "not installed", "pip install it", needed)
+        monkeypatch.setattr(doctor, "checks", lambda broken=broken: [*fine, broken])
+        assert cli.main(["doctor", "--short"]) == 1
+        line = capsys.readouterr().out
+        assert line.startswith("NOT READY  ")
+        assert line.endswith(f": {name} not installed → pip install it\n")
+        assert "CuPy" not in line
+
+
+def test_wheels_hands_its_words_to_the_room(monkeypatch, tmp_path, capsys):
+    calls = []
+    monkeypatch.setattr(room, "collect", lambda *words: calls.append(words) or "done")
+    words = ["wheels", str(tmp_path), "--platform", "windows", "--platform", "macos", "--python-version", "3.12"]
+    assert cli.main([*words, "--no-constraints", "--", "--index-url", "x"]) == 0
+    kinds = [room.Target("windows", "3.12"), room.Target("macos", "3.12")]
+    assert calls.pop() == (tmp_path, kinds, None, ["--index-url", "x"])
+    assert capsys.readouterr().out == "done\n"
+    assert cli.main(["wheels", str(tmp_path)]) == 0
+    assert calls.pop() == (tmp_path, [room.Target()], room.default_constraints(tmp_path), [])
+    assert cli.main(["wheels", str(tmp_path), "--constraints", str(tmp_path / "none.txt")]) == 1
+    assert "none.txt, which is not there" in capsys.readouterr().err
+    assert cli.main(["wheels", str(tmp_path), "--python-version", "3.9"]) == 1
+    assert "needs Python 3.11 or newer, but --python-version 3.9 came" in capsys.readouterr().err

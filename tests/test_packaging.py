@@ -19,9 +19,9 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
 """
 WHERE = """
 import json
-from tfexplore import paths
+from tfexplore import paths, results
 import tfexplore
-print(json.dumps([tfexplore.__file__, str(paths.kernels_dir()), str(paths.notebooks_dir())]))
+print(json.dumps([tfexplore.__file__, str(paths.kernels_dir()), str(paths.notebooks_dir()), str(results.folder())]))
 """
 
 
@@ -39,7 +39,7 @@ def wheel(tmp_path_factory):
     """The wheel, built from a copy of the checkout by the installed hatchling, without a network."""
     pytest.importorskip("hatchling", reason="needs hatchling (pip install -e '.[test]' brings it)")
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("tfexplore", "kernels", "notebooks"):
+    for name in ("tfexplore", "kernels", "notebooks", "benchmarks"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, source / name)
@@ -57,25 +57,23 @@ def test_the_wheel_carries_kernels_notebooks_and_types(wheel):
     assert {".cu", ".ipynb"} <= {path.suffix for path in shipped}
     for path in shipped:
         assert f"tfexplore/{path.parent.name}/{path.name}" in names
+    for path in (ROOT / "benchmarks" / "results").glob("*.json"):
+        assert f"tfexplore/results/{path.name}" in names
     assert {"tfexplore/py.typed", "tfexplore/cli.py"} <= names
-    assert not [name for name in names if name.startswith(("tests", "tools", "kernels", "notebooks"))]
+    assert not [name for name in names if name.startswith(("tests", "tools", "kernels", "notebooks", "benchmarks"))]
     assert not [name for name in names if "__pycache__" in name]
 
 
 def test_an_installed_wheel_finds_its_own_files(wheel, python, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    package, kernels, notebooks = run(python, WHERE, tmp_path / "site", cwd=tmp_path)
-    for place in (package, kernels, notebooks):
+    for place in run(python, WHERE, tmp_path / "site", cwd=tmp_path):
         assert Path(place).is_relative_to(tmp_path / "site" / "tfexplore")
 
 
 def test_a_plain_checkout_on_pythonpath_finds_the_folders_beside_it(python, tmp_path):
-    package, kernels, notebooks = run(python, WHERE, ROOT, cwd=tmp_path)
-    assert (Path(package).parent, Path(kernels), Path(notebooks)) == (
-        ROOT / "tfexplore",
-        ROOT / "kernels",
-        ROOT / "notebooks",
-    )
+    package, *folders = map(Path, run(python, WHERE, ROOT, cwd=tmp_path))
+    assert package.parent == ROOT / "tfexplore"
+    assert folders == [ROOT / "kernels", ROOT / "notebooks", ROOT / "benchmarks" / "results"]
 
 
 def test_import_is_light(python, tmp_path):

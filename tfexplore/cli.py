@@ -1,4 +1,4 @@
-"""The command `tfexplore`: lab (notebooks into a folder, then JupyterLab), doctor, warm.
+"""The command `tfexplore`: lab (notebooks into a folder, then JupyterLab), doctor, warm, wheels.
 
 It only parses, copies and prints; the work is done by the modules it calls. What can be expected to go wrong ends in
 one sentence and exit status 1, never in a traceback.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from tfexplore import doctor, paths
+from tfexplore import doctor, paths, room
 
 FIRST = "00_start_here.ipynb"
 MANIFEST = ".tfexplore-copied.json"
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(words[:cut])
     args.passed_on = words[cut + 1 :]
-    if args.passed_on and args.command != "lab":
-        parser.error("only `tfexplore lab` passes options on after --")
+    if args.passed_on and args.command not in ("lab", "wheels"):
+        parser.error("only `tfexplore lab` and `tfexplore wheels` pass options on after --")
     try:
         return args.run(args)
     except (Refused, OSError, ImportError) as error:
@@ -57,12 +57,30 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument("--copy-only", "--no-open", action="store_true", help="copy, and do not start JupyterLab")
     lab.set_defaults(run=_lab)
 
-    commands.add_parser("doctor", help="what this machine can do, and the command for what is missing").set_defaults(
-        run=lambda _: doctor.report()
-    )
+    looks = commands.add_parser("doctor", help="what this machine can do, and the command for what is missing")
+    looks.add_argument("--short", action="store_true", help="one line: is this machine ready for the notebooks?")
+    looks.set_defaults(run=lambda args: doctor.short() if args.short else doctor.report())
     commands.add_parser("warm", help="compile the common kernels ahead, so that nothing waits later").set_defaults(
         run=_warm
     )
+
+    wheels = commands.add_parser(
+        "wheels",
+        help="collect all wheels for a room without a network in a folder",
+        epilog="Options after -- go to pip download: tfexplore wheels FOLDER -- --extra-index-url ADDRESS",
+    )
+    wheels.add_argument("folder", type=Path)
+    kinds = f"{', '.join(room.TAGS)}, or a platform tag of pip's; may be given several times; default: this machine's"
+    wheels.add_argument("--platform", action="append", default=[], help=kinds)
+    wheels.add_argument(
+        "--python-version", action="append", default=[], help="such as 3.12; may be given several times"
+    )
+    pins = wheels.add_mutually_exclusive_group()
+    pins.add_argument(
+        "--constraints", type=Path, help="pip's constraints; default: the checkout's, or what is installed here"
+    )
+    pins.add_argument("--no-constraints", action="store_true", help="take the newest versions")
+    wheels.set_defaults(run=_wheels)
     return parser
 
 
@@ -81,6 +99,15 @@ def _warm(_: argparse.Namespace) -> int:
         print(f"[{done}/{total}] {label}: {seconds:.1f} s", flush=True)
         count, spent = done, spent + seconds
     print(f"{count} kernels are ready ({spent:.0f} s); they are kept in {paths.cache_dir()}")
+    return 0
+
+
+def _wheels(args: argparse.Namespace) -> int:
+    folder, wanted = args.folder.expanduser().resolve(), room.targets(args.platform, args.python_version)
+    if args.constraints is not None and not args.constraints.exists():
+        raise Refused(f"--constraints names {args.constraints}, which is not there")
+    pins = None if args.no_constraints else args.constraints or room.default_constraints(folder)
+    print(room.collect(folder, wanted, pins, args.passed_on))
     return 0
 
 

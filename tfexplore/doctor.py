@@ -49,6 +49,19 @@ def report() -> int:
     return int(bool(broken))
 
 
+def short() -> int:
+    """Print one line, for a room full of machines; 0 when this one is ready for the notebooks.
+
+    Stricter than `report`: the notebooks need their packages as well. A missing GPU is not an error here either.
+    """
+    course = {*(WHEEL_NAMES.get(name, name) for name in JUPYTER), "kernels", "notebooks"}
+    wrong = [c for c in checks() if c.status == "missing" and (c.needed or c.name in course)]
+    here = f"{platform.node()}: Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    faults = "; ".join(f"{check.name} {check.says}{f' → {check.fix}' if check.fix else ''}" for check in wrong)
+    _print(f"NOT READY  {here}: {faults}" if wrong else f"ready      {here}, {os.cpu_count()} cores")
+    return int(bool(wrong))
+
+
 def _print(line: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"  # a Windows console may know no arrow
     print(line.encode(encoding, "replace").decode(encoding), flush=True)

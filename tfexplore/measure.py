@@ -1,4 +1,4 @@
-"""Time, measured honestly: warmed up, synchronised, in rounds, as a median."""
+"""Time and bandwidth, measured honestly: warmed up, synchronised, in rounds, as a median."""
 
 from __future__ import annotations
 
@@ -26,22 +26,59 @@ def seconds(work: Callable[[], object], device: torch.device | str = "cpu") -> f
     return time.perf_counter() - begin
 
 
-def rounds(
+def samples(
     contestants: Mapping[str, Callable[[], object]], count: int, device: torch.device | str = "cpu"
-) -> Iterator[dict[str, float]]:
-    """Runs every contestant once a round, in turn, so that noise hits all alike; yields the medians after each run.
+) -> Iterator[dict[str, list[float]]]:
+    """Runs every contestant once a round, in turn, so that noise hits all alike; yields all seconds so far after each run.
 
     The first round warms up: it counts only as long as there is no other.
-
-    >>> *_, last = rounds({"a": lambda: None, "b": lambda: None}, count=3)
-    >>> sorted(last)
-    ['a', 'b']
     """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(count + 1):
         for name, work in contestants.items():
             taken[name].append(seconds(work, device))
-            yield {key: statistics.median(values[1:] or values) for key, values in taken.items() if values}
+            yield {key: values[1:] or values[:] for key, values in taken.items() if values}
+
+
+def rounds(
+    contestants: Mapping[str, Callable[[], object]], count: int, device: torch.device | str = "cpu"
+) -> Iterator[dict[str, float]]:
+    """As `samples`, but yields the medians.
+
+    >>> *_, last = rounds({"a": lambda: None, "b": lambda: None}, count=3)
+    >>> sorted(last)
+    ['a', 'b']
+    """
+    for taken in samples(contestants, count, device):
+        yield {name: statistics.median(values) for name, values in taken.items()}
+
+
+def large_copy(device: torch.device | str = "cpu", mebibytes: int = 128) -> tuple[Callable[[], object], int]:
+    """A copy from one array to another, each of this size, and the bytes that it reads and writes together.
+
+    The default is far beyond any cache. (A CPU may read a line of the target before it overwrites it; as is usual, that
+    is not counted.)
+    """
+    source = torch.ones(mebibytes << 18, device=device)  # float32: four bytes each
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source), 2 * source.nbytes
+
+
+def copy_bandwidth(device: torch.device | str = "cpu", mebibytes: int = 128, count: int = 7) -> float:
+    """Bytes per second, read and written ones counted, of a large copy: the median of several.
+
+    >>> copy_bandwidth(mebibytes=1, count=3) > 0
+    True
+    """
+    copy, nbytes = large_copy(device, mebibytes)
+    *_, last = rounds({"copy": copy}, count, device)
+    return nbytes / last["copy"]
+
+
+def matrix_product(device: torch.device | str = "cpu", size: int = 1024) -> tuple[Callable[[], object], int]:
+    """A float32 product of two square matrices, and its multiplications and additions: near the most a machine computes."""
+    a = torch.ones(size, size, device=device)
+    return lambda: a @ a, 2 * size**3
 
 
 def machine(device: torch.device | str = "cpu") -> str:

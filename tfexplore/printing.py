@@ -14,7 +14,8 @@ import sympy
 from sympy import Expr, Symbol
 from sympy.printing.printer import Printer
 
-from tfexplore.step import Step, choices
+from tfexplore.adjoint import adjoint_of
+from tfexplore.step import Step, choices, real
 
 
 @dataclass(frozen=True)
@@ -198,12 +199,46 @@ def aligned(lines: Iterable[tuple[str, str, str]]) -> str:
 
 def latex_of_step(step: Step) -> str:
     """The equations of a neuron, as a notebook shows them: time as an index, h for a charged state."""
-    names: dict[Symbol, str] = {step.x: "x[t]", step.s: "s[t]", step.u: "u[t]"}
-    for z, h, n in zip(step.before, step.charged, step.after, strict=True):
-        own = latex_name(z.name)
-        names |= {z: f"{own}[t-1]", h: f"h_{{{own}}}[t]" if len(step.before) > 1 else "h[t]", n: f"{own}[t]"}
+    names = names_in_time(step)
     lines = [("charge", names[h], latex(e, names)) for h, e in zip(step.charged, step.charge, strict=True)]
     if step.fire is not None:
         lines.append(("fire", "s[t]", rf"\Theta({latex(step.fire, names)})"))
     lines += [("reset", names[n], latex(e, names)) for n, e in zip(step.after, step.reset, strict=True)]
     return aligned(lines)
+
+
+def latex_of_adjoint(step: Step) -> str:
+    r"""One step of the way back as a notebook shows it; g_y stands for the derivative of the loss with respect to y.
+
+    >>> from tfexplore.neurons import IF
+    >>> from tfexplore.step import step_of
+    >>> r"g_{v}[t-1] &= g_{h}[t]" in latex_of_adjoint(step_of(IF()))
+    True
+    """
+    adjoint, names = adjoint_of(step), names_in_time(step)
+    arrived = zip((*adjoint.g_after, *adjoint.g_before), (*step.after, *step.before), strict=True)
+    g_charged = {real(f"g_{h.name}"): h for h in step.charged}
+    names |= {g: gradient_of(names[z]) for g, z in (*arrived, *g_charged.items())}
+    names |= {real(f"g_{y}"): gradient_of(f"{y}[t]") for y in ("s", "u", "x")}
+    names |= {adjoint.g_out: r"g_{\mathrm{out}}[t]", real("slope"): r"\Theta'(u[t])"}
+    names |= {g: gradient_of(latex_name(p.name)) for g, p in zip(adjoint.g_rows, step.rows, strict=True)}
+    what = {"g_s": "spike", "slope": "surrogate", "g_u": "fire", **{g.name: "reset" for g in g_charged}}
+    again = [] if step.fire is None else [(step.u, "u[t]", latex(step.fire, names)), (step.s, "s[t]", r"\Theta(u[t])")]
+    lines = [("recompute", left, right) for symbol, left, right in again if symbol in adjoint.recomputed]
+    lines += [(what.get(symbol.name, "charge"), names[symbol], latex(value, names)) for symbol, value in adjoint.body]
+    return aligned(lines)
+
+
+def names_in_time(step: Step) -> dict[Symbol, str]:
+    """Spellings with a time index: v[t-1] before the step, h[t] charged, v[t] after it."""
+    names: dict[Symbol, str] = {step.x: "x[t]", step.s: "s[t]", step.u: "u[t]"}
+    for z, h, n in zip(step.before, step.charged, step.after, strict=True):
+        own = latex_name(z.name)
+        names |= {z: f"{own}[t-1]", h: f"h_{{{own}}}[t]" if len(step.before) > 1 else "h[t]", n: f"{own}[t]"}
+    return names
+
+
+def gradient_of(name: str) -> str:
+    """v[t-1] -> g_{v}[t-1]."""
+    own, index, time = name.partition("[")
+    return f"g_{{{own}}}{index}{time}"

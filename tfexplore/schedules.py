@@ -15,7 +15,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tfexplore.layers import check_input
 from tfexplore.states import carry_on
-from tfexplore.wrappers import Recurrent
 
 
 def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Tensor:
@@ -66,4 +65,5 @@ def layer_by_layer(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def _recurrent(net: nn.Module) -> str:
-    return next((name or "the network" for name, module in net.named_modules() if isinstance(module, Recurrent)), "")
+    feeds_back = (name or "the network" for name, module in net.named_modules() if getattr(module, "feeds_back", False))
+    return next(feeds_back, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tfexplore.backends.torch_reference import one_by_one
 from tfexplore.layers import Layer, State, Stateful, check_input, check_state, state_dtype
 
 
@@ -44,6 +45,8 @@ class Recurrent(Stateful):
     torch.Size([3, 2, 4])
     """
 
+    feeds_back = True  # no schedule may walk it layer by layer
+
     def __init__(self, layer: Layer, feedback: nn.Module) -> None:
         super().__init__()
         if not isinstance(layer, Layer):
@@ -65,7 +68,7 @@ class Recurrent(Stateful):
             out, inner = self.layer.run(x, inner)
             return out, (*inner, s)
         outs = []
-        for x_t in x.split(1):
+        for x_t in one_by_one(x.split(1)):
             # `run` and not a call: the layer's state is this module's business, not the provider's
             out, inner = self.layer.run(x_t + self.feedback(s.to(x.dtype).unsqueeze(0)), inner)
             s = out[0].to(inner[0].dtype)

@@ -43,7 +43,7 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
         clean = NotebookNode(
             id=ident if seen[ident] == 1 else f"{ident}-{seen[ident]}",
             cell_type=cell.cell_type,
-            metadata={key: cell.metadata[key] for key in CELL_METADATA if key in cell.metadata},
+            metadata=_metadata(cell),
             source=cell.source,
         )
         if cell.cell_type == "code":
@@ -53,6 +53,24 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
             clean.outputs = list(_outputs(cell.get("outputs", []), clean.execution_count))
         cells.append(clean)
     return nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "metadata": METADATA, "cells": cells})
+
+
+def _metadata(cell: NotebookNode) -> dict:
+    found = {key: cell.metadata[key] for key in CELL_METADATA if key in cell.metadata}
+    if "nbgrader" in found:
+        found["nbgrader"] = nbgrader(found["nbgrader"]["grade_id"], cell.cell_type)
+    return found
+
+
+def nbgrader(grade_id: str, cell_type: str) -> dict:
+    """A puzzle's cell as nbgrader wants it described; a .py says the grade_id only, whose ending tells the rest.
+
+    NAME-text is the text, NAME the answer (what a solution is cleared from), NAME-check the check (one point).
+    """
+    check, text = grade_id.endswith("-check"), grade_id.endswith("-text")
+    kind = {"grade": check, "solution": not (check or text), "locked": check or text, "task": False}
+    points = {"points": 1} if check else {}
+    return {"schema_version": 3, "grade_id": grade_id, "cell_type": cell_type} | kind | points
 
 
 def _outputs(outputs: list[NotebookNode], count: int | None) -> Iterator[NotebookNode]:
@@ -104,7 +122,10 @@ def write(script: Path) -> None:
 def pull(script: Path) -> None:
     """Take the cells of the .ipynb into the .py."""
     notebook = canonical(nbformat.read(script.with_suffix(".ipynb"), as_version=4))
-    notebook.metadata = {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all,tags"}}
+    for cell in notebook.cells:
+        if "nbgrader" in cell.metadata:
+            cell.metadata["nbgrader"] = {"grade_id": cell.metadata["nbgrader"]["grade_id"]}
+    notebook.metadata = {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "-all,tags,nbgrader"}}
     script.write_text(jupytext.writes(notebook, fmt=FORMAT), encoding="utf-8", newline="\n")
 
 
@@ -138,8 +159,9 @@ def faults(script: Path) -> Iterator[str]:
             yield f"{saved.name}, cell {number} ends in an error: mend it, or tag it {RAISES}"
 
 
-def _essence(cell: NotebookNode) -> tuple[str, str, list[str]]:
-    return cell.cell_type, cell.source, cell.metadata.get("tags", [])
+def _essence(cell: NotebookNode) -> tuple[str, str, list[str], str]:
+    grade_id = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+    return cell.cell_type, cell.source, cell.metadata.get("tags", []), grade_id
 
 
 def pairs(folder: Path = FOLDER) -> list[Path]:

@@ -56,6 +56,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     quiet.mkdir(parents=True)
     (quiet / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
     settings["JUPYTERLAB_SETTINGS_DIR"] = str(work / ".settings")
+    # nbgrader is here for the puzzles' tests; a learner has no such menu, and it logs errors of its own in Notebook 7
+    (work / ".config" / "labconfig").mkdir(parents=True)
+    (work / ".config" / "labconfig" / "page_config.json").write_text(
+        '{"disabledExtensions": {"@jupyter/nbgrader": true}}'
+    )
     with (work / "lab.log").open("w") as log:
         server = subprocess.Popen(command, cwd=work, env=os.environ | settings, stdout=log, stderr=log)
     try:

@@ -8,8 +8,9 @@ from typing import Any
 def open_notebook(page: Any, address: str) -> None:
     page.goto(address)
     page.locator(".jp-Notebook").wait_for()
-    page.get_by_text("| Idle").wait_for()  # the kernel is there
-    page.keyboard.press("Control+b")  # the file browser takes room
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()  # the kernel is there
+    if "/lab/" in address:
+        page.keyboard.press("Control+b")  # the file browser takes room
 
 
 def run_all(page: Any) -> None:

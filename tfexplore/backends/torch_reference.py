@@ -7,7 +7,7 @@ it is the reference that the fused backends are tested against, and the baseline
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sympy
@@ -85,6 +85,18 @@ def initial(step: Step, rows: Tensor, scalars: list[float]) -> tuple[Tensor, ...
     return tuple(value if isinstance(value, Tensor) else number(value, rows) for value in values)
 
 
+LISTENERS: list[Callable[[Iterable[Tensor], int], Iterable[Tensor]]] = []
+"""Who follows the time loops step by step (see `timeline`)."""
+
+
+def one_by_one(steps: Sequence[Tensor]) -> Iterable[Tensor]:
+    """The steps of a time loop; a listener may hand them on one by one, and so knows when each begins."""
+    walked: Iterable[Tensor] = steps
+    for listener in LISTENERS:
+        walked = listener(walked, len(steps))
+    return walked
+
+
 @torch.compiler.disable  # it stays the plain loop; the fused backends need no graph break
 def run(
     variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
@@ -95,7 +107,7 @@ def run(
     z = start.unbind(0)
     names = ("h", *(symbol.name for symbol in step.before))
     outs, watched = [], []
-    for x_t in x.to(start.dtype).unbind(0):
+    for x_t in one_by_one(x.to(start.dtype).unbind(0)):
         h = do["charge"](z, x_t, p)
         if step.fire is None:
             s = torch.zeros_like(h[0])

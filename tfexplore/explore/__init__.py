@@ -6,11 +6,36 @@ Each name here makes one: `explore.race(steps=32)`, with its first state drawn, 
 import sys
 
 from tfexplore.explore.breakdown import breakdown
+from tfexplore.explore.compile_cost import CompileCost as compile_cost
+from tfexplore.explore.kernel import Kernel as kernel
+from tfexplore.explore.memory import Memory as memory
+from tfexplore.explore.networks import losses
+from tfexplore.explore.neuron import NeuronExplorer as neuron
 from tfexplore.explore.race import Race as race
+from tfexplore.explore.roofline import Roofline as roofline
+from tfexplore.explore.schedules import Schedules as schedules
+from tfexplore.explore.seeds import Seeds as seeds
+from tfexplore.explore.sources import Sources as sources
+from tfexplore.explore.speed import Speed as speed
+from tfexplore.explore.surrogate import SurrogateExplorer as surrogate
 from tfexplore.explore.training import Training as training
-from tfexplore.explore.training import losses
 
-__all__ = ["breakdown", "losses", "race", "training"]
+__all__ = [
+    "breakdown",
+    "compile_cost",
+    "kernel",
+    "losses",
+    "memory",
+    "neuron",
+    "race",
+    "roofline",
+    "schedules",
+    "seeds",
+    "sources",
+    "speed",
+    "surrogate",
+    "training",
+]
 
 if (
     "google.colab" in sys.modules

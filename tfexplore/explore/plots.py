@@ -6,6 +6,8 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -45,9 +47,10 @@ def styled(figure: go.Figure, **layout: Any) -> go.Figure:
 def live(figure: go.Figure) -> go.FigureWidget:
     """The figure as a widget, as wide as the page."""
     try:
-        made = go.FigureWidget(figure)
+        from tfexplore.explore.live import LiveFigure
     except ImportError as error:
         raise ImportError("Live figures need anywidget: pip install 'tfexplore[notebooks]'.") from error
+    made = LiveFigure(figure)
     made._config = made._config | {"responsive": True, "displaylogo": False}
     return made
 
@@ -59,6 +62,12 @@ def put(figure: go.Figure, trace: int, **values: Any) -> None:
     """
     with figure.batch_update():
         figure.data[trace].update(values)
+
+
+def put_new(figure: go.Figure, trace: int, **values: Any) -> None:
+    """`put`, unless the trace has these values already: every message makes the browser draw."""
+    if not all(np.array_equal(np.asarray(figure.data[trace][key]), np.asarray(value)) for key, value in values.items()):
+        put(figure, trace, **values)
 
 
 def png(figure: Figure) -> bytes:

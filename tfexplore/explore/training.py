@@ -1,96 +1,53 @@
-"""Training on handwritten digits, live: loss, accuracy, and what one hidden neuron does with one test image."""
+"""Training, live: loss, accuracy, firing rates, and what one hidden neuron does with one test image."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 
-from tfexplore import layers
-from tfexplore.data import Split, currents, digits
+from tfexplore.data import currents
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
-from tfexplore.schedules import layer_by_layer, step_by_step
-from tfexplore.states import record
+from tfexplore.explore.networks import (
+    BATCH,
+    RATES,
+    WALKS,
+    Traces,
+    accuracy,
+    built_in,
+    firing_rates,
+    fit,
+    look,
+    own,
+    shared,
+    spiking,
+    try_out,
+    tuned,
+    zigzag,
+)
 
-WALKS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], str]] = {
-    "fused": (layer_by_layer, "auto"),
-    "layer by layer": (layer_by_layer, "torch"),
-    "step by step": (step_by_step, "torch"),
-}
-"""Each way to train, as a schedule and a backend."""
-
-BATCH = 64
-SHOWN = 64  # hidden neurons in the raster
-
-
-def network(hidden: int = 128, tau: float = 2.0, backend: str = "auto", seed: int = 0) -> nn.Sequential:
-    """64 pixels -> hidden spiking neurons -> hidden spiking neurons -> 10 digits; the same weights for the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        linear1, linear2 = nn.Linear(64, hidden), nn.Linear(hidden, hidden)
-        for linear in (linear1, linear2):
-            nn.init.uniform_(
-                linear.weight, -2 / linear.in_features**0.5, 2 / linear.in_features**0.5
-            )  # strong enough to fire
-        lif1, lif2 = (layers.LIF(tau=tau, backend=backend) for _ in range(2))
-        parts = {"linear1": linear1, "lif1": lif1, "linear2": linear2, "lif2": lif2, "linear3": nn.Linear(hidden, 10)}
-        return nn.Sequential(OrderedDict(parts))
-
-
-def fit(
-    net: nn.Module,
-    data: Split,
-    walk: Callable[[nn.Module, Tensor], Tensor],
-    steps: int,
-    rate: float = 2e-3,
-    seed: int = 0,
-) -> Iterator[float]:
-    """Trains without end, a batch at a time (Adam, cross-entropy of the mean output over time); yields the losses."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
-    order = torch.Generator().manual_seed(seed)
-    while True:
-        for batch in torch.randperm(len(data.train_labels), generator=order).split(BATCH):
-            optimiser.zero_grad()
-            loss = cross_entropy(walk(net, currents(data.train_images[batch], steps)).mean(0), data.train_labels[batch])
-            loss.backward()
-            optimiser.step()
-            yield loss.item()
-
-
-@torch.no_grad()
-def accuracy(net: nn.Module, data: Split, walk: Callable[[nn.Module, Tensor], Tensor], steps: int) -> float:
-    """The part of the test images that the network reads rightly."""
-    out = walk(net, currents(data.test_images, steps)).mean(0)
-    return (out.argmax(1) == data.test_labels).float().mean().item()
-
-
-def losses(
-    walk: str, batches: int, *, steps: int = 16, hidden: int = 128, dtype: torch.dtype = torch.float32
-) -> list[float]:
-    """The first losses of one training, from the same weights and data whatever the walk."""
-    data = digits()
-    data = data._replace(train_images=data.train_images.to(dtype))
-    schedule, backend = WALKS[walk]
-    run = fit(network(hidden, backend=backend).to(dtype), data, schedule, steps)
-    return [next(run) for _ in range(batches)]
+SHOWN = 64  # neurons of a layer in the raster
+LIVELY = {"mlp": 44, "conv": 37}  # neurons worth looking at once they are trained
+LOSS, ACCURACY, POTENTIAL, SPIKE, THRESHOLD, RASTER, CHOSEN, IMAGE, RATE, RATE_BEFORE = range(10)  # the traces
 
 
 @dataclass
 class Result:
-    """What a training has shown so far. accuracies: (batches seen, part of the test images read rightly)."""
+    """What a training has shown so far, each with the number of batches seen by then.
+
+    accuracies: the part of the test images read rightly;   rates: spikes per neuron and time step, by layer.
+    """
 
     walk: str
     losses: list[float] = field(default_factory=list)
     accuracies: list[tuple[int, float]] = field(default_factory=list)
+    rates: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     seconds: float = 0.0
     net: nn.Module | None = None
 
@@ -98,81 +55,162 @@ class Result:
         if not self.losses:
             return "Press Start to train."
         right = (
-            f"{self.accuracies[-1][1]:.1%} of the test digits read rightly"
-            if self.accuracies
-            else "first epoch under way"
+            f"{self.accuracies[-1][1]:.1%} of the test set read rightly" if self.accuracies else "first epoch under way"
         )
         return f"{self.walk}: {len(self.losses)} batches in {self.seconds:.1f} s, {right}."
 
 
-@dataclass(frozen=True)
-class Traces:
-    """One test image through the second hidden layer: h, v and s are [T, hidden]."""
-
-    label: int
-    guess: int
-    h: np.ndarray
-    v: np.ndarray
-    s: np.ndarray
-
-
-@torch.no_grad()
-def look(net: nn.Module, data: Split, digit: int, steps: int) -> Traces:
-    with record(net, "h", "v", "s") as traces:
-        out = net(currents(data.test_images[digit : digit + 1], steps)).mean(0)
-    seen = {name: trace[:, 0].numpy() for name, trace in traces["lif2"].items()}
-    return Traces(int(data.test_labels[digit]), int(out.argmax()), seen["h"], seen["v"], seen["s"])
-
-
-def zigzag(h: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The potential as a line: at every step up to h, then, after the reset, at v."""
-    return np.repeat(np.arange(1, len(h) + 1), 2), np.stack([h, v], axis=1).ravel()
-
-
 class Training(Runner):
-    """Live curves of a training, a membrane trace and a raster.
+    """Live curves of a training, firing rates by layer, a membrane trace and a raster.
 
-    controls: walk, steps (T), hidden, tau, epochs, start, stop; digit and neuron, which move the traces at any time.
-    result: `Result`.
+    network: "mlp", "conv", or a module of your own that takes constant currents [T, B, *features] and returns
+    [T, B, classes];   data: (x_train, y_train, x_test, y_test) with x [n, *features] and y [n], by default the digits.
+    rate: Adam's learning rate. A network of your own is not changed: every Start trains a copy, `result.net`, in which the
+    chosen walk sets the backend of every layer. Its batches come in the same order each time; what else is random in it
+    (Dropout) draws from torch's own generator.
+
+    controls: walk, steps (T), hidden (mlp), tau and threshold (where all spiking layers share one), epochs, start, stop,
+    resume; layer, digit and neuron choose at any time what is looked at.   result: `Result`.
 
     >>> import asyncio
-    >>> training = Training(epochs=1, hidden=16, steps=4)
+    >>> training = Training("mlp", epochs=1, hidden=16, steps=4)
     >>> len(asyncio.run(training.run()).losses)
     23
     """
 
     caption = (
-        "Left: loss of every batch, and accuracy on the test digits after every epoch. Right: the potential of one hidden "
-        "neuron for one test digit (up to h, then reset to v; dots are spikes), and the spikes of 64 hidden neurons."
+        "Left: loss of every batch, and accuracy on the test images after every epoch. Middle: potential of one hidden "
+        "neuron for one test image (up to h, then reset to v; dots are spikes), and the spikes of its layer. "
+        "Right: that image, and the part of all time steps in which the neurons of each layer fire."
     )
+    resumable = True
 
-    def __init__(self, walk: str = "fused", steps: int = 16, hidden: int = 128, epochs: int = 6, seed: int = 0) -> None:
-        self.data, self.seed = digits(), seed
+    def __init__(
+        self,
+        network: str | nn.Module = "mlp",
+        data: Sequence[object] | None = None,
+        *,
+        walk: str = "fused",
+        steps: int = 16,
+        hidden: int = 128,
+        epochs: int = 6,
+        rate: float | None = None,
+        neuron: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.network, self.seed = network, seed
+        if walk not in WALKS:
+            raise ValueError(f"walk must be one of {', '.join(map(repr, WALKS))}, but got {walk!r}.")
+        if isinstance(network, nn.Module):
+            net, self.data = network, own(network, data)
+            device = next(net.parameters()).device
+            self.data = self.data._replace(**{key: part.to(device) for key, part in self.data._asdict().items()})
+            try_out(tuned(net, walk), self.data, walk, steps)
+            what = "digit" if data is None else "example"
+        elif data is not None:
+            raise ValueError(f"network={network!r} has its own data; give data with a network of your own.")
+        else:
+            net, self.data = built_in(network, seed, hidden)
+            what = "digit"
+        self.rate = rate or RATES.get(str(network), 2e-3)
         controls = {
             "walk": choice("walk", list(WALKS), walk, help="how the network walks its (layer, time) grid"),
-            "steps": slider("time steps T", steps, 2, 64),
-            "hidden": slider("hidden neurons", hidden, 16, 512, step=16),
-            "tau": slider("time constant τ", 2.0, 1.0, 8.0, step=0.5, help="membrane time constant, in time steps"),
-            "epochs": slider("epochs", epochs, 1, 20),
-            "digit": slider("test digit shown", 0, 0, len(self.data.test_labels) - 1),
-            "neuron": slider("hidden neuron shown", min(44, hidden - 1), 0, min(SHOWN, hidden) - 1),
+            "steps": slider("time steps T", steps, min(2, steps), max(64, steps)),
+        }
+        if network == "mlp":
+            controls["hidden"] = slider("hidden neurons", hidden, 16, 512, step=16)
+        if (tau := shared(net, "tau")) is not None:
+            controls["tau"] = slider(
+                "time constant τ", tau, 1.0, max(8.0, tau), step=0.5, help="membrane time constant, in time steps"
+            )
+        if (threshold := shared(net, "v_threshold")) is not None:
+            help = "potential from which a neuron fires"
+            low, high = min(0.1, threshold), max(10.0, threshold)
+            controls["threshold"] = slider("threshold", threshold, low, high, step=0.1, help=help)
+        remaking = [*controls]  # these make another network
+        names = list(spiking(net))
+        controls |= {
+            "epochs": slider("epochs", epochs, 1, max(20, epochs)),
+            "layer": choice("hidden layer shown", names, names[-1], help="layer of the potential and of the raster"),
+            "digit": slider(f"test {what} shown", 0, 0, len(self.data.test_labels) - 1),
+            "neuron": slider("hidden neuron shown", 0, 0, SHOWN - 1, help="its row in the raster"),
         }
         super().__init__(controls, self._figure(), Result(walk))
         for name in ("digit", "neuron"):
             self.on(name, self.draw_traces)
-        for name in ("walk", "steps", "hidden", "tau"):
+        self.on("layer", self.show_layer)
+        for name in remaking:
             self.on(name, self.reset)
-        self.traces: Traces | None = None
+        self.traces: Traces
         self.reset()
+        self.show_layer()
+        neuron = LIVELY.get(str(network)) if neuron is None else neuron
+        if neuron is not None:
+            self.controls["neuron"].value = neuron  # the slider keeps it within the raster
         self.go_live()
+
+    # -- the work ------------------------------------------------------------------------------------------------
+
+    def net(self) -> nn.Module:
+        """A new, untrained network as the controls say."""
+        controls, made = self.controls, self.network
+        names = {"tau": "tau", "threshold": "v_threshold"}
+        parameters = {key: controls[name].value for name, key in names.items() if name in controls}
+        if isinstance(made, str):
+            made, _ = built_in(made, self.seed, controls["hidden"].value if "hidden" in controls else 0)
+        return tuned(made, controls["walk"].value, **parameters)
+
+    def reset(self) -> None:
+        """A control that makes another network moved: begin anew, untrained."""
+        self.abandon()
+        self.result = self.begin()
+        self.draw_curves()
+        self.draw_traces()
+        self.say(self.result.sentence())
+
+    def begin(self) -> Result:
+        net = self.net()
+        rates = firing_rates(net, self.data, self.controls["steps"].value)
+        return Result(self.controls["walk"].value, net=net, rates=[(0, rates)])
+
+    def work(self, result: Result) -> Iterator[object]:
+        steps, walk, net = self.controls["steps"].value, WALKS[self.controls["walk"].value][0], result.net
+        assert net is not None
+        self.say("Compiling the kernels: a few seconds the very first time, then they are kept.")
+        yield self.aside(lambda: walk(self.net(), currents(self.data.train_images[:2], 2)).sum().backward())
+        run = fit(net, self.data, walk, steps, self.rate, self.seed)
+        batches = -(-len(self.data.train_labels) // BATCH)
+        drawn, looked_at = 0.0, True
+        while len(result.losses) < batches * self.controls["epochs"].value:
+            begin = time.perf_counter()
+            result.losses.append(next(run))
+            result.seconds += time.perf_counter() - begin
+            done = len(result.losses)
+            if done % batches == 0:
+                result.accuracies.append((done, accuracy(net, self.data, walk, steps)))
+                looked_at = False
+            at_the_end = done == batches * self.controls["epochs"].value
+            if at_the_end or time.perf_counter() - drawn > 0.5:  # a browser draws no faster than it can
+                result.rates.append((done, firing_rates(net, self.data, steps)))
+                self.draw_curves()
+                self.say(result.sentence())
+                if not looked_at:
+                    self.draw_traces()
+                looked_at, drawn = True, time.perf_counter()
+            yield None
+
+    # -- the figure ----------------------------------------------------------------------------------------------
 
     @staticmethod
     def _figure() -> go.Figure:
+        titles = ("loss", "membrane potential", "test image", "test accuracy", "spikes", "firing rates (◇ untrained)")
         grid = make_subplots(
             rows=2,
-            cols=2,
+            cols=3,
+            column_widths=[0.3, 0.42, 0.28],
             vertical_spacing=0.2,
-            subplot_titles=("loss", "membrane potential", "test accuracy", "spikes of the second hidden layer"),
+            horizontal_spacing=0.07,
+            subplot_titles=titles,
         )
         line = {"color": plots.colour(4), "width": 2}
         grid.add_scatter(x=[], y=[], mode="lines", line=line, name="loss", row=1, col=1)
@@ -186,97 +224,131 @@ class Training(Runner):
         grid.add_scatter(x=[], y=[], mode="lines", line=dash, name="threshold", row=1, col=2)
         square = {"symbol": "square", "size": 3, "color": plots.colour(4)}
         grid.add_scatter(x=[], y=[], mode="markers", marker=square, name="spikes", row=2, col=2)
-        made = plots.styled(grid, height=540, showlegend=False)
-        made.update_layout(yaxis={"rangemode": "tozero"}, yaxis3={"range": [0, 1.02], "tickformat": ".0%"})
-        made.update_layout(xaxis3={"title": "batches"}, xaxis4={"title": "time step"}, yaxis4={"title": "neuron"})
+        grid.add_scatter(x=[], y=[], mode="markers", marker=dot | {"size": 6}, name="of the neuron above", row=2, col=2)
+        grid.add_heatmap(z=[[0]], colorscale="Greys", showscale=False, name="image", row=1, col=3)
+        bar = {"color": plots.colour(4), "pattern": {"shape": "/"}}
+        grid.add_bar(x=[], y=[], orientation="h", marker=bar, name="firing rate", row=2, col=3)
+        diamond = {"symbol": "diamond-open", "size": 11, "color": "black", "line": {"width": 2}}
+        grid.add_scatter(x=[], y=[], mode="markers", marker=diamond, name="untrained", row=2, col=3)
+        made = plots.styled(grid, height=560, showlegend=False)
+        made.update_annotations(font_size=14)
+        made.update_layout(yaxis={"rangemode": "tozero"}, yaxis4={"range": [0, 1.02], "tickformat": ".0%"})
+        made.update_layout(
+            xaxis4={"title": "batches", "rangemode": "tozero"},
+            xaxis5={"title": "time step"},
+            yaxis5={"title": "neuron"},
+        )
+        made.update_layout(xaxis6={"title": "spikes per neuron and step", "rangemode": "tozero"})
+        made.update_layout(
+            xaxis3={"visible": False, "constrain": "domain"},
+            yaxis3={"visible": False, "autorange": "reversed", "scaleanchor": "x3", "constrain": "domain"},
+            yaxis6={"type": "category", "autorange": "reversed", "ticklabelstandoff": 4},
+        )
         return made
 
-    def network(self) -> nn.Sequential:
-        _, backend = WALKS[self.controls["walk"].value]
-        return network(self.controls["hidden"].value, self.controls["tau"].value, backend, self.seed)
-
-    def reset(self) -> None:
-        """A control that makes another network moved: begin anew, untrained."""
-        self._stopping = True
-        self.controls["neuron"].max = min(SHOWN, self.controls["hidden"].value) - 1
-        self.result = self.begin()
-        self.draw_curves()
-        self.draw_traces()
-        self.say(self.result.sentence())
-
-    def begin(self) -> Result:
-        return Result(self.controls["walk"].value, net=self.network())
-
-    def work(self, result: Result) -> Iterator[object]:
-        steps, epochs = self.controls["steps"].value, self.controls["epochs"].value
-        walk, _ = WALKS[self.controls["walk"].value]
-        net = result.net
-        assert net is not None
-        self.say("Compiling the kernels: a few seconds the very first time, then they are kept.")
-        yield self.aside(lambda: walk(self.network(), currents(self.data.train_images[:2], 2)).sum().backward())
-        run = fit(net, self.data, walk, steps, seed=self.seed)
-        batches = -(-len(self.data.train_labels) // BATCH)
-        drawn = 0.0
-        for _ in range(epochs):
-            for _ in range(batches):
-                begin = time.perf_counter()
-                result.losses.append(next(run))
-                result.seconds += time.perf_counter() - begin
-                if time.perf_counter() - drawn > 0.2:  # a browser draws no faster than it can
-                    self.draw_curves()
-                    self.say(result.sentence())
-                    drawn = time.perf_counter()
-                yield None
-            result.accuracies.append((len(result.losses), accuracy(net, self.data, walk, steps)))
-            self.draw_curves()
-            self.draw_traces()
-            self.say(result.sentence())
-            yield None
-
     def draw_curves(self) -> None:
-        plots.put(self.figure, 0, x=list(range(1, len(self.result.losses) + 1)), y=list(self.result.losses))
-        plots.put(
-            self.figure, 1, x=[n for n, _ in self.result.accuracies], y=[right for _, right in self.result.accuracies]
+        result = self.result
+        plots.put_new(self.figure, LOSS, x=list(range(1, len(result.losses) + 1)), y=list(result.losses))
+        plots.put_new(
+            self.figure, ACCURACY, x=[n for n, _ in result.accuracies], y=[right for _, right in result.accuracies]
         )
+        for trace, (_, rates) in ((RATE, result.rates[-1]), (RATE_BEFORE, result.rates[0])):
+            plots.put_new(self.figure, trace, x=list(rates.values()), y=[shown(name) for name in rates])
+
+    def cells(self) -> np.ndarray:
+        """The neurons in the raster: the first of a vector of neurons, or of maps some that were picked at random once."""
+        shape = self.traces.shape
+        count = int(np.prod(shape))
+        if len(shape) == 1 or count <= SHOWN:
+            return np.arange(min(SHOWN, count))
+        return np.sort(np.random.default_rng(0).choice(count, SHOWN, replace=False))
+
+    def seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The chosen neuron's h, v and s, [T] each."""
+        cell = self.cells()[self.controls["neuron"].value]
+        return self.traces.h[:, cell], self.traces.v[:, cell], self.traces.s[:, cell]
+
+    def threshold(self) -> float | None:
+        """The threshold of the layer shown, if it is a number that does not change."""
+        assert self.result.net is not None
+        neuron = spiking(self.result.net)[self.controls["layer"].value].neuron
+        return None if "v_threshold" in neuron.learn or "b" in neuron.states else neuron.parameters.get("v_threshold")
+
+    def show_layer(self) -> None:
+        """Another layer: shows the neuron that is nearest to firing in every third step, so that there is something to see."""
+        self.draw_traces()
+        spikes = self.traces.s[:, self.cells()].mean(0)
+        self.controls["neuron"].value = int(np.abs(spikes - 1 / 3).argmin())
 
     def draw_traces(self) -> None:
         assert self.result.net is not None
-        neuron, steps = self.controls["neuron"].value, self.controls["steps"].value
-        self.traces = look(self.result.net, self.data, self.controls["digit"].value, steps)
-        x, y = zigzag(self.traces.h[:, neuron], self.traces.v[:, neuron])
-        fired = np.flatnonzero(self.traces.s[:, neuron])
-        times, cells = np.nonzero(self.traces.s[:, :SHOWN])
-        plots.put(self.figure, 2, x=x, y=y)
-        plots.put(self.figure, 3, x=fired + 1, y=self.traces.h[fired, neuron])
-        plots.put(self.figure, 4, x=[1, steps], y=[1.0, 1.0])
-        plots.put(self.figure, 5, x=times + 1, y=cells)
-        self.figure.layout.annotations[1].text = self._trace_title()
+        at = {name: self.controls[name].value for name in ("digit", "steps", "layer")}
+        self.traces = look(self.result.net, self.data, at["digit"], at["steps"], at["layer"])
+        cells = self.cells()
+        self.controls["neuron"].max = len(cells) - 1
+        row = self.controls["neuron"].value
+        h, v, s = self.seen()
+        x, y = zigzag(h, v)
+        fired = np.flatnonzero(s)
+        times, rows = np.nonzero(self.traces.s[:, cells])
+        level = self.threshold()
+        others = rows != row
+        plots.put_new(self.figure, POTENTIAL, x=x, y=y)
+        plots.put_new(self.figure, SPIKE, x=fired + 1, y=h[fired])
+        plots.put_new(self.figure, THRESHOLD, x=[1, at["steps"]], y=[level, level])
+        plots.put_new(self.figure, RASTER, x=times[others] + 1, y=rows[others])
+        plots.put_new(self.figure, CHOSEN, x=fired + 1, y=np.full(len(fired), row))
+        plots.put_new(self.figure, IMAGE, z=self.traces.image)
+        with self.figure.batch_update():
+            for place, title in zip((1, 2, 4), self.titles(), strict=True):
+                self.figure.layout.annotations[place].text = title
+            self.figure.layout.xaxis5.range = (0.5, at["steps"] + 0.5)
+            self.figure.layout.yaxis5.range = (-1, len(cells))
 
-    def _trace_title(self) -> str:
-        assert self.traces is not None
+    def titles(self) -> tuple[str, str, str]:
+        row, cells = self.controls["neuron"].value, self.cells()
+        address = self.traces.address(cells[row])
         return (
-            f"potential of neuron {self.controls['neuron'].value}; a {self.traces.label}, read as {self.traces.guess}"
+            f"potential of neuron {row}" + (f" ({address})" if address else ""),
+            f"a {self.traces.label}, read as {self.traces.guess}",
+            f"spikes of {len(cells)} neurons of {shown(self.controls['layer'].value)}",
         )
 
     def picture(self) -> bytes:
-        assert self.traces is not None
-        neuron, steps = self.controls["neuron"].value, self.controls["steps"].value
-        drawing = plots.static_figure(9, 4.6)
-        (loss, potential), (reached, raster) = drawing.subplots(2, 2)
-        loss.plot(range(1, len(self.result.losses) + 1), self.result.losses, color=plots.rgb(4))
+        steps, result, cells = self.controls["steps"].value, self.result, self.cells()
+        drawing = plots.static_figure(10, 4.8)
+        (loss, potential, image), (reached, raster, rate) = drawing.subplots(2, 3, width_ratios=(3, 4, 2.6))
+        loss.plot(range(1, len(result.losses) + 1), result.losses, color=plots.rgb(4))
         loss.set(title="loss", ylim=(0, None))
-        reached.plot(*np.array(self.result.accuracies).reshape(-1, 2).T, "o-", color=plots.rgb(1))
-        reached.set(title="test accuracy", xlabel="batches", ylim=(0, 1.02))
-        potential.plot(*zigzag(self.traces.h[:, neuron], self.traces.v[:, neuron]), color=plots.rgb(4))
-        fired = np.flatnonzero(self.traces.s[:, neuron])
-        potential.plot(fired + 1, self.traces.h[fired, neuron], "o", color=plots.rgb(1))
-        potential.plot([1, steps], [1, 1], "--", color=plots.rgb(3))
-        potential.set(title=self._trace_title())
-        times, cells = np.nonzero(self.traces.s[:, :SHOWN])
-        raster.scatter(times + 1, cells, marker="|", s=12, color=plots.rgb(4))
-        raster.set(
-            title="spikes of the second hidden layer", xlabel="time step", ylabel="neuron", xlim=(0.5, steps + 0.5)
-        )
-        for axes in (loss, potential, reached, raster):
+        reached.plot(*np.array(result.accuracies).reshape(-1, 2).T, "o-", color=plots.rgb(1))
+        reached.set(title="test accuracy", xlabel="batches", xlim=(0, None), ylim=(0, 1.02))
+        h, v, s = self.seen()
+        fired = np.flatnonzero(s)
+        potential.plot(*zigzag(h, v), color=plots.rgb(4))
+        potential.plot(fired + 1, h[fired], "o", color=plots.rgb(1))
+        if (level := self.threshold()) is not None:
+            potential.plot([1, steps], [level, level], "--", color=plots.rgb(3))
+        times, rows = np.nonzero(self.traces.s[:, cells])
+        raster.scatter(times + 1, rows, marker="s", s=4, color=plots.rgb(4))
+        raster.plot(fired + 1, [self.controls["neuron"].value] * len(fired), "o", ms=4, color=plots.rgb(1))
+        raster.set(xlabel="time step", ylabel="neuron", xlim=(0.5, steps + 0.5), ylim=(-1, len(cells)))
+        image.imshow(self.traces.image, cmap="Greys")
+        image.axis("off")
+        (_, before), (_, now) = result.rates[0], result.rates[-1]
+        rate.barh([shown(name) for name in now], list(now.values()), color=plots.rgb(4), hatch="//", edgecolor="white")
+        rate.plot(list(before.values()), [shown(name) for name in before], "D", mfc="none", mec="black")
+        rate.invert_yaxis()
+        rate.set(title="firing rates (◇ untrained)", xlabel="spikes per neuron and step", xlim=(0, None))
+        for axes, title in zip((potential, image, raster), self.titles(), strict=True):
+            axes.set_title(title)
+        for axes in (potential, raster):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        for axes in (loss, potential, image, reached, raster, rate):
+            axes.title.set_fontsize(10)
             axes.spines[["top", "right"]].set_visible(False)
         return plots.png(drawing)
+
+
+def shown(name: str) -> str:
+    """A layer's name to read: a module without a name of its own has its place, such as 3."""
+    return f"layer {name}" if name.isdigit() else name

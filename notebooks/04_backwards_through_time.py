@@ -1,0 +1,337 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Backwards through time
+#
+# **About 25 minutes.** At the end you will
+#
+# 1. know why a spike needs a *surrogate* to learn from, and see how its width decides which neurons learn at all,
+# 2. read the way back through one time step as seven short lines, and check them against PyTorch by hand,
+# 3. see how far a gradient reaches back through time, and which of $\tau$, reset and `detach_reset` decides it,
+# 4. predict, to the byte, what must be kept in memory for the way back.
+#
+# You need charge, fire and reset from `01_the_neuron`, and the fused loop from `03_inside_the_kernel`.
+
+# %%
+import math
+
+import torch
+from IPython.display import Latex
+
+from tfexplore import LIF, codegen, explore, neurons, printing, step, surrogates
+from tfexplore.explore.kept import WAYS
+
+# %% [markdown]
+# ## A step has no slope to learn from
+#
+# Learning means changing every weight a little, in the direction that makes the loss $L$ smaller. That direction is the
+# *gradient*, the derivative of $L$, and it is found by the chain rule, from the loss back to the weights. On its way it meets
+# the spike, $s = \Theta(u)$, where $u$ says how far the potential is above its threshold. What is the slope of $\Theta$?
+
+# %%
+u = torch.linspace(-1, 1, 9, dtype=torch.float64)
+tiny = 1e-6
+rise = ((u + tiny >= 0).double() - (u - tiny >= 0).double()) / (2 * tiny)
+print("u     ", u.tolist())
+print("slope ", [round(value) for value in rise.tolist()])
+
+# %% [markdown]
+# Zero everywhere, and at the threshold as large as you please: it grows with every finer step. The chain rule multiplies by
+# this slope, so nothing at all would come back to the weights.
+#
+# The way out is a **surrogate**: on the way back only, take the slope of a *smooth* step instead. The spikes themselves
+# stay 0 or 1. This one is the slope of an arctangent; its number $\alpha$ makes it narrow and high, or wide and low:
+
+# %%
+surrogates.ATan(alpha=2.0)
+
+# %% [markdown]
+# ## Play: which neurons learn?
+#
+# The next explorer runs 24 LIF neurons for $T$ steps. Neuron 0, at the bottom, gets a current too weak to make it fire by
+# itself; every further neuron gets a stronger one. The loss is the number of spikes in five time steps.
+#
+# * **Left:** the surrogate, and below it where the potentials of all neurons fall. Only where the two overlap does a
+#   gradient get through.
+# * **Right:** the gradient of the loss with respect to the current of every neuron at every step, from one backward pass of
+#   the real kernel. Red: more current, more spikes. Blue: fewer. Grey: exactly zero.
+
+# %%
+surrogate = explore.surrogate(tau=5.0)
+surrogate.show()
+
+# %% [markdown]
+# **Do:** choose *Rectangle* and make its `width` small. What happens to whole rows of the heat map, and why is that bad for
+# learning? Then try *SuperSpike* with a large `alpha`.
+#
+# <details><summary>An answer</summary>
+#
+# One after the other turns grey from end to end. A rectangle is exactly zero outside its width, and the potentials of those
+# neurons never come near enough to the threshold while the loss counts. A neuron without any gradient is not changed by
+# learning, so it stays as it is: it is *dead*. SuperSpike has tails: its slope gets small there, but never zero, so faint
+# gradients remain.
+# </details>
+#
+# A surrogate is one line. Here is one of your own, as SymPy text; every number in it becomes a slider:
+
+# %%
+own = surrogates.custom("Tent", "Max(0, 1 - Abs(u) / w) * a", w=0.5, a=1.0)
+explore.surrogate(own, tau=5.0, steps=60)
+
+# %% [markdown]
+# Now write one yourself.
+
+# %% [markdown]
+# # PUZZLE: surrogate
+
+# %% [markdown]
+# ## One step back
+#
+# Here is the way *there* once more, as it was in `01_the_neuron`:
+
+# %%
+neuron = neurons.LIF(tau=2.0)
+neuron
+
+# %% [markdown]
+# Now back. We write $g_y$ for the derivative of the loss with respect to $y$. Two gradients arrive at step $t$:
+# $g_\mathrm{out}[t]$ from the layer above, which received the spike, and $g_v[t]$ from the step after, which received the
+# potential. The chain rule takes them back through reset, fire and charge. Nobody wrote these lines: SymPy derived them from
+# the equations above. (The first line computes $u$ once more, instead of keeping it.)
+
+# %%
+Latex(printing.latex_of_adjoint(step.step_of(neuron)))
+
+# %% [markdown]
+# Read it from top to bottom: it is a program. It gives $g_x[t]$ to the layer below, and $g_v[t-1]$ to the step before.
+# Such a step back is called the **adjoint** of the step. One part of it is worth a second look: $g_v[t-1]$ is $g_h[t]$ times
+# $1 - 1/\tau$. Every step back costs the gradient that factor.
+#
+# **Do:** the spike also goes into the reset, $v[t] = h[t] - s[t]\,v_\mathrm{threshold}$. Where is that path above?
+#
+# <details><summary>An answer</summary>
+#
+# It is left out: by default the reset is *detached* (`detach_reset=True`), as is common practice. With `detach_reset=False`
+# the line for $g_s$ has one more term, the path from the potential after the reset back to the spike:
+# </details>
+
+# %%
+Latex(printing.latex_of_adjoint(step.step_of(neurons.LIF(tau=2.0, detach_reset=False))))
+
+# %% [markdown]
+# ### Three steps by hand
+#
+# Let us run that program for three time steps of one neuron, and ask PyTorch for the same gradients. The loss is the number
+# of spikes, so $g_\mathrm{out} = 1$ at every step.
+
+# %%
+tau, alpha = 2.0, 2.0
+x = [0.8, 0.5, 0.9]
+
+v, h = 0.0, []
+for t in range(3):  # there: charge, fire, reset
+    h.append(v - v / tau + x[t])
+    v = h[t] - (1.0 if h[t] >= 1 else 0.0)
+
+g_v, g_x = 0.0, [0.0] * 3  # no step comes after the last
+for t in reversed(range(3)):  # and back
+    slope = alpha / 2 / (1 + (math.pi * alpha * (h[t] - 1) / 2) ** 2)
+    g_u = 1.0 * slope
+    g_h = g_u + g_v
+    g_x[t] = g_h
+    g_v = g_h * (1 - 1 / tau)
+print("by hand", [round(g, 6) for g in g_x])
+
+# %%
+given = torch.tensor(x, dtype=torch.float64).view(3, 1, 1).requires_grad_()
+spikes = LIF(tau=2.0, backend="torch")(given)  # the plain loop in torch: PyTorch's own autograd finds the way back
+spikes.sum().backward()
+autograd = given.grad.flatten().tolist()
+print("autograd", [round(g, 6) for g in autograd])
+assert all(abs(a - b) < 1e-12 for a, b in zip(g_x, autograd, strict=True))
+
+# %% [markdown]
+# The same. Your turn: one step back, as a function.
+
+# %% [markdown]
+# # PUZZLE: backward_step
+
+# %% [markdown]
+# ## All steps back, in one launch
+#
+# PyTorch's autograd remembers every operation of the way there, and plays them back one after the other: here are the pieces
+# of the graph that it built for $T = 64$ steps, in the plain loop and in the fused layer.
+
+
+# %%
+def pieces(tensor):
+    """How many operations autograd remembers behind this tensor."""
+    seen, todo = set(), [tensor.grad_fn]
+    while todo:
+        piece = todo.pop()
+        if piece is not None and piece not in seen:
+            seen.add(piece)
+            todo += [before for before, _ in piece.next_functions]
+    return len(seen)
+
+
+current = torch.rand(64, 1, 1000, requires_grad=True)
+loop, fused = LIF(backend="torch"), LIF()
+assert pieces(loop(current)) > 64
+print("plain loop: more than one piece for every step")
+print("fused:", pieces(fused(current)))
+
+# %% [markdown]
+# The fused layer is one operator: the four pieces are its way back, two changes of shape (before and after), and the input.
+# Its **backward kernel** is a loop from the last step to the first, with the adjoint inside; $g_v$ stays in a register from
+# one step to the next, as $v$ did on the way there. This is the generated part, for a CPU:
+
+# %%
+variant = codegen.Variant(step.step_of(neuron), keep="input")
+back = next(function for function in codegen.functions_of(variant) if function.name == "adjoint")
+print(codegen.python_function(back, printing.NUMBA))
+
+# %% [markdown]
+# **Do:** find each of the equations above in it. (`q` holds what is known from the way there, `p` the numbers of the neuron.)
+#
+# The loop around it is in `kernels/backward.py`, and for a GPU in `kernels/backward.cu`. Write it yourself:
+
+# %% [markdown]
+# # PUZZLE: whole_backward
+
+# %% [markdown]
+# ## How far back does a gradient reach?
+#
+# Look at the heat map again, now at its columns. Below it stands the mean magnitude of the gradient at each step, on a
+# logarithmic axis, beside a dashed line: the factor $1 - 1/\tau$ per step.
+
+# %%
+reach = explore.surrogate(tau=10.0, steps=200)
+reach.show()
+
+# %%
+for tau in (2.0, 5.0, 10.0, 20.0):
+    reach.controls["tau"].value = tau
+    expected = math.floor(math.log(0.01) / math.log(1 - 1 / tau))
+    print(f"tau = {tau:4}: 1 % is left after {reach.result.flow.reach} steps; expected {expected}")
+    assert reach.result.flow.reach == expected
+reach.controls["tau"].value = 10.0
+
+# %% [markdown]
+# With the detached soft reset the gradient follows the line exactly, whatever the spikes do. A loss at the end of a long
+# sequence teaches the neuron nothing about its beginning: at $\tau = 2$ it is blind for what happened seven steps ago.
+#
+# **Do:** set $\tau = 20$ and choose the *hard* reset. What do the spikes (the dots) do to the gradient now? Then untick
+# *detach reset*: what changes?
+#
+# <details><summary>An answer</summary>
+#
+# A hard reset forgets: after a spike the potential is $v_\mathrm{reset}$, whatever it was before, so nothing passes back
+# through a spike. Each row is grey to the left of its last spike before the loss. Attached, the gradient finds a way
+# around: a little more potential might have changed whether the neuron fired, and the surrogate lets that through. The grey
+# is gone.
+# </details>
+#
+# **Do:** back to the *soft* reset, *detach reset* still unticked, $\tau = 40$. Choose *Rectangle* and make it narrower and
+# narrower. When does the gradient grow on its way back, instead of fading?
+#
+# <details><summary>An answer</summary>
+#
+# With an attached soft reset, a step back multiplies by $(1 - 1/\tau)\,(1 - v_\mathrm{threshold}\,\Theta'(u))$. A rectangle is
+# $1/\mathrm{width}$ high: below a width of one half, $1 - \Theta'$ falls below $-1$. While a potential stays within the
+# rectangle, its gradient changes its sign with every step (red, blue, red) and grows. This is how gradients explode, and one
+# reason why resets are detached.
+# </details>
+#
+# ## What must be kept
+#
+# The way back needs something of the way there: for the LIF the charged potential $h$ of every step, since the surrogate is
+# taken at $u = h - v_\mathrm{threshold}$. There are two ways to have it:
+#
+# * `keep="potential"`: the forward kernel writes $h$ at every step, and the backward kernel reads it.
+# * `keep="input"`: keep the current $x$, which is in memory anyway, and the potential at every 32nd step only. The backward
+#   kernel **recomputes** 32 steps at a time from there.
+#
+# Both follow from the equations, so the cost can be *predicted*. The next explorer does that, for two layers of neurons behind
+# linear layers. Then it runs the network in five ways and counts the memory that autograd really holds (above left), and the
+# bytes that the operators are given and give back (above right).
+
+# %%
+memory = explore.memory(steps=64, neurons=200)
+memory.show()
+
+# %% tags=["nbval-ignore-output"]
+result = await memory.run()
+print(result.sentence(WAYS[3]))
+
+# %%
+if len(result.kept) == 5:  # you did not stop it early
+    for way in WAYS[2:]:
+        assert result.counted_kept(way) == result.predicted_kept(way)
+        assert result.counted_moved(way) == result.predicted_moved(way)
+
+# %% [markdown]
+# Predicted and counted agree to the byte. And perhaps not as you expected: the plain loops keep no more than `potential` does,
+# since this LIF's derivative needs nothing but $u$. They lose by what they *move*: every small operation reads its
+# inputs from memory and writes its result back.
+#
+# **Do:** before you press **Start** each time, guess. (1) What does `keep="input"` keep in `bfloat16`, in which currents and
+# spikes take two bytes instead of four? (2) How do the ways compare for *Izhikevich*, a neuron with two states?
+#
+# <details><summary>An answer</summary>
+#
+# (1) About half: the current is now stored in two bytes, while the potential is kept in four in every format but `float64`.
+# In `float32`, `input` saves traffic but no memory; in half precision it saves both. (2) The plain loops now keep three to
+# four values per neuron and step, since autograd keeps what every multiplication needs. The adjoint needs two
+# (`potential`), and recomputing needs none but the current.
+# </details>
+#
+# It works on a network of your own, too; the network itself stays as it is:
+
+# %%
+net = torch.nn.Sequential(torch.nn.Linear(20, 50), LIF(tau=2.0), torch.nn.Linear(50, 10), LIF(tau=4.0))
+mine = explore.memory(net, torch.rand(32, 8, 20))
+mine.show()
+
+# %% tags=["nbval-ignore-output"]
+(await mine.run()).kept["fused, keep potential"]
+
+# %% [markdown]
+# Stop storing what you can recompute:
+
+# %% [markdown]
+# # PUZZLE: recompute
+
+# %% [markdown]
+# ### Can it be less?
+#
+# Take the rectangle surrogate and a detached soft reset. Of each step the way back then needs to know one thing only: was
+# $u$ within the rectangle, or not? That is one *bit* instead of 32. The library does not do this yet (`keep="bits"` is
+# planned), but you can:
+
+# %% [markdown]
+# # PUZZLE: keep_bits
+
+# %% [markdown]
+# ## Recap
+#
+# * A spike's true slope is zero; a surrogate replaces it, on the way back only. Where it is zero too, nothing is learned.
+# * The adjoint, the way back through one step, is derived from the neuron's equations. The backward kernel runs it from
+#   the last step to the first, in one launch.
+# * With a detached soft reset the gradient fades by $1 - 1/\tau$ per step. A hard reset cuts it at a spike; an attached reset
+#   with a narrow surrogate may make it explode.
+# * What must be kept follows from the equations: one potential per step, or the current and a few potentials to recompute from.
+#
+# **Where to read on:** `05_train_a_network` puts all of it to work. The derivation is in `tfexplore/adjoint.py`: it fits on a
+# page.

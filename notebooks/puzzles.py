@@ -1,0 +1,453 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Puzzles
+#
+# **About 2 to 5 hours for all; 5 to 20 minutes each.** Here you will
+#
+# 1. write every piece of a spiking network yourself: forwards, backwards, and fused,
+# 2. see each checked at once, with a picture of what is expected and of what came,
+# 3. keep to a budget: the words of memory that your code reads and writes are counted.
+#
+# The same puzzles stand in the notebooks that prepare them. Solve them wherever you like; none needs a GPU.
+
+# %%
+import numpy as np
+
+from tfexplore import puzzles
+
+# %% [markdown]
+# ## How it works
+#
+# A puzzle is three cells: a text, the beginning of a function, and a check. Replace the line `raise NotImplementedError` by
+# lines of your own, run the cell, then run the check. Let us try with a mistake: this `charge` forgets the leak.
+
+
+# %%
+def charge(v, x, tau):
+    return v + x
+
+
+puzzles.check("charge", charge)
+
+# %% [markdown]
+# A check ends in one of six ways: **right**; **right, but too much traffic**; **wrong**; **crashed**; **not finished**, when time
+# is up; **not yet**, as long as nothing is written. Nothing that you write can break the notebook. When you are stuck, ask for a
+# hint, and if that is not enough, for the next one:
+
+# %%
+puzzles.hint("charge")
+
+# %%
+puzzles.hint("charge")
+
+# %% [markdown]
+# **Traffic.** A GPU computes much faster than it moves numbers to and from memory, so some puzzles count the *words*
+# (numbers) that move, per *element-step* (one neuron at one time step). In this one, `x`, `h` and `out` are in memory. Every
+# `x[t]` that you write down reads a row of it, and every `out[t] = ...` writes one. What you give a name, as in `row = x[t]`,
+# is in registers: it was read once, and can be used again for nothing. But registers are few: a variable that holds more than
+# the puzzle allows (most often a row or two) lives in memory as well, and is counted so.
+#
+# This answer is right, and yet not good enough: it moves three times as many words as are needed.
+
+
+# %%
+def fuse_the_loop(x, h, out, tau, v_threshold):
+    v = np.zeros(x.shape[1])
+    for t in range(len(x)):
+        h[t] = v - v / tau + x[t]
+        out[t] = np.where(h[t] >= v_threshold, 1.0, 0.0)
+        v = h[t] - out[t] * v_threshold
+
+
+verdict = puzzles.check("fuse_the_loop", fuse_the_loop)
+assert verdict.outcome == "too much traffic"
+verdict
+
+# %% [markdown]
+# Now it is your turn. Begin anywhere.
+#
+# ## 1 · The neuron
+#
+# These belong to the notebook `01_the_neuron`.
+
+# %% [markdown] nbgrader={"grade_id": "charge-text"}
+# ### Puzzle: the current comes in
+#
+# Write the first third of a time step. The neuron has the potential `v`. In one step, the share 1/`tau` of it leaks away, and
+# the current `x` comes in. Return the potential after that, which we call $h$. It must work for one neuron and for an array of
+# neurons.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("charge")`
+
+
+# %% nbgrader={"grade_id": "charge"}
+def charge(v, x, tau):
+    """The potential h after the current x came in and the share 1/tau of v leaked away."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "charge-check"}
+puzzles.check("charge", charge)
+
+# %% [markdown] nbgrader={"grade_id": "fire-text"}
+# ### Puzzle: a spike, or none
+#
+# Return 1 where the potential `h` has reached the threshold `v_threshold`, and 0 where it has not. A neuron that stands exactly
+# at the threshold fires. It must work for one neuron and for an array of neurons.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("fire")`
+
+
+# %% nbgrader={"grade_id": "fire"}
+def fire(h, v_threshold):
+    """1 where the potential h has reached the threshold, 0 elsewhere."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "fire-check"}
+puzzles.check("fire", fire)
+
+# %% [markdown] nbgrader={"grade_id": "soft_reset-text"}
+# ### Puzzle: the soft reset
+#
+# After a spike, the soft reset takes the threshold off the potential; what was above it stays. Return the potential after the
+# reset, given the potential `h`, the spike `s` (0 or 1) and the threshold, for one neuron or for an array. You can do it
+# without an `if`.
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("soft_reset")`
+
+
+# %% nbgrader={"grade_id": "soft_reset"}
+def soft_reset(h, s, v_threshold):
+    """The potential after the reset: lower by the threshold where the neuron fired (s = 1)."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "soft_reset-check"}
+puzzles.check("soft_reset", soft_reset)
+
+# %% [markdown] nbgrader={"grade_id": "hard_reset-text"}
+# ### Puzzle: the hard reset
+#
+# After a spike, the hard reset sets the potential to `v_reset`, whatever it was. Return the potential after the reset, given
+# the potential `h` and the spike `s` (0 or 1), for one neuron or for an array.
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("hard_reset")`
+
+
+# %% nbgrader={"grade_id": "hard_reset"}
+def hard_reset(h, s, v_reset):
+    """The potential after the reset: v_reset where the neuron fired (s = 1), as it was elsewhere."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "hard_reset-check"}
+puzzles.check("hard_reset", hard_reset)
+
+# %% [markdown]
+# ## 2 · Two ways to walk
+#
+# These belong to the notebook `02_two_ways_to_walk`.
+
+# %% [markdown] nbgrader={"grade_id": "walk_the_grid-text"}
+# ### Puzzle: walk the grid
+#
+# A network of `layers` layers runs for `steps` time steps. `cell(layer, t)` runs one layer for one time step; it needs the
+# cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. With `feedback`, layer 0 also needs
+# what the last layer sent out one step ago, the cell (layers − 1, t − 1). Layers and time steps count from 0.
+#
+# Call `cell` once for every cell, in an order in which each finds what it needs. Cells of one layer that follow each other
+# are one launch of a kernel, which reads the layer's state when it begins and writes it when it ends: have few launches. The
+# budget below is for 8 time steps without feedback.
+#
+# **Traffic budget:** 2.25 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("walk_the_grid")`
+
+
+# %% nbgrader={"grade_id": "walk_the_grid"}
+def walk_the_grid(layers, steps, feedback, cell):
+    """Call cell(layer, t) once for every layer and every time step, in an order with as few launches as possible."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "walk_the_grid-check"}
+puzzles.check("walk_the_grid", walk_the_grid)
+
+# %% [markdown] nbgrader={"grade_id": "carry_the_state-text"}
+# ### Puzzle: carry the state over a cut in time
+#
+# A long recording comes in pieces: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
+# runs all time steps of one piece, and returns two things: the spikes, of the same shape as `x`, and the state in which it
+# leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
+# had never been cut.
+#
+# **Traffic budget:** 2.25 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("carry_the_state")`
+
+
+# %% nbgrader={"grade_id": "carry_the_state"}
+def carry_the_state(layer, chunks):
+    """The spikes of all chunks of time, one after the other, as one array [T, neurons]."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "carry_the_state-check"}
+puzzles.check("carry_the_state", carry_the_state)
+
+# %% [markdown]
+# ## 3 · Inside the kernel
+#
+# These belong to the notebook `03_inside_the_kernel`.
+
+# %% [markdown] nbgrader={"grade_id": "one_thread-text"}
+# ### Puzzle: one thread of the GPU
+#
+# On a GPU, thread `i` walks neuron `i` through all `T` time steps. Memory has no rows and columns: `x` and `out` are flat, with
+# the `N` words of time step 0 first, then the `N` words of time step 1, and so on. So in every step, neighbouring threads touch
+# neighbouring words, which the GPU moves in one piece. The potential starts at 0; the neuron is a LIF with soft reset.
+# Write what one thread does: read the current, charge, fire, write the spike, reset.
+#
+# **Traffic budget:** 2 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("one_thread")`
+
+
+# %% nbgrader={"grade_id": "one_thread"}
+def one_thread(i, T, N, x, out, tau, v_threshold):
+    """What thread i does: all T time steps of neuron i. x and out are flat: N words of time step 0, then of step 1, ..."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "one_thread-check"}
+puzzles.check("one_thread", one_thread)
+
+# %% [markdown] nbgrader={"grade_id": "fuse_the_loop-text"}
+# ### Puzzle: fuse the loop
+#
+# This works, but every small operation reads and writes whole rows of memory, at 6 words per element-step:
+#
+# ```python
+# v = np.zeros(x.shape[1])
+# for t in range(len(x)):
+#     h[t] = v - v / tau + x[t]
+#     out[t] = np.where(h[t] >= v_threshold, 1.0, 0.0)
+#     v = h[t] - out[t] * v_threshold
+# ```
+#
+# `x`, `h` and `out` are memory: each word of them that you read or write is counted. A row in a variable of your own, such
+# as `v`, is in registers and free, as long as it has one word per neuron or two. Get the same spikes within the budget.
+#
+# **Traffic budget:** 2 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("fuse_the_loop")`
+
+
+# %% nbgrader={"grade_id": "fuse_the_loop"}
+def fuse_the_loop(x, h, out, tau, v_threshold):
+    """Read the current x [T, N], write the spikes into out [T, N]. h [T, N] is there, but need not be used."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "fuse_the_loop-check"}
+puzzles.check("fuse_the_loop", fuse_the_loop)
+
+# %% [markdown] nbgrader={"grade_id": "roofline-text"}
+# ### Puzzle: the roofline
+#
+# A processor does at most `peak` operations per second, and its memory moves at most `bandwidth` bytes per second; both at the
+# same time. How long, in seconds, does a kernel need at the very least that does `flops` operations and moves `nbytes` bytes?
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("roofline")`
+
+
+# %% nbgrader={"grade_id": "roofline"}
+def roofline(flops, nbytes, peak, bandwidth):
+    """The least time in seconds for flops operations and nbytes bytes, at peak operations and bandwidth bytes per second."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "roofline-check"}
+puzzles.check("roofline", roofline)
+
+# %% [markdown]
+# ## 4 · Backwards through time
+#
+# These belong to the notebook `04_backwards_through_time`.
+
+# %% [markdown] nbgrader={"grade_id": "surrogate-text"}
+# ### Puzzle: the surrogate
+#
+# The step function of a spike has the slope 0 almost everywhere, so nothing could be learned through it. On the way back, it
+# is replaced by a smooth step, here $\frac{1}{\pi}\arctan\left(\frac{\pi}{2}\alpha u\right) + \frac{1}{2}$, where $u$ is the
+# distance from the threshold. Return the slope (the derivative) of this smooth step at `u`, for a number or an array.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("surrogate")`
+
+
+# %% nbgrader={"grade_id": "surrogate"}
+def surrogate(u, alpha):
+    """The slope at u of the smooth step arctan(pi / 2 * alpha * u) / pi + 1 / 2."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "surrogate-check"}
+puzzles.check("surrogate", surrogate)
+
+# %% [markdown] nbgrader={"grade_id": "backward_step-text"}
+# ### Puzzle: one step back
+#
+# The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients arrive from
+# behind: `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope,
+# already computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
+#
+# Return two gradients, `g_x, g_before`: that of the current `x`, and that of the potential `v` before the step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("backward_step")`
+
+
+# %% nbgrader={"grade_id": "backward_step"}
+def backward_step(g_s, g_v, slope, tau):
+    """The gradients of the current x and of the potential before the step: return g_x, g_before."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "backward_step-check"}
+puzzles.check("backward_step", backward_step)
+
+# %% [markdown] nbgrader={"grade_id": "whole_backward-text"}
+# ### Puzzle: the whole way back
+#
+# Put the steps together. `h` holds the potentials before the reset, kept on the way there, `g_s` the gradients that arrive at the
+# spikes; write the gradients of the currents into `g_x`. `slope(u)` is the surrogate's slope at the distance u = h − threshold.
+# After the last time step nothing more arrives, so `g_v` begins as zeros there.
+#
+# **Traffic budget:** 3 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("whole_backward")`
+
+
+# %% nbgrader={"grade_id": "whole_backward"}
+def whole_backward(h, g_s, g_x, tau, v_threshold, slope):
+    """From the potentials h and the gradients g_s of the spikes, write the gradients g_x of the currents; all are [T, N]."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "whole_backward-check"}
+puzzles.check("whole_backward", whole_backward)
+
+# %% [markdown] nbgrader={"grade_id": "recompute-text"}
+# ### Puzzle: do not store what you can recompute
+#
+# Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
+# time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
+# its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
+# `g_v` [N], which comes from the chunk behind it. `tau`, `v_threshold` and `slope` are as before.
+# Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
+#
+# A chunk's potentials fit into registers: a list or an array of your own may have up to 32 × N words here, and is free.
+#
+# **Traffic budget:** 3.0312 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("recompute")`
+
+
+# %% nbgrader={"grade_id": "recompute"}
+def recompute(x, v, g_s, g_x, g_v, tau, v_threshold, slope):
+    """The way back through one chunk of time: write g_x, and return the gradient of v, the potential at the chunk's start."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "recompute-check"}
+puzzles.check("recompute", recompute)
+
+# %% [markdown] nbgrader={"grade_id": "keep_bits-text"}
+# ### Puzzle: keep only bits
+#
+# With a rectangle as the surrogate, the way back asks one question of each potential: is `u`, its distance from the threshold,
+# within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. On the
+# way back, write `g_u[t]`, which is `g_s[t]` divided by `width` where the answer was yes, and 0 elsewhere.
+#
+# `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.
+#
+# **Traffic budget:** 3.0625 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("keep_bits")`
+
+
+# %% nbgrader={"grade_id": "keep_bits"}
+def keep_bits(u, kept, g_s, g_u, width):
+    """Write g_u = g_s * slope into g_u; the slope is 1 / width where |u| < width / 2, and 0 elsewhere. All are [T, N]."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "keep_bits-check"}
+puzzles.check("keep_bits", keep_bits)
+
+# %% [markdown]
+# ## 5 · Training a network
+#
+# These belong to the notebook `05_train_a_network`.
+
+# %% [markdown] nbgrader={"grade_id": "spike_count-text"}
+# ### Puzzle: read the answer off the spikes
+#
+# The last layer has one neuron per class. `s` holds its spikes, 0 or 1, of shape [T, examples, classes]. Each example is read as
+# the class whose neuron fired most often; of classes that fired equally often, take the first. Return one class number per
+# example.
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("spike_count")`
+
+
+# %% nbgrader={"grade_id": "spike_count"}
+def spike_count(s):
+    """The class that each example is read as, from the spikes s [T, examples, classes]: an array of one number per example."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "spike_count-check"}
+puzzles.check("spike_count", spike_count)
+
+# %% [markdown] nbgrader={"grade_id": "amdahl-text"}
+# ### Puzzle: what fusion can save at most
+#
+# A training step is made of parts: `parts` is a dictionary that says how many milliseconds each takes. Now the part called `name`
+# runs `times` times as fast, and the others as before. How many times as fast is the whole training step? (`times` may be
+# infinite: then the part takes no time at all.)
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("amdahl")`
+
+
+# %% nbgrader={"grade_id": "amdahl"}
+def amdahl(parts, name, times):
+    """How many times as fast the whole is when the part of this name runs `times` times as fast. parts: name -> milliseconds."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "amdahl-check"}
+puzzles.check("amdahl", amdahl)
+
+# %% [markdown]
+# ## The score
+#
+# What this session has checked; run it again after each puzzle.
+
+# %%
+puzzles.progress()
+
+# %% [markdown]
+# **Where to read on:** the notebooks `01_the_neuron` to `05_train_a_network` explain what the puzzles ask for. For a teacher:
+# `python tools/puzzles.py teacher FOLDER` writes the notebooks with their solutions as a course for nbgrader.

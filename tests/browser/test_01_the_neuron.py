@@ -1,0 +1,68 @@
+"""Notebook 01 in JupyterLab: run all, change the current, the neuron and its reset, draw a current by keyboard."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+CURRENT, POTENTIAL, TIMES, EXACT = 0, 1, 4, 7
+
+
+def down_to(page: Any, said: str) -> Any:
+    """Scrolls down until an explorer that says this is in view (JupyterLab draws what is), and gives it for good."""
+    panel = page.locator(".jp-WindowedPanel-outer")
+    every = page.locator(".jp-OutputArea-output .widget-vbox")
+    for _ in range(100):
+        for k, text in enumerate(every.all_inner_texts()):
+            if said in text:
+                every.nth(k).locator(".js-plotly-plot").wait_for()
+                return every.nth(k)
+        panel.evaluate("node => node.scrollBy(0, 400)")
+        page.wait_for_timeout(100)
+    raise AssertionError(f"no explorer says {said!r}")
+
+
+def test_the_neuron(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.format(path="01_the_neuron.ipynb"))
+    page.get_by_text("| Idle").wait_for()  # the kernel is there: before that, what is run is lost
+    run_all(page)
+    explorer(page, "parameter leak")  # that of the last cell
+    page.locator(".jp-WindowedPanel-outer").evaluate("node => node.scrollTo(0, 0)")
+    neuron = down_to(page, "18 spikes in 200 steps")
+    as_wide_as_the_page(page, neuron)
+    assert len(drawn(neuron, POTENTIAL)) == 400, "200 steps, each with a potential before and after the reset"
+    neuron.screenshot(path=pictures / "neuron.png")
+
+    step(neuron, "constant current x", "ArrowRight", presses=10)
+    message(neuron).get_by_text("18 spikes in 200 steps").wait_for(state="detached")
+    assert drawn(neuron, CURRENT)[0] > 0.2
+    spikes = len(drawn(neuron, TIMES))
+    message(neuron).get_by_text(f"{spikes} spikes in 200 steps").wait_for()
+    assert spikes > 18
+
+    step(neuron, "time steps T", "ArrowRight", presses=30)
+    message(neuron).get_by_text(re.compile("in 500 steps")).wait_for()
+    assert len(drawn(neuron, POTENTIAL)) == 1000
+
+    neuron.get_by_label("input current").select_option("drawn by hand")
+    figure = neuron.locator(".js-plotly-plot").element_handle()
+    page.wait_for_function("node => node._fullData[0].y[0] == 0", arg=figure)  # the first part of the drawing
+    knob = neuron.locator(".widget-vslider [role=slider], .widget-vslider .noUi-handle").first
+    knob.focus()
+    for _ in range(5):
+        knob.press("ArrowUp")
+    page.wait_for_function("node => node._fullData[0].y[0] > 0", arg=figure)
+    page.wait_for_timeout(500)
+    neuron.screenshot(path=pictures / "neuron_by_hand.png")
+
+    neuron.get_by_label("input current").select_option("noise")
+    neuron.get_by_label("neuron", exact=True).select_option("Izhikevich")
+    message(neuron).get_by_text("no exact rate").wait_for()
+    page.wait_for_timeout(500)
+    assert len(drawn(neuron, EXACT)) == 0
+    neuron.screenshot(path=pictures / "neuron_izhikevich.png")

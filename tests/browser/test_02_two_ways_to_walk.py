@@ -1,0 +1,93 @@
+"""Notebook 02 in JupyterLab: play a walk, move by keyboard, choose other walks and networks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def done(found: Any) -> int:
+    """How many pieces of work the browser shows as executed."""
+    colours = found.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[0].marker.color)")
+    return sum(colour != "#eee" for colour in colours)
+
+
+def scroll_to(page: Any, top: int) -> None:
+    """JupyterLab draws only the cells in view."""
+    page.locator(".jp-WindowedPanel-outer").evaluate("(node, top) => node.scrollTo(0, top)", top)
+    page.wait_for_timeout(500)
+
+
+def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.format(path="02_two_ways_to_walk.ipynb"))
+    page.wait_for_timeout(2_000)  # on a busy machine, the notebook asks for a kernel when it is run too early
+    run_all(page)
+    message(page).get_by_text("Fused: 4 pieces of work").wait_for(timeout=120_000)  # the last cell has run
+    scroll_to(page, 0)
+    first = explorer(page, "network")
+    message(first).get_by_text("Step by step: 40 pieces of work, 219 launches").wait_for()
+    as_wide_as_the_page(page, first)
+    assert len(drawn(first, 0)) == 40
+    first.screenshot(path=pictures / "schedules.png")
+
+    step(first, "pieces done", "Home")
+    message(first).get_by_text("nothing has run yet").wait_for()
+    page.wait_for_timeout(300)
+    assert done(first) == 0
+    step(first, "pieces done", "ArrowRight", presses=12)
+    message(first).get_by_text("piece 12 of 40: 1 LIF, step 2").wait_for()
+    page.wait_for_timeout(300)
+    assert done(first) == 12
+    arrow = first.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[2].x).filter(x => x != null)")
+    assert sorted(arrow) == pytest.approx([1.37, 1.63, 2, 2]), "from its own last step, and from the layer below"
+    first.screenshot(path=pictures / "schedules_piece.png")
+
+    play = first.locator(".widget-play button")
+    play.first.click()
+    message(first).get_by_text(re.compile(r"piece 1[5-9] of 40")).wait_for(timeout=10_000)
+    play.first.click()  # pause
+    page.wait_for_timeout(600)
+    stopped = done(first)
+    page.wait_for_timeout(1_000)
+    assert 15 <= done(first) == stopped < 40, "paused"
+
+    first.get_by_label("walk").select_option("fused")
+    message(first).get_by_text("Fused: 5 pieces of work, 9 launches").wait_for()
+    page.wait_for_timeout(500)
+    assert len(drawn(first, 0)) == 5
+    first.screenshot(path=pictures / "schedules_fused.png")
+    play.first.focus()
+    play.first.press("Enter")  # from the end, it begins anew
+    message(first).get_by_text(re.compile(r"piece [1-4] of 5")).wait_for(timeout=10_000)
+    message(first).get_by_text("Fused: 5 pieces of work, 9 launches").wait_for(timeout=10_000)
+
+    first.get_by_label("network").select_option("recurrent layer")
+    first.locator("[role=alert]").get_by_text("The library refuses").wait_for()
+    first.get_by_label("walk").select_option("step by step")
+    message(first).get_by_text("Step by step: 48 pieces").wait_for()
+    step(first, "time steps T", "ArrowLeft", presses=3)
+    message(first).get_by_text("Step by step: 30 pieces").wait_for()
+    page.wait_for_timeout(500)
+    assert len(drawn(first, 0)) == 30
+
+    crosses = "node => node._fullData[4].x.filter(t => t != null).length"
+    for name, text, count in (
+        ("recurrent", "piece 8 of 48", 0),
+        ("feedback", "7 cells (×) needed", 7),
+        ("own", "Fused: 4 pieces", 0),
+    ):
+        for top in range(0, 12_000, 400):
+            scroll_to(page, top)
+            found = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=text).last
+            if found.count():
+                break
+        found.scroll_into_view_if_needed()
+        as_wide_as_the_page(page, found)
+        assert found.locator(".js-plotly-plot").evaluate(crosses) == count
+        found.screenshot(path=pictures / f"schedules_{name}.png")

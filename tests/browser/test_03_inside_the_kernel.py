@@ -1,0 +1,101 @@
+"""Notebook 03 in JupyterLab: step through the kernel by keyboard, play it, choose another one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def marks(found: Any, grid: int) -> list[list[int]]:
+    """The cells of one grid as the browser holds them: 0 untouched, 1 touched before, 2 read, 3 written."""
+    values = found.locator(".js-plotly-plot").evaluate(
+        "(node, k) => node._fullData[k].z.map(row => Array.from(row))", grid
+    )
+    assert isinstance(values, list)
+    return values
+
+
+def test_inside_the_kernel(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.format(path="03_inside_the_kernel.ipynb"))
+    page.get_by_text("| Idle").wait_for()  # the kernel is not only there, but known to the notebook
+    run_all(page)
+    stepper = explorer(page, "micro-step")
+    page.get_by_text("The first call ever of LIF").first.wait_for(timeout=180_000)  # the last long cell has run
+    page.get_by_text("| Idle").wait_for()
+    stepper.scroll_into_view_if_needed()
+    as_wide_as_the_page(page, stepper)
+    message(stepper).get_by_text("t = 2: the threads read 8 words of x").wait_for()
+    assert [row[0] for row in marks(stepper, 0)] == [1, 1, 2, 0, 0, 0]
+    stepper.screenshot(path=pictures / "kernel_forward.png")
+
+    step(stepper, "micro-step", "ArrowRight", presses=3)  # fire, reset, write the spike
+    message(stepper).get_by_text("t = 2: the threads write 8 words of out").wait_for()
+    page.wait_for_function("node => node._fullData[1].z[2][0] === 3", arg=plot(stepper))
+    assert [row[7] for row in marks(stepper, 1)] == [1, 1, 3, 0, 0, 0]
+    assert "▶" in stepper.locator("pre").inner_text()
+
+    stepper.locator(".widget-play button").first.click()
+    page.wait_for_function("node => node._fullData[1].z[3][0] >= 1", arg=plot(stepper))  # the next spike was written
+    stepper.locator(".widget-play button").first.click()  # pause
+    page.wait_for_timeout(1_500)  # the last steps arrive
+    said = message(stepper).inner_text()
+    page.wait_for_timeout(1_500)
+    assert message(stepper).inner_text() == said, "it stands still"
+
+    stepper.get_by_label("kernel", exact=True).select_option("backward")
+    message(stepper).get_by_text("words of g_out").wait_for()
+    page.wait_for_function("node => node._fullLayout.xaxis.title.text.includes('g_out')", arg=plot(stepper))
+    assert len(marks(stepper, 0)) == 6
+    stepper.get_by_label("neuron", exact=True).select_option("ALIF")
+    step(stepper, "time steps T", "ArrowRight", presses=6)
+    page.wait_for_function("node => node._fullData[1].z.length === 24", arg=plot(stepper))  # two values kept per step
+    stepper.scroll_into_view_if_needed()
+    stepper.screenshot(path=pictures / "kernel_backward_alif.png")
+
+    back = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text="micro-step").filter(
+        has_text="kernels/backward.py, run as plain Python").last  # fmt: skip
+    back.scroll_into_view_if_needed()
+    back.screenshot(path=pictures / "kernel_backward.png")
+    code = page.locator(".jp-RenderedHTMLCommon").filter(has_text="generated from the equations").first
+    code.scroll_into_view_if_needed()
+    assert code.locator("mjx-container").count() == 1, "the equations are typeset"
+    code.screenshot(path=pictures / "kernel_sources.png")
+    measured_parts(page, pictures)
+
+
+def measured_parts(page: Any, pictures: Any) -> None:
+    """Roofline, speed curves, compile cost: they ran under Run All, and start again by hand."""
+    roofline = explorer(page, "dtype")
+    message(roofline).get_by_text(re.compile("reaches .* of this machine's copy bandwidth")).wait_for(timeout=90_000)
+    as_wide_as_the_page(page, roofline)
+    assert len(drawn(roofline, 0)) == 2, "the memory's roof"
+    roofline.screenshot(path=pictures / "kernel_roofline.png")
+
+    speed = explorer(page, "grows to the right")
+    message(speed).get_by_text(re.compile("Fused is .* at T = 1, and .* at T = 64")).wait_for(timeout=90_000)
+    as_wide_as_the_page(page, speed)
+    assert [len(drawn(speed, k)) for k in range(3)] == [7, 7, 7]
+    speed.screenshot(path=pictures / "kernel_speed.png")
+    speed.get_by_label("passes").select_option("forward")
+    message(speed).get_by_text("Press Start").wait_for()
+    page.wait_for_function("node => node._fullData[2].y.length === 0", arg=plot(speed))
+    speed.get_by_role("button", name="Start").click()
+    message(speed).get_by_text(re.compile("[1-7] of 7 points measured")).wait_for(timeout=90_000)
+    speed.get_by_role("button", name="Stop").click()
+    speed.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=15_000)
+
+    cost = explorer(page, "Compiling is paid once")
+    message(cost).get_by_text("The first call ever of LIF").wait_for(timeout=90_000)
+    as_wide_as_the_page(page, cost)
+    assert len(drawn(cost, 0)) == 6
+    cost.screenshot(path=pictures / "kernel_compile_cost.png")
+
+
+def plot(found: Any) -> Any:
+    return found.locator(".js-plotly-plot").element_handle()

@@ -1,0 +1,83 @@
+"""Notebook 04 in JupyterLab: the gradient's heat map follows its sliders and boxes, memory is predicted and counted."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def heat(found: Any) -> list[list[float | None]]:
+    """The colours of the heat map, as the browser holds them."""
+    rows = found.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[4].z, row => Array.from(row))")
+    assert isinstance(rows, list)
+    return rows
+
+
+def test_backwards_through_time(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.format(path="04_backwards_through_time.ipynb"))
+    page.wait_for_timeout(
+        2_000
+    )  # "idle" may be shown before the notebook is connected to its kernel: nothing would run
+    run_all(page)
+    page.locator(".jp-OutputArea-output").get_by_text("51200").wait_for(timeout=120_000)  # the last output
+
+    surrogate = explorer(page, "detach reset")
+    message(surrogate).get_by_text("reaches back 20 steps").wait_for()
+    as_wide_as_the_page(page, surrogate)
+    rows = heat(surrogate)
+    assert (len(rows), len(rows[0])) == (24, 100)
+    assert all(cell is not None for row in rows for cell in row)
+    surrogate.screenshot(path=pictures / "surrogate.png")
+
+    step(surrogate, "time constant τ", "ArrowRight", presses=6)
+    message(surrogate).get_by_text("reaches back 34 steps").wait_for()
+    assert heat(surrogate) != rows
+    surrogate.get_by_label("surrogate", exact=True).select_option("Rectangle")
+    message(surrogate).get_by_text(re.compile(r"[1-9]\d* of 24 neurons get none")).wait_for()
+    step(surrogate, "width of the surrogate", "ArrowLeft", presses=10)
+    message(surrogate).get_by_text("11 of 24 neurons get none").wait_for()
+    rows = heat(surrogate)
+    assert any(all(cell is None for cell in row) for row in rows), "a dead neuron's row is grey from end to end"
+    slope = drawn(surrogate, 2)
+    assert max(slope) == pytest.approx(2)
+    surrogate.screenshot(path=pictures / "surrogate_rectangle.png")
+    surrogate.get_by_label("detach reset").uncheck()
+    page.wait_for_function("([node, old]) => JSON.stringify(Array.from(node._fullData[4].z, r => Array.from(r))) !== old",
+                           arg=[surrogate.locator(".js-plotly-plot").element_handle(), to_json(rows)])  # fmt: skip
+    step(surrogate, "time steps T", "End")
+    page.wait_for_function("node => node._fullData[4].x.length === 125 && node._fullLayout.xaxis2.range[1] === 500.5",
+                           arg=surrogate.locator(".js-plotly-plot").element_handle())  # fmt: skip
+    surrogate.screenshot(path=pictures / "surrogate_long.png")
+
+    memory = explorer(page, "number format")
+    memory.scroll_into_view_if_needed()
+    message(memory).get_by_text("the neurons keep 4.125 and move 20.25 bytes").wait_for()
+    as_wide_as_the_page(page, memory)
+    assert drawn(memory, 1)[2:] == [4, 4.125, 0]
+    assert drawn(memory, 0)[2:] == [4, 4.125, 0]
+    memory.screenshot(path=pictures / "memory.png")
+    memory.get_by_label("number format").select_option("bfloat16")
+    message(memory).get_by_text("predicted to keep 2.125 and move 10.25 bytes").wait_for()
+    memory.get_by_role("button", name="Start").click()
+    message(memory).get_by_text("the neurons keep 2.125 and move 10.25 bytes").wait_for()
+    memory.locator("button:has-text('Start'):not([disabled])").wait_for()
+    memory.get_by_label("neuron", exact=True).select_option("Izhikevich")
+    step(memory, "neurons per layer", "End")
+    step(memory, "time steps T", "End")
+    message(memory).get_by_text("T = 512, 8,000 neurons: predicted").wait_for()
+    memory.get_by_role("button", name="Start").click()
+    memory.get_by_role("button", name="Stop").click()
+    memory.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=20_000)
+    assert "predicted" in message(memory).inner_text() or "Counting" in message(memory).inner_text()
+    page.screenshot(path=pictures / "memory_page.png")
+
+
+def to_json(rows: list[list[float | None]]) -> str:
+    return json.dumps(rows, separators=(",", ":"))

@@ -1,0 +1,122 @@
+"""Notebook 05 in JupyterLab: a training is stopped, looked into and resumed; the seeds of both ways are compared."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tfexplore.explore.training import LOSS, POTENTIAL, RATE, RATE_BEFORE
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def test_train_a_network(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.format(path="05_train_a_network.ipynb"))
+    page.get_by_text("| Idle").wait_for()  # sooner, Run All asks which kernel to take
+    run_all(page)
+    wait_for_the_last_cell(page)
+    training = in_view(page, "hidden neuron shown")
+    message(training).get_by_text(re.compile(r"fused: 92 batches in .* read rightly")).wait_for(timeout=90_000)
+    look_at_the_training(page, training, pictures)
+    stop_and_resume(page, training)
+    seeds = in_view(page, "precision")
+    message(seeds).get_by_text(re.compile("207 pairs of losses")).wait_for(timeout=120_000)
+    compare_seeds(page, seeds, pictures)
+
+
+def wait_for_the_last_cell(page: Any) -> None:
+    """Its prompt is [*] while it waits to run, and a number when it has; JupyterLab draws it only at the page's end."""
+    prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(node => node.textContent)"
+    page.wait_for_function(f"() => {prompts}.some(text => text.includes('*'))")
+    end = "(node => node.scrollTo(0, node.scrollHeight))(document.querySelector('.jp-WindowedPanel-outer'))"
+    page.wait_for_function(
+        f"() => {{ {end}; const all = {prompts}; "
+        "return document.body.innerText.includes('And of the whole course') && /[0-9]/.test(all.at(-1)) }",
+        timeout=180_000,
+        polling=500,
+    )
+
+
+def in_view(page: Any, title: str) -> Any:
+    """The explorer, scrolled to: JupyterLab draws only the cells in view."""
+    found = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=title).first
+    found.evaluate("node => node.scrollIntoView()")
+    return explorer(page, title)
+
+
+def look_at_the_training(page: Any, training: Any, pictures: Any) -> None:
+    training.scroll_into_view_if_needed()
+    as_wide_as_the_page(page, training)
+    assert len(drawn(training, LOSS)) == 92
+    rates, before = (
+        training.locator(".js-plotly-plot").evaluate("(node, k) => Array.from(node._fullData[k].x)", k)
+        for k in (RATE, RATE_BEFORE)
+    )
+    assert len(rates) == len(before) == 2
+    assert all(0 < old < new < 1 for old, new in zip(before, rates, strict=True))
+    potential = drawn(training, POTENTIAL)
+    assert len(potential) == 16, "8 steps, each with a potential before and after the reset"
+    training.screenshot(path=pictures / "train_a_network.png")
+    step(training, "hidden neuron shown", "ArrowRight", presses=2)
+    step(training, "example shown", "ArrowRight", presses=3)
+    changed(page, training, POTENTIAL, potential)
+    potential = drawn(training, POTENTIAL)
+    training.get_by_label("hidden layer shown").select_option("1")
+    changed(page, training, POTENTIAL, potential)
+    training.screenshot(path=pictures / "train_a_network_layer1.png")
+
+
+def stop_and_resume(page: Any, training: Any) -> None:
+    step(training, "epochs", "End")
+    training.get_by_role("button", name="Start").click()
+    training.get_by_role("button", name="Stop").click()  # once it is enabled
+    training.locator("button:has-text('Resume'):not([disabled])").wait_for(timeout=10_000)
+    seen = batches(training)
+    page.wait_for_timeout(700)
+    assert batches(training) == seen < 20 * 23
+    training.get_by_role("button", name="Resume").click()
+    page.wait_for_function(
+        "([node, seen]) => node._fullData[0].y.length > seen + 5",
+        arg=[training.locator(".js-plotly-plot").element_handle(), seen],
+    )
+    training.get_by_role("button", name="Stop").click()
+    training.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=10_000)
+    step(training, "threshold", "ArrowRight")  # another network: nothing is left to resume
+    message(training).get_by_text("Press Start to train").wait_for()
+    assert training.get_by_role("button", name="Resume").is_disabled()
+    assert drawn(training, LOSS) == []
+
+
+def compare_seeds(page: Any, seeds: Any, pictures: Any) -> None:
+    seeds.scroll_into_view_if_needed()
+    as_wide_as_the_page(page, seeds)
+    assert len(drawn(seeds, 1)) == len(drawn(seeds, 3)) == 69, "the means of both walks"
+    seeds.screenshot(path=pictures / "seeds.png")
+    step(seeds, "seeds", "Home")
+    step(seeds, "epochs", "Home")
+    seeds.get_by_label("precision").select_option("float64")
+    message(seeds).get_by_text("Press Start to train both ways").wait_for()
+    assert [y for y in drawn(seeds, 0) if y is not None] == []
+    seeds.get_by_role("button", name="Start").click()
+    message(seeds).get_by_text(re.compile("23 pairs of losses in float64")).wait_for()
+    assert len(drawn(seeds, 1)) == 23
+    assert all(y < 1e-10 for y in drawn(seeds, 8) if y is not None)
+    seeds.screenshot(path=pictures / "seeds_float64.png")
+    breakdown = page.locator(".jp-OutputArea-output img").last
+    breakdown.scroll_into_view_if_needed()
+    breakdown.screenshot(path=pictures / "breakdown.png")
+
+
+def batches(training: Any) -> int:
+    return int(re.findall(r"(\d+) batches", message(training).inner_text())[0])
+
+
+def changed(page: Any, found: Any, trace: int, old: list[float]) -> None:
+    """Waits until the browser holds other values."""
+    page.wait_for_function(
+        "([node, k, old]) => JSON.stringify(Array.from(node._fullData[k].y)) !== JSON.stringify(old)",
+        arg=[found.locator(".js-plotly-plot").element_handle(), trace, old],
+    )

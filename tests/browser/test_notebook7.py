@@ -1,0 +1,27 @@
+"""The explorers in Notebook 7, the other front end: the same widgets, another page around them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.browser.driving import drawn, explorer, message, open_notebook, run_all, step
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def test_notebook_7(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.replace("/lab/tree/", "/notebooks/").format(path="00_start_here.ipynb"))
+    run_all(page)
+    race = explorer(page, "neurons per layer")
+    message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for(timeout=90_000)
+    assert all(bar > 0 for bar in drawn(race, 0))
+    page.get_by_text("torch.Size([16, 8, 10])").wait_for(timeout=90_000)
+    race.scroll_into_view_if_needed()
+    step(race, "time steps T", "ArrowLeft", presses=3)
+    message(race).get_by_text("Three ways through 29 time steps").wait_for()
+    race.get_by_role("button", name="Start").click()
+    message(race).get_by_text(re.compile(r"Fused runs 29 time steps.*times as")).wait_for()
+    page.screenshot(path=pictures / "notebook7.png")

@@ -1,0 +1,163 @@
+"""The static site: a page per notebook, one plotly.js, nothing from the network, every explorer's figure live."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="the site is made of notebooks: pip install 'tfexplore[notebooks]'")
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LOADS = {
+    "img": "src",
+    "script": "src",
+    "link": "href",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "object": "data",
+}
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("book_tool", ROOT / "tools" / "book.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    for name in ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx-mathjax-offline"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed: pip install 'tfexplore[book]'")
+    folder = tmp_path_factory.mktemp("book")
+    words = [sys.executable, str(ROOT / "tools" / "book.py"), str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the site is in" in done.stdout
+    return folder / "html"
+
+
+class Loads(HTMLParser):
+    """What a page loads by itself (not what it links to), and its live figures' data."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+        self.figures: list[dict] = []
+        self.words: list[str] = []
+        self._in_data = False
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if LOADS.get(tag) in given and given.get("rel") not in ("next", "prev", "search", "index", "author"):
+            self.urls.append(given[LOADS[tag]])
+        if tag == "img":
+            self.words.append(given.get("alt") or "")
+        self._in_data = tag == "script" and given.get("type") == "application/json"
+
+    def handle_data(self, data):
+        if self._in_data:
+            self.figures.append(json.loads(data))
+            self._in_data = False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_page_for_every_notebook_with_every_figure_live(site, path):
+    page = site / "notebooks" / f"{path.stem}.html"
+    outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+    stored = [o.metadata["tfexplore"]["plotly"] for o in outputs if "tfexplore" in o.get("metadata", {})]
+    found = Loads(page)
+    assert found.figures == stored
+    assert all(figure["data"] for figure in found.figures)
+    assert len(found.words) >= sum("image/png" in o.get("data", {}) for o in outputs)
+    assert all(found.words), "every picture has words"
+    scripts = [url for url in found.urls if "plotly" in url]
+    assert len(scripts) == bool(stored), "plotly.js is loaded once, where it is needed"
+    assert (site / "_sources" / "notebooks" / path.name).read_bytes() == path.read_bytes()
+    assert f'href="notebooks/{path.stem}.html"' in (site / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_nothing_comes_from_elsewhere(site):
+    assert [path.name for path in site.rglob("*plotly*.js")] == ["plotly.min.js"]
+    pages = list(site.rglob("*.html"))
+    assert len(pages) >= len(NOTEBOOKS) + 3
+    for page in pages:
+        for url in Loads(page).urls if "_static" not in page.parts else []:
+            assert not re.match(r"(https?:)?//", url), f"{page.name} loads {url}"
+            target = (page.parent / re.sub(r"[?#].*", "", url)).resolve()
+            assert url.startswith("data:") or target.exists(), f"{page.name} loads {url}, which is not there"
+    for sheet in site.rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        assert not re.search(r"""(url\(|@import)\s*["']?(https?:)?//""", text), sheet.name
+
+
+@pytest.mark.slow
+def test_notebooks_stand_in_order_in_the_side_bar(site):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    bar = re.search(r'<nav class="bd-links.*?</nav>', text, re.DOTALL)[0]
+    assert re.findall(r'href="notebooks/(\w+)\.html"', bar) == [path.stem for path in NOTEBOOKS]
+    assert 'href="docs/teaching.html"' in bar
+
+
+def test_a_figure_carries_its_data_safely(tool):
+    figure = {"data": [{"y": [1], "name": "</script><b>"}], "layout": {}, "frames": [{"name": "1"}]}
+    text = tool.figure_html("figure-1", "a.png", 'the "words" <here>', figure)
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    assert json.loads(data) == figure
+    assert f'alt="{html.escape("""the "words" <here>""")}"' in text
+    assert "<script" not in tool.figure_html("figure-1", "a.png", "words", None)
+
+
+def test_title_and_duration_are_read_from_the_notebook(tool):
+    cells = [nbformat.v4.new_markdown_cell(text) for text in ("# A name: `x`\n\n**About 12 minutes.** Then", "# No")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    assert (tool.title(notebook), tool.duration(notebook)) == ("A name: `x`", "12 minutes")
+    assert (tool.title(nbformat.v4.new_notebook()), tool.duration(nbformat.v4.new_notebook())) == ("untitled", "")
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading."""
+    lines = text.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return rows[2:]
+
+
+def test_the_teachers_page_agrees_with_the_notebooks(tool):
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    rows = {row[0].strip("`"): row for row in table(text, "The course at a glance")}
+    for path in NOTEBOOKS:
+        if path.stem == "puzzles":
+            continue
+        notebook = nbformat.read(path, as_version=4)
+        assert rows[path.stem][1] + " minutes" == tool.duration(notebook), f"docs/teaching.md, the row of {path.stem}"
+        own = {cell.metadata.get("nbgrader", {}).get("grade_id", "").partition("-")[0] for cell in notebook.cells} - {
+            ""
+        }
+        assert own <= set(re.findall(r"`(\w+)`", rows[path.stem][3])), f"docs/teaching.md, the puzzles of {path.stem}"
+
+
+@pytest.mark.parametrize(("plan", "minutes"), [("Two hours", 120), ("Half a day", 240)])
+def test_the_plans_add_up(plan, minutes):
+    rows = table((ROOT / "docs" / "teaching.md").read_text(encoding="utf-8"), plan)
+    now = 0
+    for start, length, *_ in rows:
+        hours, past = start.split(":")
+        assert 60 * int(hours) + int(past) == now
+        now += int(length)
+    assert now == minutes

@@ -1,0 +1,242 @@
+"""Memory and traffic: counted against counts by hand, predictions against counts; the explorer on one's own network."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
+pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
+
+import matplotlib.image
+
+import tfexplore
+from tfexplore import explore, neurons
+from tfexplore.explore.kept import WAYS, cells_of, kept, moved
+from tfexplore.explore.memory import BY_NAME, network
+from tfexplore.layers import LIF, Layer
+
+STEP, LAYER, POTENTIAL, INPUT, NOTHING = WAYS
+
+
+def spread(png: bytes) -> float:
+    """0 for an empty picture."""
+    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
+
+
+@pytest.fixture(scope="module")
+def memory() -> Any:
+    made = explore.memory(steps=64, neurons=50)
+    asyncio.run(made.run())
+    return made
+
+
+# -- counting --------------------------------------------------------------------------------------------------------
+
+
+def test_kept_bytes_of_plain_torch_modules_are_those_counted_by_hand() -> None:
+    net = nn.Sequential(nn.Linear(6, 5), nn.Sigmoid(), nn.Sigmoid(), LIF())
+    x = torch.rand(32, 2, 6)
+    cells = 32 * 2
+    assert kept(net, x, POTENTIAL) == {
+        "0": 4 * cells * 6,  # its input, for the gradient of the weights; the weights are there anyway
+        "1": 4 * cells * 5,  # its output
+        "2": 4 * cells * 5,
+        "3": 4 * cells * 5,  # the potential
+    }
+    found = kept(net, x, INPUT)  # LIF's input is the second Sigmoid's output: it is held once
+    assert found["2"] == 4 * cells * 5
+    assert found["3"] == 4 * 2 * 5, "the potential before the only chunk of 32 steps"
+
+
+def test_a_view_of_something_kept_is_not_kept_again() -> None:
+    class Views(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1).square().view_as(x) + x.transpose(0, 1).square().transpose(0, 1)
+
+    assert kept(nn.Sequential(Views(), LIF()), torch.rand(8, 2, 3), POTENTIAL)["0"] == 4 * 8 * 2 * 3
+
+
+def test_what_is_let_go_before_the_way_back_is_not_counted() -> None:
+    class Drops(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x.exp().square()  # autograd kept something for it, and it is gone
+            return x + 1
+
+    assert "0" not in kept(nn.Sequential(Drops(), LIF()), torch.rand(8, 2, 3), POTENTIAL)
+
+
+@pytest.mark.parametrize("kind", neurons.ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_predictions_are_what_is_counted(kind: Any, dtype: str) -> None:
+    net, steps = nn.Sequential(Layer(kind())), 128
+    x = torch.rand(steps, 2, 10, dtype=getattr(torch, dtype))
+    (cells,) = cells_of(net, x).values()
+    assert cells.neurons == 20
+    for way in (POTENTIAL, INPUT, NOTHING):
+        learned = (
+            (20 + 1) * 4 * len(cells.neuron.learn) * way.gradient
+        )  # does not grow with T: tau = 1 + exp(w), spread out
+        assert kept(net, x, way).get("0", 0) - learned == cells.kept(way) * steps * 20
+        unread = kind is neurons.LI and way is INPUT  # its backward operator is given what its kernel does not read
+        assert moved(net, x, way)["0"] - unread * (cells.kept(way) or 0) == cells.moved(way)
+
+
+def test_the_eager_traffic_of_a_leak_is_that_counted_by_hand() -> None:
+    class Leak(neurons.Neuron):
+        spiking, resets = False, ("none",)
+        reset: str = "none"
+        v_reset: float = 0.0
+
+        def charge(self, v: Any, x: Any) -> Any:
+            return v + x
+
+    net, x = nn.Sequential(Layer(Leak())), torch.rand(64, 1, 1000)
+    # forward: v + x (3), zeros for s (1 or 2), stack (2); backward: the sum of two gradients (3), stack (2)
+    words = moved(net, x, LAYER)["0"] / 4
+    assert 11 <= words <= 12.1
+    assert moved(net, x, STEP)["0"] / 4 > words, "each step is stacked by itself, too"
+    assert moved(net, x, NOTHING)["0"] == 8
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_the_network_stays_as_it_is(way: Any) -> None:
+    net = nn.Sequential(nn.Linear(4, 3), LIF(backend="torch", keep="potential"), nn.BatchNorm1d(2))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    kept(net, torch.rand(4, 2, 3 + 1)[:, :, :4], way)
+    moved(net, torch.rand(4, 2, 4), way)
+    assert (net[1].backend, net[1].keep) == ("torch", "potential")
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert not net[0]._forward_hooks
+    assert not net[1]._forward_pre_hooks
+
+
+def test_a_layer_called_twice_counts_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lif = LIF()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lif(self.lif(x))
+
+    x = torch.rand(64, 1, 10)
+    assert cells_of(Twice(), x)["lif"].neurons == 20
+    assert kept(Twice(), x, POTENTIAL)["lif"] == 4 * 64 * 20
+    assert moved(Twice(), x, POTENTIAL)["lif"] == 24
+
+
+# -- the explorer ----------------------------------------------------------------------------------------------------
+
+
+def test_predicted_at_once_and_counted_on_start() -> None:
+    made = explore.memory(steps=64, neurons=50, way="fused, keep potential")
+    assert list(made.figure.data[0].x) == [None, None, 4.0, 4.125, 0.0]
+    assert list(made.figure.data[2].x) == [None, None, 24.0, 20.25, 8.0]
+    assert list(made.figure.data[1].x) == [None] * 5
+    assert "predicted to keep 4 and move 24 bytes per neuron and step. Press Start." in made.message.value
+    made.controls["way"].value = "step by step"
+    assert "only counting can tell" in made.message.value
+
+
+def test_counted_equals_predicted(memory: Any) -> None:
+    for first in (0, 2, 4):
+        predicted, counted = (memory.figure.data[first + k].x for k in (0, 1))
+        for expected, found in zip(predicted, counted, strict=True):
+            assert expected is None or found == expected
+    assert memory.result.counted_kept(BY_NAME["fused, keep input"]) == 4.125
+
+
+def test_memory_grows_with_time(memory: Any) -> None:
+    ways = [way.name for way in WAYS]
+    assert list(memory.result.lines) == ways
+    for k, name in enumerate(ways):
+        times, sizes = zip(*memory.result.lines[name], strict=True)
+        assert times == (16, 32, 48, 64)
+        np.testing.assert_allclose(memory.figure.data[6 + k].y, np.array(sizes) / 1e6)
+    assert memory.result.lines["fused, keep potential"] == [(t, 4 * t * 400) for t in (16, 32, 48, 64)]
+
+
+def test_the_modules_of_the_way_chosen_are_shown(memory: Any) -> None:
+    memory.controls["way"].value = "fused, keep potential"
+    assert list(memory.figure.data[5].y) == ["linear1", "neurons1", "linear2", "neurons2", "linear3"]
+    x = [4 * 64 * 4 * width / 1e6 for width in (64, 50, 50, 50, 50)]
+    np.testing.assert_allclose(memory.figure.data[5].x, x)
+    assert "the neurons keep 4 and move 24 bytes per neuron and step, 0.10 MB in all" in memory.message.value
+    memory.controls["way"].value = "fused, no gradient"
+    assert list(memory.figure.data[5].x) == [0, 0]
+    memory.controls["way"].value = "fused, keep input"
+
+
+def test_controls_change_the_predictions_and_clear_the_counts() -> None:
+    made = explore.memory(steps=64, neurons=50)
+    asyncio.run(made.run())
+    seen = [list(made.figure.data[0].x)]
+    for name, value in {"dtype": "bfloat16", "neuron": "Izhikevich"}.items():
+        made.controls[name].value = value
+        assert list(made.figure.data[0].x) not in seen
+        assert not made.result.kept
+        assert list(made.figure.data[1].x) == [None] * 5
+        seen.append(list(made.figure.data[0].x))
+    made.controls["neurons"].value = 100
+    made.controls["steps"].value = 128
+    assert (made.result.neurons, made.result.steps) == (800, 128)
+
+
+def test_ones_own_network() -> None:
+    net = nn.Sequential(
+        tfexplore.FoldTime(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), tfexplore.LIF(tau=2.0, backend="torch"), nn.Flatten(2),
+        nn.Linear(4 * 36, 10), tfexplore.LI(tau=4.0),
+    )  # fmt: skip
+    x = torch.rand(32, 2, 1, 8, 8)
+    made = explore.memory(net, x)
+    assert set(made.controls) == {"way", "steps", "start", "stop"}
+    result = asyncio.run(made.run())
+    assert {name: cells.neurons for name, cells in result.cells.items()} == {"1": 2 * 4 * 36, "4": 2 * 10}
+    for way in (POTENTIAL, INPUT):
+        assert result.counted_kept(way) == pytest.approx(result.predicted_kept(way))
+    assert {"0.0", "0.1", "3"} <= set(result.kept["step by step"])
+    assert net[1].backend == "torch"
+    made.controls["steps"].value = 16
+    assert made.result.steps == 16
+    assert len(made.subject()[1]) == 16
+    assert spread(made.picture()) > 0.05
+
+
+def test_the_picture_labels_and_words(memory: Any) -> None:
+    assert spread(memory.picture()) > 0.05
+    for name, control in memory.controls.items():
+        assert control.description, name
+        assert control.tooltip, name
+    assert memory.caption.endswith(".")
+    assert repr(memory) == "Memory(way='fused, keep input', steps=64, neuron='LIF', neurons=50, dtype='float32')"
+    _, about = memory._repr_mimebundle_()
+    assert "keep 4.125 and move 20.25" in about["image/png"]["alt"]
+
+
+def test_errors() -> None:
+    x = torch.rand(3, 2, 4)
+    with pytest.raises(TypeError, match=r"together, memory\(net, x\), or none of both"):
+        explore.memory(nn.Sequential(LIF()))
+    with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module, but got int"):
+        explore.memory(3, x)
+    with pytest.raises(ValueError, match="net has no layer of neurons, so nothing of it is fused; use layers such as"):
+        explore.memory(nn.Linear(4, 3), x)
+    with pytest.raises(TypeError, match="x must be a tensor"):
+        explore.memory(nn.Sequential(LIF()), [1, 2])
+    with pytest.raises(ValueError, match="x must have at least one time step"):
+        explore.memory(nn.Sequential(LIF()), x[:0])
+    with pytest.raises(ValueError, match="feeds its spikes back to itself"):
+        explore.memory(nn.Sequential(tfexplore.Recurrent(LIF(), nn.Linear(4, 4))), x)
+
+
+def test_the_network_made_is_the_same_for_the_same_seed() -> None:
+    one, other = network("LIF", 50), network("LIF", 50)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

@@ -1,0 +1,465 @@
+"""The training explorers in Python: training (Stop and Resume, one's own network), seeds, and the breakdown of a step."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
+pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
+
+from tfexplore import FoldTime, Layer, Recurrent, explore, layers, neurons
+from tfexplore.explore import networks
+from tfexplore.explore.breakdown import AFTER, BEFORE, PARTS
+from tfexplore.explore.networks import conv, firing_rates, images, look, mlp, tuned, zigzag
+from tfexplore.explore.training import CHOSEN, IMAGE, POTENTIAL, RASTER, RATE, RATE_BEFORE, THRESHOLD
+
+
+def spread(png: bytes) -> float:
+    """0 for an empty picture."""
+    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
+
+
+@pytest.fixture(scope="module")
+def training() -> Any:
+    made = explore.training(steps=6, hidden=64, epochs=3)
+    asyncio.run(made.run())
+    return made
+
+
+@pytest.fixture(scope="module")
+def seeds() -> Any:
+    made = explore.seeds(seeds=2, epochs=2, steps=3, hidden=16)
+    asyncio.run(made.run())
+    return made
+
+
+async def stopped(made: Any, batches: int) -> None:
+    """Starts, and presses Stop after that many batches."""
+    made.controls["start"].click()
+    await until(made, batches)
+    made.controls["stop"].click()
+    await made.task
+
+
+async def until(made: Any, batches: int) -> None:
+    while len(made.result.losses) < batches:
+        assert not made.task.done(), made.message.value
+        await asyncio.sleep(0)
+
+
+# -- training ----------------------------------------------------------------------------------------------------
+
+
+def test_training_learns_and_draws(training: Any) -> None:
+    assert len(training.result.losses) == 3 * 23
+    assert np.mean(training.result.losses[-5:]) < 0.8 * np.mean(training.result.losses[:5])
+    assert [batches for batches, _ in training.result.accuracies] == [23, 46, 69]
+    assert list(training.figure.data[0].y) == training.result.losses
+    assert "69 batches" in training.message.value
+    assert spread(training.picture()) > 0.05
+
+
+def test_the_convolutional_network_learns_to_read() -> None:
+    made = explore.training("conv", steps=8, epochs=4)
+    result = asyncio.run(made.run())
+    assert result.accuracies[-1][1] > 0.93
+    before, after = result.rates[0][1], result.rates[-1][1]
+    assert all(0.01 < rates[name] < 0.9 for rates in (before, after) for name in ("lif1", "lif2")), "every layer fires"
+    assert "channel" in made.figure.layout.annotations[1].text
+    np.testing.assert_array_equal(made.figure.data[IMAGE].z, made.data.test_images[0, 0])
+    assert spread(made.picture()) > 0.05
+
+
+def test_firing_rates_are_spikes_per_neuron_and_step(training: Any) -> None:
+    net = training.result.net
+    x = training.data.test_images[:64].expand(6, 64, 64)
+    first = net.lif1(net.linear1(x))
+    second = net.lif2(net.linear2(first))
+    counted = {"lif1": first.sum().item() / (6 * 64 * 64), "lif2": second.sum().item() / (6 * 64 * 64)}
+    assert firing_rates(net, training.data, 6) == pytest.approx(counted, abs=1e-6)
+    assert list(training.figure.data[RATE].x) == pytest.approx(list(counted.values()), abs=1e-6)
+    assert list(training.figure.data[RATE].y) == ["lif1", "lif2"]
+    assert list(training.figure.data[RATE_BEFORE].x) == list(training.result.rates[0][1].values())
+    assert training.result.rates[0][0] == 0
+    assert training.result.rates[-1][0] == 69
+
+
+def test_the_trace_follows_its_sliders(training: Any) -> None:
+    training.controls["digit"].value = 3
+    training.controls["neuron"].value = 5
+    net, data = training.result.net, training.data
+    seen = look(net, data, 3, 6)
+    x, y = zigzag(seen.h[:, 5], seen.v[:, 5])
+    np.testing.assert_array_equal(training.figure.data[POTENTIAL].x, x)
+    np.testing.assert_array_equal(training.figure.data[POTENTIAL].y, y)
+    assert training.figure.layout.annotations[2].text == f"a {seen.label}, read as {seen.guess}"
+    before = training.picture()
+    training.controls["neuron"].value = 6
+    assert not np.array_equal(training.figure.data[POTENTIAL].y, y)
+    assert training.picture() != before
+
+
+def test_the_raster_shows_every_spike_once(training: Any) -> None:
+    seen = look(training.result.net, training.data, training.controls["digit"].value, 6)
+    drawn = {
+        (t, n)
+        for k in (RASTER, CHOSEN)
+        for t, n in zip(training.figure.data[k].x, training.figure.data[k].y, strict=True)
+    }
+    assert drawn == {(t + 1, n) for t, n in zip(*np.nonzero(seen.s), strict=True)}
+    assert set(training.figure.data[CHOSEN].y) <= {training.controls["neuron"].value}
+
+
+def test_the_layer_shown_can_be_chosen(training: Any) -> None:
+    training.controls["layer"].value = "lif1"
+    seen = look(training.result.net, training.data, training.controls["digit"].value, 6, "lif1")
+    np.testing.assert_array_equal(
+        training.figure.data[POTENTIAL].y,
+        zigzag(*(part[:, training.controls["neuron"].value] for part in (seen.h, seen.v)))[1],
+    )
+    assert "lif1" in training.figure.layout.annotations[4].text
+    training.controls["layer"].value = "lif2"
+
+
+def test_the_trace_is_what_a_loop_in_numpy_gives() -> None:
+    net = mlp(hidden=32)
+    data = explore.training(steps=6, hidden=32).data
+    seen = look(net, data, 0, 6)
+    w1, b1, w2, b2 = (p.detach().double().numpy() for p in (net[0].weight, net[0].bias, net[2].weight, net[2].bias))
+    v1 = v2 = np.zeros(32)
+    for t in range(6):
+        h1 = v1 - v1 / 2 + w1 @ data.test_images[0].double().numpy() + b1
+        s1 = (h1 >= 1).astype(float)
+        v1 = h1 - s1
+        h2 = v2 - v2 / 2 + w2 @ s1 + b2
+        s2 = (h2 >= 1).astype(float)
+        v2 = h2 - s2
+        np.testing.assert_allclose(seen.h[t], h2, atol=1e-5)
+        np.testing.assert_allclose(seen.v[t], v2, atol=1e-5)
+        np.testing.assert_array_equal(seen.s[t], s2)
+
+
+def test_another_walk_begins_a_new_training() -> None:
+    made = explore.training(steps=4, hidden=16, epochs=1)
+    asyncio.run(made.run())
+    made.controls["walk"].value = "step by step"
+    assert not made.result.losses
+    assert made.result.walk == "step by step"
+    assert list(made.figure.data[0].y) == []
+    assert "Press Start" in made.message.value
+    assert len(asyncio.run(made.run()).losses) == 23
+
+
+def test_a_threshold_out_of_reach_silences_the_network() -> None:
+    made = explore.training(steps=4, hidden=16)
+    assert made.result.rates[0][1]["lif1"] > 0
+    made.controls["threshold"].value = 10.0
+    assert made.result.rates[0][1] == {"lif1": 0.0, "lif2": 0.0}
+    assert list(made.figure.data[THRESHOLD].y) == [10.0, 10.0]
+    assert list(made.figure.data[RASTER].x) == []
+    made.controls["threshold"].value, made.controls["tau"].value = 1.0, 8.0
+    assert [layer.neuron for layer in networks.spiking(made.result.net).values()] == [neurons.LIF(tau=8.0)] * 2
+
+
+def test_training_stops_where_it_is() -> None:
+    made = explore.training(steps=4, hidden=16, epochs=20)
+    asyncio.run(stopped(made, 5))
+    assert 5 <= len(made.result.losses) < 23
+    assert not made.running
+
+
+def test_stop_and_resume_give_the_bits_of_an_unbroken_training() -> None:
+    whole = asyncio.run(explore.training(steps=4, hidden=16, epochs=2).run())
+    made = explore.training(steps=4, hidden=16, epochs=2)
+
+    async def with_a_break() -> None:
+        await stopped(made, 9)
+        assert 9 <= len(made.result.losses) < 40
+        assert not made.controls["resume"].disabled
+        made.controls["digit"].value = 7  # looking must not touch the training
+        made.controls["resume"].click()
+        await until(made, 30)  # in the second epoch, whose batches come in another order
+        made.controls["stop"].click()
+        await made.task
+        made.controls["resume"].click()
+        await made.task
+
+    asyncio.run(with_a_break())
+    assert made.result.losses == whole.losses
+    assert made.result.accuracies == whole.accuracies
+    for a, b in zip(made.result.net.parameters(), whole.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert made.controls["resume"].disabled
+    assert asyncio.run(made.run()).losses == whole.losses, "Start begins anew, from the same weights"
+
+
+def test_what_makes_another_network_ends_a_stopped_run() -> None:
+    made = explore.training(steps=4, hidden=16, epochs=2)
+    asyncio.run(stopped(made, 3))
+    made.controls["steps"].value = 5
+    assert made.controls["resume"].disabled
+    with pytest.raises(RuntimeError, match="no stopped run"):
+        asyncio.run(made.run(resume=True))
+
+
+def test_one_run_at_a_time() -> None:
+    made = explore.training(steps=4, hidden=16, epochs=20)
+
+    async def twice() -> None:
+        first = asyncio.create_task(made.run())
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="running already; press Stop"):
+            await made.run()
+        made.stop()
+        await first
+
+    asyncio.run(twice())
+
+
+def test_the_mime_bundle_says_something_without_a_kernel(training: Any) -> None:
+    bundle, about = training._repr_mimebundle_()
+    assert "69 batches" in about["image/png"]["alt"]
+    assert len(about["tfexplore"]["plotly"]["data"]) == len(training.figure.data)
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/plain"].startswith("Training(walk='fused', steps=6, hidden=64")
+    assert spread(bundle["image/png"]) > 0.05
+
+
+@pytest.mark.parametrize("explorer", ["training", "seeds"])
+def test_every_control_is_labelled(explorer: str, request: pytest.FixtureRequest) -> None:
+    made = request.getfixturevalue(explorer)
+    for name, control in made.controls.items():
+        assert control.description, name
+        assert control.tooltip, name
+    assert made.caption.endswith(".")
+
+
+def test_fused_and_layered_losses_are_the_same_bits() -> None:
+    assert explore.losses("fused", 10, steps=5, hidden=32) == explore.losses("layer by layer", 10, steps=5, hidden=32)
+    one, other = (
+        explore.losses(walk, 10, steps=5, hidden=32, dtype=torch.float64) for walk in ("fused", "step by step")
+    )
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
+
+
+def test_the_convolutional_losses_agree_in_float64() -> None:
+    one, other = (
+        explore.losses(walk, 3, network="conv", steps=3, dtype=torch.float64) for walk in ("fused", "step by step")
+    )
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
+
+
+# -- a network of one's own --------------------------------------------------------------------------------------
+
+
+def two_moons(count: int = 96) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Two classes of points, told apart by which input is the larger."""
+    x = torch.rand(count, 2, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > x[:, 1]).long()
+    return x[32:], y[32:], x[:32], y[:32]
+
+
+def own_network(**options: Any) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), Layer(neurons.LIF(tau=3.0), **options), nn.Linear(8, 2))
+
+
+def test_ones_own_network_trains_on_ones_own_data_as_a_copy() -> None:
+    net, data = own_network(), two_moons()
+    before = [p.clone() for p in net.parameters()]
+    made = explore.training(net, data, steps=5, epochs=3)
+    assert made.controls["tau"].value == 3.0
+    assert "hidden" not in made.controls
+    assert list(made.controls["layer"].options) == ["1"]
+    result = asyncio.run(made.run())
+    assert len(result.losses) == 3
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(result.net.parameters(), before, strict=True))
+    assert asyncio.run(made.run()).losses == result.losses
+    optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)  # the same by hand
+    order = torch.Generator().manual_seed(0)
+    for k in range(3):
+        (batch,) = torch.randperm(64, generator=order).split(64)
+        out = net(data[0][batch].expand(5, 64, 2)).mean(0)
+        loss = nn.functional.cross_entropy(out, data[1][batch])
+        assert loss.item() == pytest.approx(result.losses[k], rel=1e-5)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def test_looking_at_a_network_with_batch_norm_and_dropout_leaves_it_alone() -> None:
+    net = nn.Sequential(FoldTime(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), layers.LIF(), nn.Flatten(2), nn.Dropout(),
+                        nn.Linear(4 * 36, 10))  # fmt: skip
+    net[3].eval()
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    made = explore.training(net, steps=3)
+    shown = made.result.net
+    look(shown, made.data, 0, 3, "1")
+    assert all(torch.equal(value, state[key]) for key, value in shown.state_dict().items())
+    assert (shown[0].training, shown[3].training) == (True, False)
+    assert made.data.test_images.shape[1:] == (1, 8, 8), "a network with a Conv2d gets images"
+
+
+def test_layers_that_differ_have_no_common_slider() -> None:
+    net = nn.Sequential(
+        nn.Linear(64, 8), layers.LIF(tau=2.0), nn.Linear(8, 8), layers.ParametricLIF(), nn.Linear(8, 10)
+    )
+    made = explore.training(net, steps=3)
+    assert "tau" not in made.controls
+    assert made.controls["threshold"].value == 1.0
+
+
+def test_a_recurrent_network_is_walked_step_by_step() -> None:
+    net = nn.Sequential(nn.Linear(64, 8), Recurrent(layers.LIF(), nn.Linear(8, 8)), nn.Linear(8, 10))
+    with pytest.raises(ValueError, match="feeds its spikes back"):
+        explore.training(net, steps=3)
+    assert explore.training(net, walk="step by step", steps=3).controls["layer"].value == "1.layer"
+
+
+@pytest.mark.parametrize(
+    ("net", "change", "message"),
+    [
+        (nn.Linear(2, 2), {}, "net has no layer that spikes"),
+        (nn.Sequential(layers.LIF()), {}, "net has no parameter to train"),
+        (None, {"data": 3}, r"data must be \(x_train, y_train, x_test, y_test\), but got int"),
+        (None, {"data": two_moons()[:3]}, "but got 3 values"),
+        (None, {0: torch.zeros(64, 2, dtype=torch.int64)}, r"x_train must hold real numbers, but got torch.int64"),
+        (None, {1: torch.zeros(5, dtype=torch.int64)}, "y_train must be 64 class numbers from 0 on"),
+        (None, {3: torch.full((32,), 2)}, r"net must return \[T, B, classes\] = \[16, 2, 3 or more\]"),
+        (None, {2: torch.rand(32, 5)}, r"net does not take currents .* of shape \(16, 2, 5\)"),
+        (nn.Sequential(nn.Linear(2, 2), layers.LIF(), nn.Flatten(0)), {}, r"net must return \[T, B, classes\]"),
+    ],
+)  # fmt: skip
+def test_a_wrong_network_or_data_is_told_what_is_wrong(net: Any, change: dict[Any, Any], message: str) -> None:
+    data: Any = list(two_moons())
+    for key, value in change.items():
+        data = value if key == "data" else [*data[:key], value, *data[key + 1 :]]
+    with pytest.raises((ValueError, TypeError), match=message):
+        explore.training(net if net is not None else own_network(), data)
+
+
+def test_wrong_names_are_told_which_there_are() -> None:
+    with pytest.raises(
+        ValueError, match="network must be one of 'mlp', 'conv', or a module of your own, but got 'rnn'"
+    ):
+        explore.training("rnn")
+    with pytest.raises(ValueError, match=r"walk must be one of 'fused', .* but got 'fast'"):
+        explore.training(walk="fast")
+    with pytest.raises(ValueError, match="has its own data"):
+        explore.training("mlp", two_moons())
+    with pytest.raises(ValueError, match="precision must be one of"):
+        explore.seeds(precision="half")
+
+
+# -- seeds -------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_trains_both_ways_from_the_same_start(seeds: Any) -> None:
+    result = seeds.result
+    assert len(result.finished()) == 2
+    for k, pair in enumerate(result.pairs):
+        for walk in ("step by step", "fused"):  # the same by hand
+            net, data = tuned(mlp(16, seed=k), walk), networks.digits()
+            run = networks.fit(net, data, networks.WALKS[walk][0], 3, seed=k)
+            assert pair.losses[walk] == pytest.approx([next(run) for _ in range(46)], rel=1e-3)
+            assert len(pair.accuracies[walk]) == 2
+        assert pair.losses["fused"][0] == pytest.approx(pair.losses["step by step"][0], abs=1e-5)
+    assert result.pairs[0].losses["fused"][0] != result.pairs[1].losses["fused"][0], "seeds differ"
+    assert all(seconds > 0 for seconds in result.seconds.values())
+    right = [np.array(result.final(walk)) * 359 for walk in ("step by step", "fused")]
+    np.testing.assert_allclose(result.images_apart(), right[1] - right[0], atol=1e-3)
+    assert "92 pairs of losses in float32" in seeds.message.value
+    assert spread(seeds.picture()) > 0.05
+
+
+def test_the_thick_lines_of_seeds_are_means(seeds: Any) -> None:
+    losses = [pair.losses["fused"] for pair in seeds.result.pairs]
+    np.testing.assert_allclose(seeds.figure.data[3].y, np.mean(losses, axis=0))
+    assert seeds.figure.data[3].name == "fused"
+    thin = [y for y in seeds.figure.data[2].y if y is not None]
+    np.testing.assert_array_equal(thin, np.concatenate(losses))
+    drift = [y for y in seeds.figure.data[8].y if y is not None]
+    assert drift == [d for d in seeds.result.drift() if d > 0]
+
+
+def test_in_float64_both_ways_are_the_same_to_the_rounding() -> None:
+    made = explore.seeds(seeds=2, epochs=1, steps=4, hidden=32, precision="float64")
+    result = asyncio.run(made.run())
+    assert result.drift().max() < 1e-10
+    assert result.images_apart() == [0, 0]
+
+
+def test_seeds_stops_and_resumes_and_begins_anew_when_a_slider_moves() -> None:
+    made = explore.seeds(seeds=1, epochs=1, steps=2, hidden=16)
+
+    async def with_a_break() -> None:
+        made.controls["start"].click()
+        while not (made.result.pairs and made.result.pairs[0].losses["fused"]):
+            await asyncio.sleep(0)
+        made.controls["stop"].click()
+        await made.task
+        assert len(made.result.pairs[0].losses["fused"]) < 23
+        assert "Press Start" not in made.result.sentence()
+        made.controls["resume"].click()
+        await made.task
+
+    asyncio.run(with_a_break())
+    assert made.result.pairs[0].losses["fused"] == pytest.approx(
+        asyncio.run(explore.seeds(seeds=1, epochs=1, steps=2, hidden=16).run()).pairs[0].losses["fused"], rel=1e-6
+    )
+    made.controls["precision"].value = "float64"
+    assert not made.result.pairs
+    assert "Press Start" in made.message.value
+    assert list(made.figure.data[0].y) == []
+
+
+# -- the breakdown of a training step ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_breakdown_adds_up(network: str) -> None:
+    made = explore.breakdown(network, steps=4, hidden=32, rounds=2)
+    assert set(made.parts) == {BEFORE, AFTER}
+    assert all(made.parts[walk][part] > 0 for walk in made.parts for part in PARTS[:3])
+    assert made.total("fused") == pytest.approx(sum(made.parts["fused"].values()))
+    share = made.parts[BEFORE]["neurons"] / made.total(BEFORE)
+    assert made.limit == pytest.approx(1 / (1 - share))
+    assert f"{network}, T = 4" in made.sentence()
+    bundle, about = made._repr_mimebundle_()
+    assert spread(bundle["image/png"]) > 0.05
+    assert made.sentence() in about["image/png"]["alt"]
+    assert [trace["name"] for trace in about["tfexplore"]["plotly"]["data"]] == list(PARTS)
+
+
+def test_breakdown_times_every_module_once() -> None:
+    """Against a plain run: the parts of one pass see the inputs, and give the gradients, that they have in the network."""
+    from tfexplore.explore.breakdown import there_and_back
+
+    net, x = conv(channels=2), images().train_images[:4].expand(3, 4, 1, 8, 8)
+    called: list[str] = []
+    for name, module in net.named_children():
+        module.register_forward_hook(lambda module, given, out, name=name: called.append(name))
+    work = there_and_back(net, x, neurons=True)
+    called.clear()
+    work()
+    assert called == ["lif1", "lif2"]
+    work = there_and_back(net, x, neurons=False)
+    called.clear()
+    work()
+    assert called == ["conv1", "conv2", "linear"]
+
+
+def test_breakdown_takes_ones_own_network_apart() -> None:
+    made = explore.breakdown(own_network(), two_moons(), steps=3, rounds=1)
+    assert made.parts["fused"]["neurons"] > 0
+    with pytest.raises(TypeError, match=r"must be an nn\.Sequential"):
+        explore.breakdown(nn.ModuleList([own_network()]))

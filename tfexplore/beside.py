@@ -1,0 +1,87 @@
+"""A Python process beside this one: asked in lines of JSON, it answers in lines of JSON, and it can be ended at any time.
+
+For work that must not touch this process (a fresh cache, a compiler that takes half a minute). `Beside` is this end,
+`serve` the other one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from tfexplore.paths import PACKAGE
+
+Question = dict[str, Any]
+
+
+class Beside:
+    """Runs `python -m module`, which must call `serve`.
+
+    env: variables that are other there. `ask` waits for the answer; `end` may be called meanwhile, from another thread.
+    """
+
+    def __init__(self, module: str, env: Mapping[str, str] | None = None) -> None:
+        path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+        self.module = module
+        self.complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
+            env={**os.environ, "PYTHONPATH": path, **(env or {})}, encoding="utf-8", bufsize=1,
+        )  # fmt: skip
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """The answer; RuntimeError with what went wrong, if it did."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(question) + "\n")
+            line = self.process.stdout.readline()
+        except (OSError, ValueError):  # ended before, or meanwhile
+            line = ""
+        if not line:
+            raise RuntimeError(f"The process {self.module} ended without an answer{self._last_words()}.")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def _last_words(self) -> str:
+        try:
+            self.complaints.seek(0)
+            lines = self.complaints.read().strip().splitlines()
+        except ValueError:  # closed
+            return ""
+        return f": {lines[-1]}" if lines else ""
+
+    def end(self) -> None:
+        """Ends the process, whatever it does; more than once does no harm."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.complaints):
+            with suppress(OSError):  # what was still to be written has no reader
+                pipe.close()  # type: ignore[union-attr]  # both were asked for
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def serve(answer: Callable[[Question], Mapping[str, Any]]) -> None:
+    """Answers every line of standard input until it ends; an exception is answered as {"error": its text}."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # whatever else prints (a compiler, say) must not mix with the answers
+    for line in sys.stdin:
+        try:
+            reply = dict(answer(json.loads(line)))
+        except Exception as error:  # noqa: BLE001  (it is told to who asked)
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        channel.write(json.dumps(reply) + "\n")

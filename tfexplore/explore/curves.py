@@ -1,0 +1,146 @@
+"""The data behind the speed curves: live ones and recorded ones as lines of plain numbers, and what must be said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tfexplore import results
+from tfexplore.contestants import COMPILED, DTYPES, FUSED, LAYERS, STEPPED, WAYS
+
+SWEEPS = {"time steps T": "T", "neurons N": "N", "dtype": "dtype"}
+UNITS = {"nanoseconds per element-step": 1e9, "milliseconds per pass": 1e3}
+EVERYBODY = (*WAYS, COMPILED)
+
+
+@dataclass
+class Result:
+    """Median seconds of one pass by contestant, one for each of `values` that is measured already."""
+
+    axis: str
+    values: tuple[Any, ...]
+    steps: int
+    neurons: int
+    dtype: str
+    passes: str
+    machine: str
+    backend: str
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in WAYS})
+    compiled: dict[Any, dict[str, Any]] = field(default_factory=dict)  # by value: the answers of `contestants.point`
+
+    def case(self, value: Any) -> dict[str, Any]:
+        """The numbers of one point."""
+        return {"T": self.steps, "N": self.neurons, "dtype": self.dtype} | {self.axis: value}
+
+    def element_steps(self, value: Any) -> int:
+        at = self.case(value)
+        return int(LAYERS * at["T"] * at["N"])
+
+    def fixed(self) -> str:
+        shown = {"T": f"T = {self.steps}", "N": f"N = {self.neurons:,}", "dtype": self.dtype}
+        return ", ".join([text for axis, text in shown.items() if axis != self.axis] + [self.passes])
+
+    def times(self, k: int) -> str:
+        """How fused compares with step by step at point k."""
+        ratio = self.seconds[STEPPED][k] / self.seconds[FUSED][k]
+        return f"{ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times as slow"
+
+    def sentence(self) -> str:
+        done = len(self.seconds[FUSED])
+        if done == 0:
+            return f"Three ways through two layers of LIF neurons ({self.fixed()}). Press Start."
+        if done < len(self.values):
+            return f"{done} of {len(self.values)} points measured."
+        first, last = (
+            str(value) if self.axis == "dtype" else f"{self.axis} = {value:,}"
+            for value in (self.values[0], self.values[-1])
+        )
+        other = f", and {self.times(-1)} at {last}" if done > 1 else ""
+        return (
+            f"Fused is {self.times(0)} as step by step at {first}{other} ({self.fixed()}; {self.machine}; backend "
+            f"{self.backend})."
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the figure: y (in the chosen unit) over x. A recorded one names its record."""
+
+    contestant: str
+    x: tuple[Any, ...]
+    y: tuple[float, ...]
+    record: results.Record | None = None
+    curve: results.Curve | None = None
+
+    @property
+    def label(self) -> str:
+        where = "" if self.record is None else f", recorded ({self.record.machine.split(',')[0]})"
+        return self.contestant + where
+
+
+def shown(device: str) -> list[tuple[results.Record, str]]:
+    """The recorded contestants to show beside live ones: torch.compile's on the same kind of device, and all of a GPU's."""
+    kind, found = torch.device(device).type, []
+    for record in results.records(benchmark="torch_compile"):
+        if record.device == kind:
+            found.append((record, COMPILED))
+        elif record.device == "cuda":
+            found += [(record, name) for name in EVERYBODY]
+    return found
+
+
+def lines(result: Result, unit: str, recorded: list[tuple[results.Record, str]]) -> list[Line]:
+    """The live lines, as far as they are measured, then torch.compile's live points, then one line for each recorded pair."""
+
+    def scaled(seconds: float, element_steps: float) -> float:
+        return UNITS[unit] * seconds / (element_steps if "element-step" in unit else 1)
+
+    found = []
+    for name in WAYS:
+        points = dict(zip(result.values, result.seconds[name], strict=False))
+        y = (scaled(seconds, result.element_steps(value)) for value, seconds in points.items())
+        found.append(Line(name, tuple(points), tuple(y)))
+    own = {value: point["seconds"][COMPILED]["median"] for value, point in sorted(result.compiled.items())}
+    y = (scaled(seconds, result.element_steps(value)) for value, seconds in own.items())
+    found.append(Line(COMPILED, tuple(own), tuple(y)))
+    for record, name in recorded:
+        curve = results.curve(record, name, result.axis, result.passes, result.case(None))
+        if curve is None:
+            found.append(Line(name, (), (), record))
+            continue
+        sizes = (LAYERS * row["T"] * row["N"] for row in curve.rows)
+        y = (scaled(seconds, size) for seconds, size in zip(curve.seconds, sizes, strict=True))
+        found.append(Line(name, curve.values, tuple(y), record, curve))
+    return found
+
+
+def remarks(result: Result, found: list[Line], device: str) -> list[str]:
+    """Where recorded curves come from, and what must be said about the choices."""
+    said = []
+    for record in {id(line.record): line.record for line in found if line.record is not None}.values():
+        curves = [line.curve for line in found if line.record is record and line.curve is not None]
+        if not curves:
+            said.append(f"Nothing was recorded on {record.label} for {result.passes}, {result.dtype}.")
+            continue
+        fixed = ", ".join(str(v) if key == "dtype" else f"{key} = {v:,}" for key, v in curves[0].fixed.items())
+        names = ", ".join(curve.contestant for curve in curves)
+        said.append(f"Recorded, not measured now: {names}, at {fixed}, on {record.label}.")
+        busiest, cores = max(row.get("load", 0.0) for c in curves for row in c.rows), record.cores
+        if cores and busiest > 2 * cores:
+            said.append(
+                f"Other work ran on that machine meanwhile (a load of up to {busiest:.0f} on {cores} cores), which slows many threads "
+                "most: a quiet machine is faster."
+            )
+        if first := [row["first_call_s"] for c in curves for row in c.rows if c.contestant == COMPILED]:
+            said.append(f"There torch.compile compiled for {min(first):.0f} to {max(first):.0f} s before each point.")
+    if torch.device(device).type == "cpu":
+        if not any(record.device == "cuda" for record in results.records()):
+            said.append("No GPU has been measured yet.")
+        if result.axis == "dtype" or DTYPES[result.dtype].itemsize == 2:
+            said.append(
+                "On a CPU, half precision is unpacked into float32 before the kernel and packed again behind it, so it saves no "
+                "traffic; on a GPU the kernel itself reads and writes it."
+            )
+    return said

@@ -1,0 +1,217 @@
+"""What the way back costs in memory and traffic, counted while a network really runs, and predicted from its equations.
+
+Kept: the bytes that autograd holds when the way back begins, each piece of memory once, whatever shares it; the network's
+own parameters and buffers are there anyway, and left out. Moved: the bytes that the operators of a layer are given and
+give back, forward and backward. That counts what they must touch; caches may spare some of it, temporaries inside of an
+operator come on top.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tfexplore.equations import Neuron
+from tfexplore.layers import Layer, check_input
+from tfexplore.schedules import layer_by_layer, step_by_step
+from tfexplore.traffic import kept_bytes, nbytes, traffic
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a network forward, and backward if there is a gradient."""
+
+    name: str
+    walk: Callable[[nn.Module, Tensor], Tensor]
+    fused: bool = False
+    keep: str = "auto"
+    gradient: bool = True
+
+
+def _step_by_step(net: nn.Module, x: Tensor) -> Tensor:
+    return step_by_step(net, x, batch_norm="per step")  # other numbers, but as many of them
+
+
+WAYS = (
+    Way("step by step", _step_by_step),
+    Way("layer by layer", layer_by_layer),
+    Way("fused, keep potential", layer_by_layer, fused=True, keep="potential"),
+    Way("fused, keep input", layer_by_layer, fused=True, keep="input"),
+    Way("fused, no gradient", layer_by_layer, fused=True, gradient=False),
+)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A layer of neurons in a network: how many it has, batch included, and the dtype of its input."""
+
+    neuron: Neuron
+    neurons: int
+    dtype: str
+
+    def kept(self, way: Way) -> float | None:
+        """Predicted bytes per element-step; None for the eager ways, of which the equations do not tell."""
+        if not way.fused:
+            return None
+        return float(kept_bytes(self.neuron, way.keep, self.dtype)) if way.gradient else 0.0
+
+    def moved(self, way: Way) -> float | None:
+        if not way.fused:
+            return None
+        accesses = traffic(self.neuron, way.keep if way.gradient else "input", way.gradient)
+        return float(nbytes(accesses, self.dtype))
+
+
+def prepared(net: nn.Module, way: Way) -> nn.Module:
+    """A copy of the network whose layers run this way; the network itself stays as it is."""
+    made = copy.deepcopy(net)
+    for layer in spiking(made).values():
+        layer.backend, layer.keep = ("auto" if way.fused else "torch"), way.keep
+    return made
+
+
+def spiking(net: nn.Module) -> dict[str, Layer]:
+    return {name: module for name, module in net.named_modules() if isinstance(module, Layer)}
+
+
+def cells_of(net: nn.Module, x: Tensor) -> dict[str, Cells]:
+    """The layers of neurons by name, found by running one time step of x."""
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, but got {type(net).__name__}.")
+    check_input(x)
+    if len(x) == 0:
+        raise ValueError(f"x must have at least one time step, but got shape {tuple(x.shape)}.")
+    if not spiking(net):
+        raise ValueError("net has no layer of neurons, so nothing of it is fused; use layers such as tfexplore.LIF().")
+    probe, found = prepared(net, WAYS[1]), {}
+    with torch.no_grad():
+        for name, given in inputs_of(probe, x[:1]).items():
+            count = sum(part.numel() for part in given)
+            found[name] = Cells(spiking(net)[name].neuron, count, str(given[0].dtype).removeprefix("torch."))
+    return found
+
+
+def inputs_of(net: nn.Module, x: Tensor) -> dict[str, list[Tensor]]:
+    """What came into every layer of neurons, call by call, when the network was walked layer by layer."""
+    came: dict[str, list[Tensor]] = {}
+    with ExitStack() as undo:
+        for name, layer in spiking(net).items():
+            hook = layer.register_forward_pre_hook(lambda _, given, key=name: came.setdefault(key, []).append(given[0]))
+            undo.callback(hook.remove)
+        layer_by_layer(net, x)
+    return came
+
+
+class Saved:
+    """A tensor that autograd keeps; it lives as long as autograd needs it."""
+
+    def __init__(self, tensor: Tensor, owner: str) -> None:
+        self.tensor, self.owner = tensor, owner
+
+
+def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
+    """Bytes kept for the way back, by the module that kept them first; "" is what the walk itself keeps.
+
+    A gradient of x is wanted too, as in the middle of a network.
+
+    >>> from tfexplore.layers import LIF
+    >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), WAYS[3]) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
+    True
+    """
+    made = prepared(net, way)
+    own = {part.untyped_storage().data_ptr() for part in (*made.parameters(), *made.buffers())}
+    alive: weakref.WeakSet[Saved] = weakref.WeakSet()
+    running: list[str] = [""]
+
+    def pack(tensor: Tensor) -> Saved:
+        saved = Saved(tensor.detach(), running[-1])  # an output with its grad_fn would keep itself alive for ever
+        alive.add(saved)
+        return saved
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor)
+    with telling(made, running), torch.set_grad_enabled(way.gradient), hooks:
+        out = way.walk(made, x.detach().requires_grad_(way.gradient))
+    names = ["", *(name for name, _ in made.named_modules())]
+    total: dict[str, int] = {}
+    for saved in sorted(alive, key=lambda saved: names.index(saved.owner)):
+        storage = saved.tensor.untyped_storage()
+        if storage.data_ptr() not in own and storage.nbytes():
+            own.add(storage.data_ptr())
+            total[saved.owner] = total.get(saved.owner, 0) + storage.nbytes()
+    del out  # until here it held the graph
+    return total
+
+
+@contextmanager
+def telling(net: nn.Module, running: list[str]) -> Iterator[None]:
+    """Keeps the name of the innermost module that runs at the end of `running`."""
+    with ExitStack() as undo:
+        for name, module in net.named_modules():
+            undo.callback(module.register_forward_pre_hook(lambda *_, key=name: running.append(key)).remove)
+            undo.callback(module.register_forward_hook(lambda *_: void(running.pop()), always_call=True).remove)
+        yield
+
+
+def void(_: object) -> None:
+    """A hook's return value would replace the module's output."""
+
+
+class Counter(TorchDispatchMode):
+    """Adds up the bytes of the tensors that operators take and give; views move nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view and "empty" not in func.name():  # an empty tensor is not written
+            moved = (leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor))
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in moved)
+        return out
+
+
+def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
+    """Bytes per element-step that the operators of each layer of neurons move, forward and backward; each runs alone.
+
+    Only what grows with T: the difference of all time steps and half of them.
+
+    >>> from tfexplore.layers import LIF
+    >>> moved(nn.Sequential(LIF()), torch.rand(64, 1, 100), WAYS[2])
+    {'0': 24.0}
+    """
+    made = prepared(net, way)
+    found = {}
+    with torch.no_grad():
+        inputs = inputs_of(prepared(net, WAYS[4]), x)
+    for name, layer in spiking(made).items():
+        total, cells = 0, 0
+        for given in inputs.get(name, []):
+            less = given[: len(given) - len(given) // 2] if len(given) > 1 else given[:0]
+            total += traffic_of(layer, given, way) - traffic_of(layer, less, way)
+            cells += given.numel() - less.numel()
+        if cells:
+            found[name] = total / cells
+    return found
+
+
+def traffic_of(layer: Layer, x: Tensor, way: Way) -> int:
+    """Bytes, in all, of one pass."""
+    if len(x) == 0:
+        return 0
+    x = x.detach().requires_grad_(way.gradient)
+    g_out = torch.ones_like(x)
+    with torch.set_grad_enabled(way.gradient), Counter() as counter:
+        out = way.walk(nn.Sequential(layer), x)
+        if way.gradient:
+            torch.autograd.grad(out, (x, *layer.parameters()), g_out, allow_unused=True)
+    return counter.bytes

@@ -1,0 +1,50 @@
+// The browser's half of live.py: every figure shares the one plotly.js that its kernel sent.
+
+const MESSAGES = ["addTraces", "deleteTraces", "moveTraces", "restyle", "relayout", "update", "animate",
+                  "removeLayoutProps", "removeTraceProps"].map((name) => `_py2js_${name}`);
+
+async function plotly(model) {
+    const [library, version] = [model.get("library"), model.get("version")];
+    const shared = (globalThis.tfexplorePlotly ??= {});
+    shared[version] ??= (async () => {
+        const sent = await model.widget_manager.get_model(library.slice("IPY_MODEL_".length));
+        const address = URL.createObjectURL(new Blob([sent.get("source")], { type: "text/javascript" }));
+        try {
+            return (await import(address)).default;
+        } catch (error) {
+            delete shared[version];
+            throw error;
+        } finally {
+            URL.revokeObjectURL(address);
+        }
+    })();
+    return shared[version];
+}
+
+export default () => {
+    let figure;
+    return {
+        // returns at once: anywidget gives up on a model that takes two seconds, and plotly.js may, on a slow machine
+        initialize(context) {
+            const { model } = context, waiting = [], listeners = [];
+            for (const name of MESSAGES) {  // what Python says meanwhile
+                const keep = () => model.get(name) !== null && waiting.push([name, model.get(name)]);
+                model.on(`change:${name}`, keep);
+                listeners.push([`change:${name}`, keep]);
+            }
+            figure = plotly(model).then((make) => {
+                const widget = make();
+                widget.initialize(context);
+                for (const [event, keep] of listeners) model.off(event, keep);
+                for (const [name, message] of waiting) {
+                    model.set(name, null);
+                    model.set(name, message);
+                }
+                return widget;
+            });
+        },
+        async render(context) {
+            return (await figure).render(context);
+        },
+    };
+};

@@ -1,0 +1,257 @@
+"""What the training explorers train: two small networks or one's own, their data, the training loop, and looks inside."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tfexplore import layers
+from tfexplore.data import Split, currents, digits
+from tfexplore.schedules import layer_by_layer, step_by_step
+from tfexplore.states import record
+from tfexplore.wrappers import FoldTime
+
+Walk = Callable[[nn.Module, Tensor], Tensor]
+
+WALKS: dict[str, tuple[Walk, str]] = {
+    "fused": (layer_by_layer, "auto"),
+    "layer by layer": (layer_by_layer, "torch"),
+    "step by step": (step_by_step, "torch"),
+}
+"""Each way to train, as a schedule and a backend."""
+
+BATCH = 64
+RATES = {"mlp": 2e-3, "conv": 5e-3}
+"""Adam's learning rate for each network."""
+
+
+def mlp(hidden: int = 128, seed: int = 0) -> nn.Sequential:
+    """64 pixels -> hidden spiking neurons -> hidden spiking neurons -> 10 digits; the same weights for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        linear1, linear2 = nn.Linear(64, hidden), nn.Linear(hidden, hidden)
+        strong(linear1, 2)
+        strong(linear2, 2)
+        last = nn.Linear(hidden, 10)
+    parts = {"linear1": linear1, "lif1": layers.LIF(), "linear2": linear2, "lif2": layers.LIF(), "linear3": last}
+    return nn.Sequential(OrderedDict(parts))
+
+
+def conv(channels: int = 16, seed: int = 0) -> nn.Sequential:
+    """Images of 8 x 8 -> channels spiking maps of 8 x 8 -> 2 channels spiking maps of 4 x 4 -> 10 digits.
+
+    >>> conv()(torch.rand(5, 2, 1, 8, 8)).shape
+    torch.Size([5, 2, 10])
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        conv1, conv2 = nn.Conv2d(1, channels, 3, padding=1), nn.Conv2d(channels, 2 * channels, 3, padding=1)
+        strong(conv1, 3)
+        strong(conv2, 3)
+        last = nn.Linear(2 * channels * 4 * 4, 10)
+    parts: dict[str, nn.Module] = {
+        "conv1": FoldTime(conv1),
+        "lif1": layers.LIF(),
+        "conv2": FoldTime(nn.AvgPool2d(2), conv2),
+        "lif2": layers.LIF(),
+        "linear": FoldTime(nn.Flatten(), last),
+    }
+    return nn.Sequential(OrderedDict(parts))
+
+
+def strong(module: nn.Linear | nn.Conv2d, gain: float) -> None:
+    """Weights in ±gain/sqrt(inputs), `gain` times PyTorch's own: strong enough that the neurons behind them fire."""
+    inputs = module.weight[0].numel()
+    nn.init.uniform_(module.weight, -gain / inputs**0.5, gain / inputs**0.5)
+
+
+def spiking(net: nn.Module) -> dict[str, layers.Layer]:
+    """The layers that fire, by module name."""
+    return {n: m for n, m in net.named_modules() if isinstance(m, layers.Layer) and m.neuron.spiking}
+
+
+def shared(net: nn.Module, parameter: str) -> float | None:
+    """The value of a parameter that all spiking layers have in common and none learns; otherwise None."""
+    neurons = [layer.neuron for layer in spiking(net).values()]
+    values = {None if parameter in neuron.learn else neuron.parameters.get(parameter) for neuron in neurons}
+    return values.pop() if len(values) == 1 else None
+
+
+def tuned(net: nn.Module, walk: str = "fused", **parameters: Any) -> nn.Module:
+    """A copy of the network whose spiking layers have these parameters, and whose layers all have the walk's backend."""
+    net = copy.deepcopy(net)
+    for module in net.modules():
+        if isinstance(module, layers.Layer):
+            module.backend = WALKS[walk][1]
+            if module.neuron.spiking and parameters:
+                module.neuron = dataclasses.replace(module.neuron, **parameters)
+    return net
+
+
+def built_in(network: str, seed: int = 0, hidden: int = 128) -> tuple[nn.Sequential, Split]:
+    """The network of this name, and the digits as it takes them."""
+    if network not in RATES:
+        allowed = ", ".join(map(repr, RATES))
+        raise ValueError(f"network must be one of {allowed}, or a module of your own, but got {network!r}.")
+    return (mlp(hidden, seed), digits()) if network == "mlp" else (conv(seed=seed), images())
+
+
+def images(data: Split | None = None) -> Split:
+    """The digits as images with one channel, [n, 1, 8, 8].
+
+    >>> images().train_images.shape
+    torch.Size([1438, 1, 8, 8])
+    """
+    data = data or digits()
+    shape = (-1, 1, 8, 8)
+    return data._replace(train_images=data.train_images.view(shape), test_images=data.test_images.view(shape))
+
+
+def own(net: nn.Module, data: Sequence[object] | None) -> Split:
+    """The data for a network of one's own, checked: (x_train, y_train, x_test, y_test), by default the digits.
+
+    x [n, *features] become constant currents [T, B, *features]; y [n] are the numbers of the classes, from 0 on.
+    """
+    if not spiking(net):
+        raise ValueError("net has no layer that spikes, such as tfexplore.LIF(), so there is nothing to watch.")
+    if not any(p.requires_grad for p in net.parameters()):
+        raise ValueError("net has no parameter to train; give it a layer with weights, such as torch.nn.Linear.")
+    if data is None:
+        takes_images = any(isinstance(module, nn.Conv2d) for module in net.modules())
+        return images() if takes_images else digits()
+    if not isinstance(data, tuple | list) or len(data) != 4:
+        came = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
+        raise TypeError(f"data must be (x_train, y_train, x_test, y_test), but got {came}.")
+    x_train, y_train, x_test, y_test = (torch.as_tensor(part) for part in data)
+    for name, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+        if not x.is_floating_point():
+            raise TypeError(f"x_{name} must hold real numbers, but got {x.dtype}; convert it with x.float().")
+        if y.is_floating_point() or y.ndim != 1 or len(x) != len(y) or not len(y) or y.min() < 0:
+            raise ValueError(
+                f"y_{name} must be {len(x)} class numbers from 0 on, one per row of x_{name}, but got {y.dtype} of shape "
+                f"{tuple(y.shape)}" + (f" with smallest value {int(y.min())}." if y.numel() else ".")
+            )
+    return Split(x_train, y_train.long(), x_test, y_test.long())
+
+
+def try_out(net: nn.Module, data: Split, walk: str, steps: int) -> None:
+    """Runs two test examples, and says what is wrong with the network if it cannot be trained on this data."""
+    x = currents(data.test_images[:2], steps)
+    schedule, _ = WALKS[walk]
+    try:
+        with as_tested(net):
+            out = schedule(net, x)
+    except RuntimeError as error:
+        raise ValueError(f"net does not take currents [T, B, *features] of shape {tuple(x.shape)}: {error}") from error
+    classes = 1 + int(max(data.train_labels.max(), data.test_labels.max()))
+    came = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    if not isinstance(out, Tensor) or out.ndim != 3 or out.shape[:2] != x.shape[:2] or out.shape[2] < classes:
+        raise ValueError(
+            f"net must return [T, B, classes] = [{len(x)}, {x.shape[1]}, {classes} or more], but got {came}; "
+            "the loss takes the mean over time itself."
+        )
+
+
+def fit(net: nn.Module, data: Split, walk: Walk, steps: int, rate: float = 2e-3, seed: int = 0) -> Iterator[float]:
+    """Trains without end, a batch at a time (Adam, cross-entropy of the mean output over time); yields the losses."""
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
+    order = torch.Generator().manual_seed(seed)
+    while True:
+        for batch in torch.randperm(len(data.train_labels), generator=order).split(BATCH):
+            optimiser.zero_grad()
+            loss = cross_entropy(walk(net, currents(data.train_images[batch], steps)).mean(0), data.train_labels[batch])
+            loss.backward()
+            optimiser.step()
+            yield loss.item()
+
+
+def accuracy(net: nn.Module, data: Split, walk: Walk, steps: int) -> float:
+    """The part of the test images that the network reads rightly."""
+    with as_tested(net):
+        out = walk(net, currents(data.test_images, steps)).mean(0)
+    return (out.argmax(1) == data.test_labels).float().mean().item()
+
+
+def losses(
+    walk: str, batches: int, *, network: str = "mlp", steps: int = 16, hidden: int = 128,
+    dtype: torch.dtype = torch.float32,
+) -> list[float]:  # fmt: skip
+    """The first losses of one training, from the same weights and data whatever the walk."""
+    net, data = built_in(network, hidden=hidden)
+    data = data._replace(train_images=data.train_images.to(dtype))
+    run = fit(tuned(net, walk).to(dtype), data, WALKS[walk][0], steps, RATES[network])
+    return [next(run) for _ in range(batches)]
+
+
+@contextmanager
+def as_tested(net: nn.Module) -> Iterator[None]:
+    """Without gradients, and in eval mode: a look at a network must not change how it trains."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def firing_rates(net: nn.Module, data: Split, steps: int) -> dict[str, float]:
+    """Spikes per neuron and time step, by layer, over the first 64 test images."""
+    with as_tested(net), record(net, "s") as traces:
+        net(currents(data.test_images[:BATCH], steps))
+    return {name: traces[name]["s"].mean().item() for name in spiking(net)}
+
+
+@dataclass(frozen=True)
+class Traces:
+    """One test image through one layer: h, v and s are [T, neurons]; shape is that of the layer's features."""
+
+    label: int
+    guess: int
+    image: np.ndarray
+    shape: tuple[int, ...]
+    h: np.ndarray
+    v: np.ndarray
+    s: np.ndarray
+
+    def address(self, neuron: int) -> str:
+        """Where a neuron is in its layer."""
+        place = np.unravel_index(neuron, self.shape)
+        names = ("channel", "row", "column") if len(place) == 3 else ()
+        return ", ".join(f"{name} {k}" for name, k in zip(names, place, strict=False))
+
+
+def look(net: nn.Module, data: Split, digit: int, steps: int, layer: str = "lif2") -> Traces:
+    with as_tested(net), record(net, "h", "v", "s") as traces:
+        out = net(currents(data.test_images[digit : digit + 1], steps)).mean(0)
+    seen = {name: trace[:, 0].cpu() for name, trace in traces[layer].items()}
+    flat = {name: trace.flatten(1).numpy() for name, trace in seen.items()}
+    picture = as_picture(data.test_images[digit])
+    return Traces(int(data.test_labels[digit]), int(out.argmax()), picture, tuple(seen["s"].shape[1:]), **flat)
+
+
+def as_picture(x: Tensor) -> np.ndarray:
+    """One example as a matrix to look at: its first channel; a vector as a square where it fills one, else as one row."""
+    while x.ndim > 2:
+        x = x[0]
+    if x.ndim < 2:
+        side = math.isqrt(x.numel())
+        x = x.reshape((side, side) if side**2 == x.numel() else (1, -1))
+    return x.cpu().numpy()
+
+
+def zigzag(h: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The potential as a line: at every step up to h, then, after the reset, at v."""
+    return np.repeat(np.arange(1, len(h) + 1), 2), np.stack([h, v], axis=1).ravel()

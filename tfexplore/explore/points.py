@@ -1,0 +1,147 @@
+"""The points of the roofline: what a pass computes and moves for each element-step, and how it is run and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import sympy
+import torch
+from torch import Tensor
+
+from tfexplore import neurons
+from tfexplore.codegen import Variant, functions_of
+from tfexplore.equations import Neuron
+from tfexplore.explore.alone import alone
+from tfexplore.layers import Layer
+from tfexplore.step import step_of
+from tfexplore.timeline import what_ran
+from tfexplore.traffic import BYTES, nbytes, traffic
+
+NOTHING = "nothing"
+CHARGE = ("charge", "fire", "spike", "reset")  # the generated functions of one step on the way there
+
+
+def operations(neuron: Neuron, keep: str = "nothing") -> int:
+    """Arithmetic operations per element-step, counted by SymPy in the expressions that the kernels are generated from.
+
+    keep: "nothing" (forward alone), or "potential" or "input" (forward and backward; "input" goes forward once more).
+    Every + - * /, comparison and function is one operation, though a division takes a machine longer than a sum.
+
+    >>> from tfexplore.neurons import IF
+    >>> operations(IF())                # h = v + x;  u = h - threshold;  s = step(u);  v = h - s * threshold
+    5
+    """
+    counts = {
+        function.name: sum(int(sympy.count_ops(value)) for _, value in function.body)
+        for function in functions_of(Variant(step_of(neuron), keep=keep))
+    }
+    once = sum(counts[name] for name in (CHARGE if neuron.spiking else ("charge", "reset")))
+    return once * (2 if keep == "input" else 1) + counts.get("adjoint", 0)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One point: a neuron's pass, what it computes and moves per element-step, and (`seconds`) how long it took.
+
+    keep: "nothing" is a forward pass without a gradient, the others are a forward and a backward pass.
+    layer: the whole layer, which makes new memory for its result, and not the kernel alone.
+    """
+
+    neuron: Neuron
+    keep: str
+    backend: str
+    flops: float
+    bytes: float
+    element_steps: int
+    layer: bool = False
+    seconds: float = float("nan")
+
+    @property
+    def passes(self) -> str:
+        return "forward pass" if self.keep == NOTHING else "forward and backward pass"
+
+    @property
+    def label(self) -> str:
+        way = "forward" if self.keep == NOTHING else f"forward + backward, keep={self.keep}"
+        what = ", eager" if self.backend == "torch" else ", the whole layer" if self.layer else ""
+        return f"{type(self.neuron).__name__} {way}{what}"
+
+    @property
+    def intensity(self) -> float:
+        """Operations per byte."""
+        return self.flops / self.bytes
+
+    @property
+    def flops_per_second(self) -> float:
+        return self.flops * self.element_steps / self.seconds
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.bytes * self.element_steps / self.seconds
+
+
+def eager_words(neuron: Neuron) -> float:
+    """Words per element-step of the eager loop's forward pass, counted while it runs (see `timeline`)."""
+    x = torch.zeros(8, 1, 4096)
+    layer = Layer(neuron, backend="torch")
+    with torch.no_grad(), what_ran(layer) as events:
+        layer(x)
+    return events.words / x.numel()
+
+
+def kernels(given: Sequence[Neuron], backend: str, dtype: str, element_steps: int) -> list[Kernel]:
+    """What is measured: each neuron forward alone and with keep="input"; the first also with "potential", as a layer, eager."""
+
+    def fused(neuron: Neuron, keep: str, layer: bool = False) -> Kernel:
+        moved = traffic(neuron, keep) if keep != NOTHING else traffic(neuron, gradient=False)
+        moves = float(nbytes(moved, dtype))
+        return Kernel(neuron, keep, backend, operations(neuron, keep), moves, element_steps, layer)
+
+    first = given[0]
+    wanted = [(n, keep) for k, n in enumerate(given) for keep in (NOTHING, "input", "potential")[: 3 if k == 0 else 2]]
+    found = [fused(neuron, keep) for neuron, keep in wanted] + [fused(first, NOTHING, layer=True)]
+    eager = Kernel(first, NOTHING, "torch", operations(first), BYTES[dtype] * eager_words(first), element_steps, True)
+    return [*found, eager] if backend != "torch" else [eager]
+
+
+def run_of(kernel: Kernel, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+    """One pass over x [T, N]: gives the spikes, and the gradient of x where there is a backward pass."""
+    if not kernel.layer:
+        return alone(kernel.neuron, kernel.keep, kernel.backend, x, gradient)
+    layer = Layer(kernel.neuron, backend=kernel.backend)
+
+    def run() -> tuple[Tensor, ...]:
+        if kernel.keep == NOTHING:
+            with torch.no_grad():
+                return (layer(x),)
+        given = x.detach().requires_grad_()
+        out = layer(given)
+        return out.detach(), *torch.autograd.grad(out, given, gradient)
+
+    return run
+
+
+def check(kernel: Kernel, dtype: torch.dtype, device: str) -> None:
+    """Correct before fast: a small pass must be what the eager loop gives. Raises RuntimeError, naming the kernel."""
+    make = torch.Generator().manual_seed(0)
+    x, gradient = (torch.randn(40, 300, generator=make).to(device, dtype) for _ in range(2))
+    reference = run_of(replace(kernel, backend="torch", layer=True), x, gradient)()
+    for what, a, b in zip(("result", "gradient"), run_of(kernel, x, gradient)(), reference, strict=False):
+        # a function such as exp may round otherwise, and so turn one spike in many
+        wrong = float(((a - b).abs() > 1e-4 * b.abs().max()).float().mean())
+        if not wrong <= 1e-3:
+            raise RuntimeError(
+                f"{kernel.label}: {wrong:.1%} of its {what} are not the eager loop's, so it is not timed."
+            )
+
+
+def named(neuron: Neuron | str) -> Neuron:
+    if isinstance(neuron, Neuron):
+        return neuron
+    known = {cls.__name__: cls for cls in neurons.ALL}
+    if neuron not in known:
+        raise ValueError(
+            f"which must name neurons of {', '.join(known)}, or be values like LIF(tau=3.0), but got {neuron!r}."
+        )
+    return known[neuron]()
