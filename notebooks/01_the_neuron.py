@@ -40,8 +40,9 @@ from tfexplore import explore, neurons
 neurons.LIF(tau=10.0)
 
 # %% [markdown]
-# $v[t-1]$ is what the step before has left, and $h[t]$ is the *charged* potential. Let us pour in 0.15 at every step, and
-# never mind the other two lines yet. We begin with an empty bucket, and a tenth leaks out at every step:
+# $v[t-1]$ is what the step before has left, $h[t]$ is the *charged* potential, and $v_\mathrm{reset}$ is the level of an empty
+# bucket: 0, here and in what follows. Let us pour in 0.15 at every step, and never mind the other two lines yet. We begin
+# with an empty bucket, and a tenth leaks out at every step:
 
 # %%
 tau, x = 10.0, 0.15
@@ -62,8 +63,8 @@ for t in range(1, 61):
 # %% [markdown]
 # ## Fire
 #
-# When the charged potential reaches the *threshold* (1 here), the neuron **fires** a *spike*: $s[t] = 1$. Otherwise
-# $s[t] = 0$. That is the second line of the equations; $\Theta$ is the *step function*, 1 from zero on and 0 below.
+# When the charged potential reaches the *threshold* $v_\mathrm{threshold}$ (1 here), the neuron **fires** a *spike*:
+# $s[t] = 1$. Otherwise $s[t] = 0$. That is the second line of the equations; $\Theta$ is the *step function*, 1 from zero on and 0 below.
 
 # %%
 h = 0.0
@@ -279,7 +280,7 @@ assert times.diff()[-1] > times.diff()[0]
 # ## A neuron of your own
 #
 # A neuron is a class with its parameters and its `charge`. This one leaks a constant amount at every step, whatever its
-# potential is, and never goes below zero (a leak of this kind is common on neuromorphic chips). `Max` comes from
+# potential is, and never goes below zero (Fusi and Mattia, 1999, studied such neurons for chips). `Max` comes from
 # [SymPy](https://www.sympy.org), because the library reads the equation, and does not only run it:
 
 # %%

@@ -24,11 +24,12 @@
 # %%
 import random
 
+import numpy as np  # noqa: F401  (for your answers)
 import torch
 from torch import nn
 
 import tfexplore
-from tfexplore import explore
+from tfexplore import explore, puzzles
 
 # %% [markdown]
 # ## The grid of work
@@ -123,8 +124,30 @@ print("fused and layer by layer: the same bits; step by step: the same up to rou
 # %% [markdown]
 # Now it is your turn to walk.
 
-# %% [markdown]
-# # PUZZLE: walk_the_grid
+# %% [markdown] nbgrader={"grade_id": "walk_the_grid-text"}
+# ### Puzzle: walk the grid
+#
+# A network of `layers` layers runs for `steps` time steps. `cell(layer, t)` runs one layer for one time step; it needs the
+# cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. With `feedback`, layer 0 also needs
+# what the last layer sent out one step ago, the cell (layers − 1, t − 1). Layers and time steps count from 0.
+#
+# Call `cell` once for every cell, in an order in which each finds what it needs. Cells of one layer that follow each other
+# are one launch of a kernel, which reads the layer's state when it begins and writes it when it ends: have few launches. The
+# budget below is for 8 time steps without feedback.
+#
+# **Traffic budget:** 2.25 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("walk_the_grid")`
+
+
+# %% nbgrader={"grade_id": "walk_the_grid"}
+def walk_the_grid(layers, steps, feedback, cell):
+    """Call cell(layer, t) once for every layer and every time step, in an order with as few launches as possible."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "walk_the_grid-check"}
+puzzles.check("walk_the_grid", walk_the_grid)
 
 # %% [markdown]
 # ## What the walks cost
@@ -289,8 +312,27 @@ print({name: [tuple(z.shape) for z in state] for (name, call), state in states.i
 #
 # A state is small: one number per neuron, whatever the number of steps. Now carry it yourself.
 
-# %% [markdown]
-# # PUZZLE: carry_the_state
+# %% [markdown] nbgrader={"grade_id": "carry_the_state-text"}
+# ### Puzzle: carry the state over a cut in time
+#
+# A long recording comes in pieces: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
+# runs all time steps of one piece, and returns two things: the spikes, of the same shape as `x`, and the state in which it
+# leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
+# had never been cut.
+#
+# **Traffic budget:** 2.25 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("carry_the_state")`
+
+
+# %% nbgrader={"grade_id": "carry_the_state"}
+def carry_the_state(layer, chunks):
+    """The spikes of all chunks of time, one after the other, as one array [T, neurons]."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "carry_the_state-check"}
+puzzles.check("carry_the_state", carry_the_state)
 
 # %% [markdown]
 # ## Your own network

@@ -27,7 +27,7 @@
 # %%
 import numpy as np
 
-from tfexplore import explore, neurons
+from tfexplore import explore, neurons, puzzles
 from tfexplore.traffic import traffic, words
 
 # %% [markdown]
@@ -168,14 +168,60 @@ print(log.words() / (T * N), "words per element-step")
 #
 # Now it is your turn.
 
-# %% [markdown]
-# # PUZZLE: one_thread
+# %% [markdown] nbgrader={"grade_id": "one_thread-text"}
+# ### Puzzle: one thread of the GPU
+#
+# On a GPU, thread `i` walks neuron `i` through all `T` time steps. Memory has no rows and columns: `x` and `out` are flat, with
+# the `N` words of time step 0 first, then the `N` words of time step 1, and so on. So in every step, neighbouring threads touch
+# neighbouring words, which the GPU moves in one piece. The potential starts at 0; the neuron is a LIF with soft reset.
+# Write what one thread does: read the current, charge, fire, write the spike, reset.
+#
+# **Traffic budget:** 2 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("one_thread")`
+
+
+# %% nbgrader={"grade_id": "one_thread"}
+def one_thread(i, T, N, x, out, tau, v_threshold):
+    """What thread i does: all T time steps of neuron i. x and out are flat: N words of time step 0, then of step 1, ..."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "one_thread-check"}
+puzzles.check("one_thread", one_thread)
 
 # %% [markdown]
 # With one thread's loop understood, fuse a whole one:
 
-# %% [markdown]
-# # PUZZLE: fuse_the_loop
+# %% [markdown] nbgrader={"grade_id": "fuse_the_loop-text"}
+# ### Puzzle: fuse the loop
+#
+# This works, but every small operation reads and writes whole rows of memory, at 6 words per element-step:
+#
+# ```python
+# v = np.zeros(x.shape[1])
+# for t in range(len(x)):
+#     h[t] = v - v / tau + x[t]
+#     out[t] = np.where(h[t] >= v_threshold, 1.0, 0.0)
+#     v = h[t] - out[t] * v_threshold
+# ```
+#
+# `x`, `h` and `out` are memory: each word of them that you read or write is counted. A row in a variable of your own, such
+# as `v`, is in registers and free, as long as it has one word per neuron or two. Get the same spikes within the budget.
+#
+# **Traffic budget:** 2 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("fuse_the_loop")`
+
+
+# %% nbgrader={"grade_id": "fuse_the_loop"}
+def fuse_the_loop(x, h, out, tau, v_threshold):
+    """Read the current x [T, N], write the spikes into out [T, N]. h [T, N] is there, but need not be used."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "fuse_the_loop-check"}
+puzzles.check("fuse_the_loop", fuse_the_loop)
 
 # %% [markdown]
 # ## What must be kept
@@ -306,8 +352,23 @@ print((await cost.run()).sentence())
 #
 # One more thing to work out yourself: a roof.
 
-# %% [markdown]
-# # PUZZLE: roofline
+# %% [markdown] nbgrader={"grade_id": "roofline-text"}
+# ### Puzzle: the roofline
+#
+# A processor does at most `peak` operations per second, and its memory moves at most `bandwidth` bytes per second; both at the
+# same time. How long, in seconds, does a kernel need at the very least that does `flops` operations and moves `nbytes` bytes?
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("roofline")`
+
+
+# %% nbgrader={"grade_id": "roofline"}
+def roofline(flops, nbytes, peak, bandwidth):
+    """The least time in seconds for flops operations and nbytes bytes, at peak operations and bandwidth bytes per second."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "roofline-check"}
+puzzles.check("roofline", roofline)
 
 # %% [markdown]
 # ## Recap

@@ -26,10 +26,11 @@
 # %%
 import math
 
+import numpy as np  # noqa: F401  (for your answers)
 import torch
 from IPython.display import Latex
 
-from tfexplore import LIF, codegen, explore, neurons, printing, step, surrogates
+from tfexplore import LIF, codegen, explore, neurons, printing, puzzles, step, surrogates
 from tfexplore.explore.kept import WAYS
 
 # %% [markdown]
@@ -92,8 +93,24 @@ explore.surrogate(own, tau=5.0, steps=60)
 # %% [markdown]
 # Now write one yourself.
 
-# %% [markdown]
-# # PUZZLE: surrogate
+# %% [markdown] nbgrader={"grade_id": "surrogate-text"}
+# ### Puzzle: the surrogate
+#
+# The step function of a spike has the slope 0 almost everywhere, so nothing could be learned through it. On the way back, it
+# is replaced by a smooth step, here $\frac{1}{\pi}\arctan\left(\frac{\pi}{2}\alpha u\right) + \frac{1}{2}$, where $u$ is the
+# distance from the threshold. Return the slope (the derivative) of this smooth step at `u`, for a number or an array.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("surrogate")`
+
+
+# %% nbgrader={"grade_id": "surrogate"}
+def surrogate(u, alpha):
+    """The slope at u of the smooth step arctan(pi / 2 * alpha * u) / pi + 1 / 2."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "surrogate-check"}
+puzzles.check("surrogate", surrogate)
 
 # %% [markdown]
 # ## One step back
@@ -164,8 +181,26 @@ assert all(abs(a - b) < 1e-12 for a, b in zip(g_x, autograd, strict=True))
 # %% [markdown]
 # The same. Your turn: one step back, as a function.
 
-# %% [markdown]
-# # PUZZLE: backward_step
+# %% [markdown] nbgrader={"grade_id": "backward_step-text"}
+# ### Puzzle: one step back
+#
+# The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients arrive from
+# behind: `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope,
+# already computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
+#
+# Return two gradients, `g_x, g_before`: that of the current `x`, and that of the potential `v` before the step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("backward_step")`
+
+
+# %% nbgrader={"grade_id": "backward_step"}
+def backward_step(g_s, g_v, slope, tau):
+    """The gradients of the current x and of the potential before the step: return g_x, g_before."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "backward_step-check"}
+puzzles.check("backward_step", backward_step)
 
 # %% [markdown]
 # ## All steps back, in one launch
@@ -207,8 +242,26 @@ print(codegen.python_function(back, printing.NUMBA))
 #
 # The loop around it is in `kernels/backward.py`, and for a GPU in `kernels/backward.cu`. Write it yourself:
 
-# %% [markdown]
-# # PUZZLE: whole_backward
+# %% [markdown] nbgrader={"grade_id": "whole_backward-text"}
+# ### Puzzle: the whole way back
+#
+# Put the steps together. `h` holds the potentials before the reset, kept on the way there, `g_s` the gradients that arrive at the
+# spikes; write the gradients of the currents into `g_x`. `slope(u)` is the surrogate's slope at the distance u = h − threshold.
+# After the last time step nothing more arrives, so `g_v` begins as zeros there.
+#
+# **Traffic budget:** 3 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("whole_backward")`
+
+
+# %% nbgrader={"grade_id": "whole_backward"}
+def whole_backward(h, g_s, g_x, tau, v_threshold, slope):
+    """From the potentials h and the gradients g_s of the spikes, write the gradients g_x of the currents; all are [T, N]."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "whole_backward-check"}
+puzzles.check("whole_backward", whole_backward)
 
 # %% [markdown]
 # ## How far back does a gradient reach?
@@ -310,8 +363,30 @@ mine.show()
 # %% [markdown]
 # Stop storing what you can recompute:
 
-# %% [markdown]
-# # PUZZLE: recompute
+# %% [markdown] nbgrader={"grade_id": "recompute-text"}
+# ### Puzzle: do not store what you can recompute
+#
+# Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
+# time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
+# its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
+# `g_v` [N], which comes from the chunk behind it. `tau`, `v_threshold` and `slope` are as before.
+# Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
+#
+# A chunk's potentials fit into registers: a list or an array of your own may have up to 32 × N words here, and is free.
+#
+# **Traffic budget:** 3.0312 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("recompute")`
+
+
+# %% nbgrader={"grade_id": "recompute"}
+def recompute(x, v, g_s, g_x, g_v, tau, v_threshold, slope):
+    """The way back through one chunk of time: write g_x, and return the gradient of v, the potential at the chunk's start."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "recompute-check"}
+puzzles.check("recompute", recompute)
 
 # %% [markdown]
 # ### Can it be less?
@@ -320,8 +395,28 @@ mine.show()
 # $u$ within the rectangle, or not? That is one *bit* instead of 32. The library does not do this yet (`keep="bits"` is
 # planned), but you can:
 
-# %% [markdown]
-# # PUZZLE: keep_bits
+# %% [markdown] nbgrader={"grade_id": "keep_bits-text"}
+# ### Puzzle: keep only bits
+#
+# With a rectangle as the surrogate, the way back asks one question of each potential: is `u`, its distance from the threshold,
+# within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. On the
+# way back, write `g_u[t]`, which is `g_s[t]` divided by `width` where the answer was yes, and 0 elsewhere.
+#
+# `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.
+#
+# **Traffic budget:** 3.0625 words per element-step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("keep_bits")`
+
+
+# %% nbgrader={"grade_id": "keep_bits"}
+def keep_bits(u, kept, g_s, g_u, width):
+    """Write g_u = g_s * slope into g_u; the slope is 1 / width where |u| < width / 2, and 0 elsewhere. All are [T, N]."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "keep_bits-check"}
+puzzles.check("keep_bits", keep_bits)
 
 # %% [markdown]
 # ## Recap

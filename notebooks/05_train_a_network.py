@@ -22,11 +22,12 @@
 # 4. seen where the time of a training step goes, before fusion and after.
 
 # %%
+import numpy as np  # noqa: F401  (for your answers)
 import torch
 from IPython.display import Image
 from torch import nn
 
-from tfexplore import LIF, FoldTime, explore, surrogates
+from tfexplore import LIF, FoldTime, explore, puzzles, surrogates
 from tfexplore.data import currents, digits
 from tfexplore.explore import plots
 
@@ -182,8 +183,24 @@ assert reached[box] < 0.2
 #
 # Our readout does not spike. If it did, the digit whose neuron spikes most would be the answer:
 
-# %% [markdown]
-# # PUZZLE: spike_count
+# %% [markdown] nbgrader={"grade_id": "spike_count-text"}
+# ### Puzzle: read the answer off the spikes
+#
+# The last layer has one neuron per class. `s` holds its spikes, 0 or 1, of shape [T, examples, classes]. Each example is read as
+# the class whose neuron fired most often; of classes that fired equally often, take the first. Return one class number per
+# example.
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("spike_count")`
+
+
+# %% nbgrader={"grade_id": "spike_count"}
+def spike_count(s):
+    """The class that each example is read as, from the spikes s [T, examples, classes]: an array of one number per example."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "spike_count-check"}
+puzzles.check("spike_count", spike_count)
 
 # %% [markdown]
 # ## Do both ways learn the same?
@@ -254,8 +271,24 @@ explore.breakdown("conv", steps=8)
 #
 # What fusion can save at most is known before it is written:
 
-# %% [markdown]
-# # PUZZLE: amdahl
+# %% [markdown] nbgrader={"grade_id": "amdahl-text"}
+# ### Puzzle: what fusion can save at most
+#
+# A training step is made of parts: `parts` is a dictionary that says how many milliseconds each takes. Now the part called `name`
+# runs `times` times as fast, and the others as before. How many times as fast is the whole training step? (`times` may be
+# infinite: then the part takes no time at all.)
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("amdahl")`
+
+
+# %% nbgrader={"grade_id": "amdahl"}
+def amdahl(parts, name, times):
+    """How many times as fast the whole is when the part of this name runs `times` times as fast. parts: name -> milliseconds."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "amdahl-check"}
+puzzles.check("amdahl", amdahl)
 
 # %% [markdown]
 # ## Recap

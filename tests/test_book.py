@@ -80,7 +80,7 @@ class Loads(HTMLParser):
 def test_a_page_for_every_notebook_with_every_figure_live(site, path):
     page = site / "notebooks" / f"{path.stem}.html"
     outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
-    stored = [o.metadata["tfexplore"]["plotly"] for o in outputs if "tfexplore" in o.get("metadata", {})]
+    stored = [json.loads(o.metadata["tfexplore"]["plotly"]) for o in outputs if "tfexplore" in o.get("metadata", {})]
     found = Loads(page)
     assert found.figures == stored
     assert all(figure["data"] for figure in found.figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import sys
 from typing import Any
 
@@ -295,7 +296,7 @@ def test_every_control_is_labelled_and_the_words_are_deterministic() -> None:
     bundle, about = made._repr_mimebundle_()
     assert spread(bundle["image/png"]) > 0.05
     assert "Step by step: 40 pieces of work, 219 launches" in about["image/png"]["alt"]
-    assert about["tfexplore"]["plotly"]["frames"]
+    assert json.loads(about["tfexplore"]["plotly"])["frames"]
 
 
 def test_a_shared_layer_has_a_row_for_each_call() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from typing import Any
 
 import matplotlib.image
@@ -227,7 +228,7 @@ def test_one_run_at_a_time() -> None:
 def test_the_mime_bundle_says_something_without_a_kernel(training: Any) -> None:
     bundle, about = training._repr_mimebundle_()
     assert "69 batches" in about["image/png"]["alt"]
-    assert len(about["tfexplore"]["plotly"]["data"]) == len(training.figure.data)
+    assert len(json.loads(about["tfexplore"]["plotly"])["data"]) == len(training.figure.data)
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["text/plain"].startswith("Training(walk='fused', steps=6, hidden=64")
     assert spread(bundle["image/png"]) > 0.05
@@ -437,7 +438,7 @@ def test_breakdown_adds_up(network: str) -> None:
     bundle, about = made._repr_mimebundle_()
     assert spread(bundle["image/png"]) > 0.05
     assert made.sentence() in about["image/png"]["alt"]
-    assert [trace["name"] for trace in about["tfexplore"]["plotly"]["data"]] == list(PARTS)
+    assert [trace["name"] for trace in json.loads(about["tfexplore"]["plotly"])["data"]] == list(PARTS)
 
 
 def test_breakdown_times_every_module_once() -> None:

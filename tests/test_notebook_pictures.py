@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def faults(output: Any, explorer: bool = False) -> Iterator[str]:
         yield f"the picture is all but empty ({inked:.2%} of its pixels differ from the paper)"
     if len(output.metadata.get("image/png", {}).get("alt", "").split()) < 5:
         yield "the picture has no words (metadata['image/png']['alt']) for who cannot see it"
-    figure = output.metadata.get("tfexplore", {}).get("plotly")
+    figure = json.loads(output.metadata.get("tfexplore", {}).get("plotly", "null"))
     if explorer and figure is None:
         yield "an explorer's picture carries no plotly figure (metadata['tfexplore']['plotly'])"
     if figure is not None and not any(length(trace) for trace in figure["data"]):
@@ -88,7 +89,7 @@ def drawing(lines: int, size: float = 3.0) -> str:
 
 def output(png: str, alt: str = "A line that rises to the right.", traces: list[Any] | None = None) -> Any:
     traces = [{"y": [1, 2]}] if traces is None else traces
-    metadata = {"image/png": {"alt": alt}, "tfexplore": {"plotly": {"data": traces}}}
+    metadata = {"image/png": {"alt": alt}, "tfexplore": {"plotly": json.dumps({"data": traces})}}
     return nbformat.v4.new_output("display_data", {"image/png": png, "text/plain": "Explorer()"}, metadata=metadata)
 
 

@@ -19,7 +19,10 @@ from tfexplore.layers import Layer
 from tfexplore.parameters import parameters_of
 from tfexplore.paths import cache_dir
 
-SIZE, OTHER_SIZE = (32, 1000), (48, 1500)  # small, so that a call costs hardly more than its overhead
+SIZE, OTHER_SIZE = (
+    (32, 1000),
+    (24, 1200),
+)  # small: a call costs hardly more than its overhead, and torch starts no threads
 
 
 def changed(neuron: Neuron) -> tuple[str, Neuron]:

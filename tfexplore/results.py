@@ -23,7 +23,8 @@ AXES = ("T", "N", "dtype")
 class Record:
     """One file: what was measured (`what`, by the script `benchmark`), where and when, and a row for each case.
 
-    A row has T, N, "median_ms" by contestant, and, from newer scripts, dtype, passes, rounds, "quartiles_ms" and the system's load.
+    A row has T, N, "median_ms" by contestant, and, from newer scripts, dtype, passes, rounds, "quartiles_ms" and the
+    system's load.
     """
 
     benchmark: str

@@ -93,7 +93,7 @@ def with_live_figures(notebook: NotebookNode, name: str, pictures: Path) -> None
             picture.write_bytes(base64.b64decode(output.data["image/png"]))
             # a picture that explains itself in no other way has at least its text
             words = output.metadata.get("image/png", {}).get("alt") or output.data.get("text/plain", "")
-            figure = output.metadata.get("tfexplore", {}).get("plotly")
+            figure = json.loads(output.metadata.get("tfexplore", {}).get("plotly", "null"))
             output.data = NotebookNode(
                 {"text/html": figure_html(f"figure-{count}", f"../_static/pictures/{picture.name}", words, figure)}
             )

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+
+WAITING = "[...document.querySelectorAll('.jp-InputPrompt')].some(node => node.textContent.includes('*'))"
 
 
 def open_notebook(page: Any, address: str) -> None:
     page.goto(address)
     page.locator(".jp-Notebook").wait_for()
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()  # the kernel is there
     if "/lab/" in address:
+        page.get_by_text("| Idle").wait_for()  # the kernel is there
         page.keyboard.press("Control+b")  # the file browser takes room
+    else:
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
 
 
 def run_all(page: Any) -> None:
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).click()
+    """Run > Run All Cells, until a prompt shows [*]: a front end may look ready before its kernel is."""
+    for _ in range(10):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        with contextlib.suppress(sync_api.TimeoutError):
+            page.wait_for_function(f"() => {WAITING}", timeout=3_000)
+            return
+    raise AssertionError("no cell began to run")
 
 
 def explorer(page: Any, title: str) -> Any:

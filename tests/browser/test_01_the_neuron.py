@@ -27,6 +27,10 @@ def down_to(page: Any, said: str) -> Any:
     raise AssertionError(f"no explorer says {said!r}")
 
 
+def readout(found: Any, label: str) -> Any:
+    return found.locator(".widget-hslider").filter(has_text=label).locator(".widget-readout").inner_text()
+
+
 def test_the_neuron(page: Any, lab: str, pictures: Any) -> None:
     open_notebook(page, lab.format(path="01_the_neuron.ipynb"))
     page.get_by_text("| Idle").wait_for()  # the kernel is there: before that, what is run is lost
@@ -65,4 +69,6 @@ def test_the_neuron(page: Any, lab: str, pictures: Any) -> None:
     message(neuron).get_by_text("no exact rate").wait_for()
     page.wait_for_timeout(500)
     assert len(drawn(neuron, EXACT)) == 0
+    shown = {label: readout(neuron, label) for label in ("mean current", "noise σ", "reset potential", "parameter dt")}
+    assert shown == {"mean current": "10.0", "noise σ": "10.0", "reset potential": "−65", "parameter dt": "0.50"}
     neuron.screenshot(path=pictures / "neuron_izhikevich.png")

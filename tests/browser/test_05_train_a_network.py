@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 def test_train_a_network(page: Any, lab: str, pictures: Any) -> None:
     open_notebook(page, lab.format(path="05_train_a_network.ipynb"))
-    page.get_by_text("| Idle").wait_for()  # sooner, Run All asks which kernel to take
     run_all(page)
     wait_for_the_last_cell(page)
     training = in_view(page, "hidden neuron shown")

@@ -93,7 +93,7 @@ class CompileCost(Runner):
             marker={"color": plots.colour(1), "pattern": {"shape": [""] * len(CASES)}},
             hovertemplate="%{y}: %{text}<extra></extra>",
         )  # fmt: skip
-        figure.update_xaxes(type="log", title="milliseconds", range=[-1.5, 6], dtick=1, exponentformat="none")
+        figure.update_xaxes(type="log", title="milliseconds", range=[-1.5, 5.5], dtick=1, exponentformat="none")
         figure.update_yaxes(autorange="reversed")
         controls = {"neuron": choice("neuron", known, neuron, "whose kernels are compiled anew")}
         super().__init__(controls, figure, None)
@@ -180,12 +180,12 @@ class CompileCost(Runner):
         names, values, words, compiled = self.bars()
         bars = axes.barh(
             names,
-            [value or 0.0 for value in values],
+            [value or 10**-1.5 for value in values],
             color=[plots.rgb(1 if is_new else 0) for is_new in compiled],
             hatch=["//" if is_new else "" for is_new in compiled],
             edgecolor="white",
         )
-        axes.set(xscale="log", xlim=(10**-1.5, 10**6), xlabel="milliseconds")
+        axes.set(xscale="log", xlim=(10**-1.5, 10**5.5), xlabel="milliseconds")
         axes.bar_label(bars, words, padding=4, fontsize=9)
         axes.invert_yaxis()
         axes.set_title(self.result.sentence(), fontsize=8, loc="left")

@@ -11,7 +11,7 @@ from tfexplore import results
 from tfexplore.contestants import COMPILED, DTYPES, FUSED, LAYERS, STEPPED, WAYS
 
 SWEEPS = {"time steps T": "T", "neurons N": "N", "dtype": "dtype"}
-UNITS = {"nanoseconds per element-step": 1e9, "milliseconds per pass": 1e3}
+UNITS = {"ns per element-step": 1e9, "ms per pass": 1e3}
 EVERYBODY = (*WAYS, COMPILED)
 
 
@@ -130,8 +130,8 @@ def remarks(result: Result, found: list[Line], device: str) -> list[str]:
         busiest, cores = max(row.get("load", 0.0) for c in curves for row in c.rows), record.cores
         if cores and busiest > 2 * cores:
             said.append(
-                f"Other work ran on that machine meanwhile (a load of up to {busiest:.0f} on {cores} cores), which slows many threads "
-                "most: a quiet machine is faster."
+                f"Other work ran on that machine meanwhile (a load of up to {busiest:.0f} on {cores} cores): on a quiet one all "
+                "are faster, and those of several threads most."
             )
         if first := [row["first_call_s"] for c in curves for row in c.rows if c.contestant == COMPILED]:
             said.append(f"There torch.compile compiled for {min(first):.0f} to {max(first):.0f} s before each point.")

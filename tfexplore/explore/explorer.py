@@ -14,26 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import anywidget
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
 from tfexplore.explore import plots
-
-
-class Fit(anywidget.AnyWidget):
-    """Nothing to see: tells the figures of the page to fit when the room for them changes.
-
-    Plotly listens to the window only, and so misses a cell that comes into view, or a side bar that closes.
-    """
-
-    _esm = """
-    export default { render({ el }) {
-        const observer = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
-        observer.observe(el);
-        return () => observer.disconnect();
-    } };
-    """
 
 
 class Explorer:
@@ -67,7 +51,7 @@ class Explorer:
         )
         caption = widgets.HTML(f"<i>{html.escape(self.caption)}</i>")
         return widgets.VBox(
-            [row, self.message, self.figure, caption, Fit(layout=widgets.Layout(width="100%", height="1px"))]
+            [row, self.message, self.figure, caption]
         )
 
     def describe(self) -> str:

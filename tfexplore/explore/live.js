@@ -8,7 +8,7 @@ async function plotly(model) {
     const shared = (globalThis.tfexplorePlotly ??= {});
     shared[version] ??= (async () => {
         const sent = await model.widget_manager.get_model(library.slice("IPY_MODEL_".length));
-        const address = URL.createObjectURL(new Blob([sent.get("source")], { type: "text/javascript" }));
+        const address = URL.createObjectURL(new Blob([sent.get("value")], { type: "text/javascript" }));
         try {
             return (await import(address)).default;
         } catch (error) {
@@ -44,7 +44,18 @@ export default () => {
             });
         },
         async render(context) {
-            return (await figure).render(context);
+            const { el } = context;
+            const leave = await (await figure).render(context);
+            // plotly listens to the window only, and so misses a cell that comes into view, or a side bar that closes
+            const observer = new ResizeObserver(() => {
+                const drawn = el.querySelector(".js-plotly-plot")?._fullLayout;
+                if (drawn && Math.abs(drawn.width - el.clientWidth) > 2) window.dispatchEvent(new Event("resize"));
+            });
+            observer.observe(el);
+            return () => {
+                observer.disconnect();
+                leave();
+            };
         },
     };
 };

@@ -9,34 +9,26 @@ from __future__ import annotations
 import functools
 import pathlib
 
-import anywidget
 import ipywidgets
 import plotly
 import plotly.graph_objects as go
 import traitlets
 
 
-class Library(anywidget.AnyWidget):
-    """Carries the text of plotly's widget to the browser; nothing to see."""
-
-    _esm = "export default {}"
-    source = traitlets.Unicode().tag(sync=True)
-
-
 @functools.cache
-def library() -> Library:
-    """The one of this kernel."""
+def library() -> ipywidgets.HTML:
+    """Carries the text of plotly's widget to the browser, once for this kernel; it is never shown."""
     text = pathlib.Path(plotly.__file__).parent / "package_data" / "widgetbundle.js"
-    return Library(source=text.read_text(encoding="utf-8"))
+    return ipywidgets.HTML(text.read_text(encoding="utf-8"))
 
 
 class LiveFigure(go.FigureWidget):
     """Plotly's FigureWidget in Python; in the browser it starts at once, and waits for the shared plotly.js to draw."""
 
     _esm = pathlib.Path(__file__).parent / "live.js"
-    library = traitlets.Instance(Library).tag(sync=True, **ipywidgets.widget_serialization)
+    library = traitlets.Instance(ipywidgets.HTML).tag(sync=True, **ipywidgets.widget_serialization)
     version = traitlets.Unicode(plotly.__version__).tag(sync=True)
 
     @traitlets.default("library")
-    def _library(self) -> Library:
+    def _library(self) -> ipywidgets.HTML:
         return library()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import ipywidgets as widgets
@@ -25,7 +26,8 @@ DRAWN = (0, 1, 2, 2, 0, 0, 0.8, 0.8, 1.2, 1.6, 2, 0.4)  # at first, in units of 
 LABELS = dict(
     zip(KINDS, ("constant current x", "current while on", "mean current", "", "weight of one spike"), strict=True)
 )
-FRAMES = 13  # of a page without a kernel
+TALL = {"width": "34px", "height": "124px", "overflow": "visible"}
+FRAMES = 15  # of a page without a kernel
 Array = np.ndarray
 READY: set[Step] = set()
 """The steps whose kernel this process has at hand."""
@@ -97,7 +99,7 @@ class NeuronExplorer(Explorer):
         hand = {
             f"hand_{k + 1}": widgets.FloatSlider(
                 orientation="vertical", readout=False, description=str(k + 1),
-                tooltip=f"current in part {k + 1} of {PIECES} of the time", layout=widgets.Layout(width="34px", height="120px"),
+                tooltip=f"current in part {k + 1} of {PIECES} of the time", layout=widgets.Layout(**TALL),
             )
             for k in range(PIECES)
         }  # fmt: skip
@@ -123,8 +125,10 @@ class NeuronExplorer(Explorer):
         """Another neuron: its parameters, its resets, and currents at which it is lively."""
         neuron = self.kinds[self.controls["neuron"].value]
         self.prepare(neuron)
-        known, *first = STARTS.get(type(neuron), (None, 0.0, 0.0, 0.0))
-        start, low, high = first if neuron == known else lively(self.layer)
+        known, start, low, high = STARTS.get(type(neuron), (None, 0.0, math.inf, -math.inf))
+        if neuron != known:
+            start, *wide = lively(self.layer)
+            low, high = (min(low, start), max(high, 2 * start)) if known else wide
         if strength is not None:
             start, low, high = strength, min(low, strength), max(high, strength)
         controls, self._quiet = self.controls, True
@@ -163,8 +167,11 @@ class NeuronExplorer(Explorer):
         """Another T: the step of current keeps its place in it."""
         on, steps = self.controls["on"], self.controls["steps"].value
         first, last = (round(t * steps / on.max) for t in on.value)
-        self._quiet, on.max = True, steps
-        on.value, self._quiet = (max(first, 1), max(last, 1)), False
+        self._quiet = True
+        with on.hold_sync():  # one message: else the browser moves the old value into the new range, and says so
+            on.max = steps
+            on.value = (max(first, 1), max(last, 1))
+        self._quiet = False
         self.update()
 
     def prepare(self, neuron: Neuron) -> None:
@@ -211,11 +218,10 @@ class NeuronExplorer(Explorer):
         hand = [control for name, control in self.controls.items() if name.startswith("hand_")]
         row.children = [control for control in row.children if control not in hand]
         for control in row.children:
-            control.layout.width = "330px"
-        row.layout.width = "690px"  # two beside each other, and the equations beside them
-        self.equations.layout = widgets.Layout(overflow="visible")
+            control.layout.width = "330px"  # three beside each other
+        self.equations.layout = widgets.Layout(overflow="visible", margin="6px 40px 0 0")
         drawn = widgets.HBox(hand, layout=widgets.Layout(overflow="visible"))
-        return widgets.VBox([widgets.HBox([row, self.equations]), drawn, *made.children[1:]])
+        return widgets.VBox([row, widgets.HBox([self.equations, drawn]), *made.children[1:]])
 
     @staticmethod
     def _figure() -> go.Figure:
@@ -284,7 +290,8 @@ class NeuronExplorer(Explorer):
     def height(self) -> list[float]:
         """How far the axis of the current goes; zero is always in it."""
         low, high = min(0.0, float(self.result.x.min())), max(0.0, float(self.result.x.max()))
-        room = 0.1 * (high - low) or 1.0
+        strength = self.controls["strength"]
+        room = 0.1 * ((high - low) or strength.max - strength.min)
         return [low - room, high + room]
 
     def reach(self) -> tuple[list[float], list[float]]:
@@ -306,11 +313,15 @@ class NeuronExplorer(Explorer):
         if self.controls["current"].value == "drawn by hand":
             return made
         control, kept = self.controls["strength"], (self.result, self._lines)
-        values = sorted({*np.linspace(control.min, control.max, FRAMES).round(6).tolist(), control.value})
+        apart = nice((control.max - control.min) / FRAMES)
+        grid = np.arange(np.ceil(control.min / apart - 1e-9), np.floor(control.max / apart + 1e-9) + 1) * apart
+        values = sorted({*grid.round(9).tolist(), control.value})
         moving = [0, 1, 3, 4, 8]
+        heights = []
         for value in values:
             self.result = self.look(self.stimulus(strength=value))
             lines = self.lines()
+            heights.append(self.height())
             # the first two keep their time steps, and so does the page its size
             data = [go.Scatter(x=None if k < 2 else x, y=np.float32(y)) for k in moving for x, y in (lines[k],)]
             made.frames = (*made.frames, go.Frame(name=f"{value:.3g}", data=data, traces=moving))
@@ -321,6 +332,7 @@ class NeuronExplorer(Explorer):
         return made.update_layout(
             height=720,
             margin_b=240,
+            yaxis_range=[min(heights)[0], max(heights, key=max)[1]],
             sliders=[{"active": values.index(control.value), "steps": steps, "currentvalue": prefix, "y": -0.3}],
         )
 

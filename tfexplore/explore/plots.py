@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,12 +79,13 @@ def png(figure: Figure) -> bytes:
 def about(figure: go.Figure, words: str) -> dict[str, Any]:
     """What a notebook keeps beside a picture: words for who cannot see it, and the figure, for `tools/book.py`.
 
-    As metadata, which nbval does not compare and other readers ignore: they show the picture.
+    As metadata, which nbval does not compare and other readers ignore: they show the picture. The figure is one line of
+    JSON: spread out by nbformat it would be twice as long.
     """
     drawn = figure.to_plotly_json() if not isinstance(figure, go.FigureWidget) else go.Figure(figure).to_plotly_json()
     for trace in drawn["data"]:
         trace.pop("uid", None)  # random
-    return {"image/png": {"alt": words}, "tfexplore": {"plotly": json.loads(pio.to_json(drawn, validate=False))}}
+    return {"image/png": {"alt": words}, "tfexplore": {"plotly": pio.to_json(drawn, validate=False)}}
 
 
 def static_figure(width: float, height: float) -> Figure:

@@ -32,7 +32,8 @@ def stretch(control: widgets.Widget, low: float, high: float, value: float) -> N
     step = nice((high - low) / 200)
     below, above = (math.floor(abs(end - value) / step + 1e-9) for end in (low, high))
     low, high = round(value - below * step, 9), round(value + above * step, 9)
-    control.max = max(control.max, high)  # first, so that no bound passes the other
-    control.min, control.max, control.step = low, high, step
-    control.readout_format = f".{max(0, -math.floor(math.log10(step)))}f"
-    control.value = value
+    with control.hold_sync():  # one message: else the browser moves the old value into half a range, and says so
+        control.max = max(control.max, high)  # first, so that no bound passes the other
+        control.min, control.max, control.step = low, high, step
+        control.readout_format = f".{max(0, -math.floor(math.log10(step)))}f"
+        control.value = value

@@ -82,8 +82,8 @@ class Result:
         if finals := self.final(FUSED):
             apart = ", ".join(f"{k:+d}" if k else "0" for k in self.images_apart())
             told.append(
-                f"Test accuracy {np.mean(self.final(STEPPED)):.1%} step by step and {np.mean(finals):.1%} fused; of {self.tests} "
-                f"test images, the fused network reads rightly, seed by seed: {apart} more."
+                f"Test accuracy {np.mean(self.final(STEPPED)):.1%} step by step and {np.mean(finals):.1%} fused; seed by seed, "
+                f"the fused network reads {apart} more of the {self.tests} test images rightly."
             )
         if len(finals) > 1:
             told.append(
@@ -200,19 +200,19 @@ class Seeds(Runner):
     def _figure() -> go.Figure:
         titles = ("loss", "test accuracy", "|difference| of the two losses")
         grid = make_subplots(rows=1, cols=3, subplot_titles=titles, horizontal_spacing=0.09)
-        for col in (1, 2):
+        for col, mode in ((1, "lines"), (2, "lines+markers")):
             for walk, (k, dash, width) in zip(PAIR, LOOKS, strict=True):
                 line: dict[str, Any] = {"color": plots.colour(k), "dash": dash}
                 common = {"x": [], "y": [], "legendgroup": walk, "row": 1, "col": col}
                 grid.add_scatter(mode="lines", line=line | {"width": 1}, opacity=0.5, showlegend=False, **common)
-                grid.add_scatter(mode="lines", line=line | {"width": width}, name=walk, showlegend=col == 1, **common)
+                grid.add_scatter(mode=mode, line=line | {"width": width}, name=walk, showlegend=col == 1, **common)
         line = {"color": plots.colour(3), "width": 1.5}
         grid.add_scatter(
             x=[], y=[], mode="lines+markers", line=line, marker={"size": 3}, showlegend=False, row=1, col=3
         )
         made = plots.styled(grid, height=380, legend={"orientation": "h", "y": -0.22})
         made.update_annotations(font_size=14)
-        made.update_layout(yaxis={"rangemode": "tozero"}, yaxis2={"tickformat": ".0%"})
+        made.update_layout(yaxis={"rangemode": "tozero"}, yaxis2={"tickformat": ".0%", "range": [0, 1.02]})
         made.update_layout(yaxis3={"type": "log", "exponentformat": "power", "dtick": 4, "range": [-17.5, 0.5]})
         return made.update_layout(
             xaxis={"title": "batches"},
@@ -236,20 +236,20 @@ class Seeds(Runner):
         loss, reached, apart = axes = drawing.subplots(1, 3)
         for walk, (k, dash, width) in zip(PAIR, LOOKS, strict=True):
             look: dict[str, Any] = {"color": plots.rgb(k), "ls": {"solid": "-", "dash": "--"}[dash]}
-            for plot, kind in ((loss, "losses"), (reached, "accuracies")):
+            for plot, kind, marker in ((loss, "losses", None), (reached, "accuracies", "o")):
                 for pair in self.result.pairs:
                     values = getattr(pair, kind)[walk]
                     plot.plot(range(1, 1 + len(values)), values, lw=0.7, alpha=0.5, **look)
                 if finished := self.result.finished():
                     mean = np.mean([getattr(pair, kind)[walk] for pair in finished], axis=0)
-                    plot.plot(range(1, 1 + len(mean)), mean, lw=0.7 * width, label=walk, **look)
+                    plot.plot(range(1, 1 + len(mean)), mean, marker=marker, lw=0.7 * width, label=walk, **look)
         for pair in self.result.pairs:
             drift = pair.drift()
             apart.plot(
                 range(1, 1 + len(drift)), np.where(drift > 0, drift, np.nan), ".-", ms=3, lw=0.9, color=plots.rgb(3)
             )
         loss.set(title="loss", xlabel="batches", ylim=(0, None))
-        reached.set(title="test accuracy", xlabel="epochs")
+        reached.set(title="test accuracy", xlabel="epochs", ylim=(0, 1.02))
         reached.xaxis.get_major_locator().set_params(integer=True)
         apart.set(
             title="|difference| of the two losses", xlabel="batches", yscale="log", xlim=(0, None), ylim=(3e-18, 3)

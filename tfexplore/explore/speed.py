@@ -274,7 +274,7 @@ class Speed(Runner):
                 marker={"symbol": symbol if live else f"{symbol}-open", "size": 14 if symbol == "star" and live else 9},
                 hovertemplate="%{x}: %{y:.3g}",
             )  # fmt: skip
-        figure.update_yaxes(type="log", exponentformat="none")
+        figure.update_yaxes(type="log", exponentformat="none", dtick="D2")
         return figure
 
     def axis(self) -> dict[str, Any]:
@@ -327,6 +327,8 @@ class Speed(Runner):
         axes.set_title(textwrap.fill(self.result.sentence(), 125), fontsize=8, loc="left")
         if axes.lines:
             axes.legend(frameon=False, fontsize=8)
+        else:
+            axes.set_ylim(1, 100)
         axes.grid(alpha=0.25, which="both")
         axes.spines[["top", "right"]].set_visible(False)
         return plots.png(drawing)
