@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
+# Tests run side by side, a file at a time: two processes need some 4 GB.
+WORKERS ?= 2
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 LAB_ARGS ?=
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg -p no:cacheprovider
 PIP := $(PY) -m pip --disable-pip-version-check install -q -c constraints.txt
@@ -57,10 +60,10 @@ lint: setup
 	$(PY) -m mypy
 
 pytest: setup
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 nbval: setup
-	$(PY) -m pytest $(NBVAL) notebooks
+	$(PY) -m pytest $(SIDE_BY_SIDE) $(NBVAL) notebooks
 
 format: setup
 	$(PY) -m ruff check --fix

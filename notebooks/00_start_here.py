@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Start here: a spiking network, fused
 #
-# **About 10 minutes.** At the end you will have
+# **About 15 minutes.** At the end you will have
 #
 # 1. raced three ways of computing the same spiking neurons on *your* machine,
 # 2. watched a spiking network learn to read handwritten digits, down to single neurons,
@@ -31,9 +31,10 @@ from tfexplore import explore
 # %% [markdown]
 # ## One neuron, one step
 #
-# A *spiking neuron* has a membrane potential $v$. In every time step $t$ it **charges** (its input current $x[t]$ comes in
-# and part of the potential leaks away, with time constant $\tau$), it **fires** a spike $s[t]=1$ if it has reached its
-# threshold (otherwise $s[t]=0$), and it **resets**. $\Theta$ is the step function: 1 from zero on, 0 below.
+# A *spiking neuron* has a membrane potential $v$. In every time step $t$ it **charges** (its input current $x[t]$ comes
+# in and part of the potential leaks away, with time constant $\tau$), it **fires** a spike $s[t]=1$ if it has reached
+# its threshold (otherwise $s[t]=0$), and after a spike it **resets**: the threshold is taken off the potential. $\Theta$
+# is the step function: 1 from zero on, 0 below.
 
 # %%
 tfexplore.neurons.LIF(tau=2.0)
@@ -51,8 +52,9 @@ tfexplore.neurons.LIF(tau=2.0)
 #
 # And there is a shortcut on the second path:
 #
-# * **fused**: layer by layer, with all time steps of a layer inside *one* kernel (one compiled loop), so that the potential
-#   stays in registers or cache from one step to the next. This is *temporal fusion*.
+# * **fused**: layer by layer, with all time steps of a layer inside *one* kernel (one compiled loop; not Jupyter's
+#   kernel, the Python process that runs your cells), so that the potential stays in registers or cache from one step to
+#   the next. This is *temporal fusion*.
 #
 # The race times one training pass, forward and backward, through two layers. Run the next two cells. Then move the sliders
 # and press **Start** yourself: when does fusion gain most, with few neurons or with many, with few steps or with many?
@@ -77,8 +79,11 @@ print((await race.run()).sentence())
 # ## Learning to read digits
 #
 # Now a spiking network learns to read handwritten digits, images of 8 × 8 pixels: 1,438 to learn from, and 359 that it
-# never sees while learning, to test it. Each pixel's brightness is a constant input. Two hidden layers of spiking neurons
-# follow, each behind a linear layer; a last linear layer gives ten outputs, and the largest mean over time is the answer.
+# never sees while learning, to test it. Each pixel's brightness is a constant input. Two hidden layers of spiking
+# neurons follow, each behind a linear layer; a last linear layer gives ten outputs, and the largest mean over time is
+# the answer. A *linear layer* makes weighted sums of its inputs. Training shows the network a few images at a time (a
+# *batch*), computes how wrong it is (the *loss*), and an *optimiser* changes the weights a little to lower it. Once
+# through all images is an *epoch*.
 #
 # Run the next two cells to train it once; **Stop** works at any time. Then choose another walk, another $\tau$ or another
 # number of steps, and press **Start**. *Test digit shown* and *hidden neuron shown* choose what the middle shows.
@@ -110,7 +115,8 @@ if len(result.accuracies) == 6:  # you did not stop it early
 # A faster way is only worth having if it computes the same thing. We train the same network for two epochs in each way,
 # from the same weights and on the same batches, and compare the losses of all batches.
 #
-# **Fused and layer by layer** do the same operations in the same order, so the losses are equal to the last bit of float32:
+# **Fused and layer by layer** do the same operations in the same order, so the losses are equal to the last bit of
+# float32 (numbers of 32 bits, about 7 digits):
 
 # %%
 fused = explore.losses("fused", batches=46)
@@ -161,7 +167,7 @@ explore.breakdown(steps=32)
 # * A spiking layer steps through time: charge, fire, reset. A neuron's steps must follow each other. Fusion does not make
 #   time parallel; it keeps the whole walk inside one kernel.
 # * Step by step and layer by layer are two orders of the same computation; fused is the second one, inside one kernel.
-#   Fused and layer by layer agree bit for bit, and step by step up to rounding.
+#   Fused and layer by layer agree bit for bit (checked here on the CPU), and step by step up to rounding.
 # * Fusion wins by moving less memory and starting fewer operations. How much depends on the sizes: race again.
 #
 # **In your own code** a layer is an ordinary PyTorch module, and takes currents of shape [T, batch, features]:

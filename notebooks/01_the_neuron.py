@@ -14,7 +14,7 @@
 # %% [markdown]
 # # The neuron: charge, fire, reset
 #
-# **About 20 minutes.** At the end you will
+# **About 35 minutes.** At the end you will
 #
 # 1. have computed a spiking neuron by hand, step after step, and got the same numbers as the library,
 # 2. know which current makes it fire, and what its time constant and its reset do,
@@ -27,7 +27,7 @@ import torch
 from IPython.display import Markdown
 
 import tfexplore
-from tfexplore import explore, neurons
+from tfexplore import explore, neurons, puzzles
 
 # %% [markdown]
 # ## Charge
@@ -57,14 +57,31 @@ for t in range(1, 61):
 # The potential rises more and more slowly, towards a level at which as much leaks out as comes in: $h/\tau = x$, so
 # $h = \tau x = 1.5$. This is its *fixed point*. Now write the line yourself:
 
-# %% [markdown]
-# # PUZZLE: charge
+# %% [markdown] nbgrader={"grade_id": "charge-text"}
+# ### Puzzle: the current comes in
+#
+# Write the first third of a time step. The neuron has the potential `v`. In one step, the share 1/`tau` of it leaks away, and
+# the current `x` comes in. Return the potential after that, which we call $h$. It must work for one neuron and for an array of
+# neurons.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("charge")`
+
+
+# %% nbgrader={"grade_id": "charge"}
+def charge(v, x, tau):
+    """The potential h after the current x came in and the share 1/tau of v leaked away."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "charge-check"}
+puzzles.check("charge", charge)
 
 # %% [markdown]
 # ## Fire
 #
 # When the charged potential reaches the *threshold* $v_\mathrm{threshold}$ (1 here), the neuron **fires** a *spike*:
-# $s[t] = 1$. Otherwise $s[t] = 0$. That is the second line of the equations; $\Theta$ is the *step function*, 1 from zero on and 0 below.
+# $s[t] = 1$. Otherwise $s[t] = 0$. That is the second line of the equations; $\Theta$ is the *step function*, 1 from zero
+# on and 0 below.
 
 # %%
 h = 0.0
@@ -76,18 +93,34 @@ for t in range(1, 13):
 # %% [markdown]
 # It reaches the threshold at step 11, and then fires for ever: something must take the potential down again.
 
-# %% [markdown]
-# # PUZZLE: fire
+# %% [markdown] nbgrader={"grade_id": "fire-text"}
+# ### Puzzle: a spike, or none
+#
+# Return 1 where the potential `h` has reached the threshold `v_threshold`, and 0 where it has not. A neuron that stands exactly
+# at the threshold fires. It must work for one neuron and for an array of neurons.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("fire")`
+
+
+# %% nbgrader={"grade_id": "fire"}
+def fire(h, v_threshold):
+    """1 where the potential h has reached the threshold, 0 elsewhere."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "fire-check"}
+puzzles.check("fire", fire)
 
 # %% [markdown]
 # ## Reset
 #
-# After a spike, the potential is **reset**, and $v[t]$ is what the step leaves for the next one. There are two ways:
+# After a spike, the potential is **reset**, and $v[t]$ is what the step leaves for the next one. There are three ways:
 #
 # * **soft**: the threshold is taken off, $v = h - 1$. What was above the threshold is kept.
 # * **hard**: the potential is set to a fixed value, here $v = 0$. What was above the threshold is lost.
+# * **none**: the potential stays as it is.
 #
-# With the third, **none**, the potential stays as it is. All three lines together make the whole neuron:
+# Charge, fire and reset together make the whole neuron:
 
 
 # %%
@@ -108,8 +141,9 @@ def by_hand(x, tau, reset):
 
 
 # %% [markdown]
-# Does the library do the same? A *layer* takes currents of shape [time steps, batch, neurons], and within
-# `tfexplore.record` it also writes down the potentials. We give it a random current, and compare every number:
+# Does the library do the same? A *layer* takes currents of shape [time steps, batch, neurons] (a *batch* is several
+# independent runs at once; here one), and within `tfexplore.record` it also writes down the potentials. We give it a
+# random current, and compare every number:
 
 # %%
 current = torch.rand(200, 1, 1, generator=torch.Generator().manual_seed(0))
@@ -124,16 +158,48 @@ for reset in ("soft", "hard", "none"):
     print(f"{reset}: {int(sum(hand['s']))} spikes in 200 steps, and all potentials agree")
 
 # %% [markdown]
-# Hard fires less often than soft for the same current, and none fires at nearly every step. Now the two resets are yours:
+# Hard fires less often than soft for the same current, and with *none* it fires at nearly every step. Now the two resets
+# are yours:
 
-# %% [markdown]
-# # PUZZLE: soft_reset
+# %% [markdown] nbgrader={"grade_id": "soft_reset-text"}
+# ### Puzzle: the soft reset
+#
+# After a spike, the soft reset takes the threshold off the potential; what was above it stays. Return the potential after the
+# reset, given the potential `h`, the spike `s` (0 or 1) and the threshold, for one neuron or for an array. You can do it
+# without an `if`.
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("soft_reset")`
+
+
+# %% nbgrader={"grade_id": "soft_reset"}
+def soft_reset(h, s, v_threshold):
+    """The potential after the reset: lower by the threshold where the neuron fired (s = 1)."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "soft_reset-check"}
+puzzles.check("soft_reset", soft_reset)
 
 # %% [markdown]
 # The other reset forgets.
 
-# %% [markdown]
-# # PUZZLE: hard_reset
+# %% [markdown] nbgrader={"grade_id": "hard_reset-text"}
+# ### Puzzle: the hard reset
+#
+# After a spike, the hard reset sets the potential to `v_reset`, whatever it was. Return the potential after the reset, given
+# the potential `h` and the spike `s` (0 or 1), for one neuron or for an array.
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("hard_reset")`
+
+
+# %% nbgrader={"grade_id": "hard_reset"}
+def hard_reset(h, s, v_reset):
+    """The potential after the reset: v_reset where the neuron fired (s = 1), as it was elsewhere."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "hard_reset-check"}
+puzzles.check("hard_reset", hard_reset)
 
 # %% [markdown]
 # ## Play
@@ -150,8 +216,9 @@ neuron.show()
 #
 # <details><summary>An answer</summary>
 #
-# Just above 0.1, and just above 0.05. The potential climbs towards its fixed point $\tau x$, and it fires if that lies above
-# the threshold: the *threshold current* is $1/\tau$. A larger $\tau$ leaks less, so a weaker current is enough.
+# 0.11 and 0.06 on the slider, whose steps are 0.01; exactly: just above 0.1, and just above 0.05. The potential climbs
+# towards its fixed point $\tau x$, and it fires if that lies above the threshold: the *threshold current* is $1/\tau$. A
+# larger $\tau$ leaks less, so a weaker current is enough.
 # </details>
 
 # %%
@@ -177,8 +244,8 @@ for reset, expected in (("soft", 60), ("hard", 50)):
 
 # %% [markdown]
 # **Do:** set the current to 0.08, below the threshold current, so that the neuron is silent. Choose *noise* as the input
-# current, with the same mean of 0.08, and turn up *noise σ*. Then try *spikes at a rate*, and draw a current of your own
-# that makes exactly three spikes.
+# current, with the same mean of 0.08, and turn up *noise σ*. Then try *spikes at a rate*. Last, choose *drawn by hand*
+# and move the twelve sliders, until the neuron makes exactly three spikes.
 #
 # <details><summary>What do you see?</summary>
 #
@@ -221,8 +288,9 @@ rates = explore.neuron(neurons.LIF(tau=10.0, reset="hard"), strength=0.35)
 rates.show()
 
 # %% [markdown]
-# **Do:** look at the right panel, and move the current: the diamond is the neuron on the left. Why does the curve have stairs,
-# and why does it end at 1? Then choose the soft reset, and $\tau = 2$: what becomes of the stairs?
+# **Do:** look at the right panel, and move the current: the diamond is the neuron on the left. Why does the curve have
+# stairs, and why does it end at 1? Then choose the soft reset, $\tau = 2$ and a current of 0.7 (why is the left side
+# silent with less than 0.5?): what becomes of the stairs?
 #
 # <details><summary>An answer</summary>
 #
@@ -251,9 +319,10 @@ rows = [f"| **{kind.__name__}** | {kind()._repr_latex_()} |" for kind in neurons
 Markdown("\n".join(["| neuron | one time step |", "|---|---|", *rows]))
 
 # %% [markdown]
-# Some are simpler than LIF (IF does not leak), some add a slow current (CubaLIF), and some a sharper upswing (QIF, EIF,
-# Izhikevich). LI does not fire at all: it is used as an output. ALIF has an adaptive threshold, $\beta b$ above the fixed
-# one: every spike raises $b$, and $b$ decays slowly. Here it gets a current that is switched on at step 50:
+# Some are simpler than LIF (IF does not leak); ParametricLIF is a LIF whose $\tau$ is learned, and PaperLIF the neuron
+# of the temporal-fusion paper; some add a slow current (CubaLIF), and some a sharper upswing (QIF, EIF, Izhikevich). LI
+# does not fire at all: it is used as an output. ALIF has an adaptive threshold, $\beta b$ above the fixed one: every
+# spike raises $b$, and $b$ decays slowly. Here it gets a current that is switched on at step 50:
 
 # %%
 adaptive = explore.neuron(neurons.ALIF(beta=8.0), current="step", strength=0.12, steps=400)

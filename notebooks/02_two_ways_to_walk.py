@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Two ways to walk
 #
-# **About 20 minutes.** At the end you will be able to
+# **About 30 minutes.** At the end you will be able to
 #
 # 1. draw the work of a spiking network as a grid, and say what every cell of it waits for,
 # 2. explain why two very different orders of work give the same result, and count what each of them costs,
@@ -40,8 +40,9 @@ from tfexplore import explore, puzzles
 # Two things cost time when a computer does that. Every operation must be started: a **launch**. And every number that it
 # reads from memory or writes to memory must be moved: a **word**.
 #
-# Below, three walks over the grid of a small network were *recorded* while it really ran, each bar being one piece of work,
-# numbered in the order of execution. Press **▶**, or move *pieces done* with the arrow keys; then choose another walk.
+# Below, three walks over the grid of a small network were *recorded* while it really ran, each bar being one piece of
+# work, numbered in the order of execution; time steps count from 0 here, as they do in code. Press **▶**, or move
+# *pieces done* with the arrow keys; then choose another walk.
 
 # %%
 schedules = explore.schedules(walk="step by step", steps=8)
@@ -166,8 +167,9 @@ assert stepped.launches > rows.launches > 10 * fused.launches
 assert stepped.words > rows.words > 4 * fused.words
 
 # %% [markdown]
-# What do these numbers mean? A launch costs some microseconds on a GPU, however little it computes: with few neurons, that
-# is most of the time. A word costs memory bandwidth: with many neurons, that is most of the time. Fusion saves both.
+# What do these numbers mean? On a GPU a launch typically costs some microseconds (a common figure, not one measured
+# here), however little it computes: with few neurons, that is most of the time. A word costs memory bandwidth: with many
+# neurons, that is most of the time. Fusion saves both.
 #
 # Where do they go? Here is one LIF layer alone, per **element-step**: one neuron at one time step.
 
@@ -263,8 +265,8 @@ assert torch.allclose(right[0], wrong[0])
 assert not torch.allclose(right[1:], wrong[1:])
 
 # %% [markdown]
-# Only the first step is right. A wrong order does not crash: it gives wrong numbers, which look like any others. That is why
-# the library refuses.
+# Only the first step is right. A wrong order need not crash: it gives wrong numbers, which look like any others. That is
+# why the library refuses.
 #
 # ## What BatchNorm breaks
 #
@@ -315,8 +317,8 @@ print({name: [tuple(z.shape) for z in state] for (name, call), state in states.i
 # %% [markdown] nbgrader={"grade_id": "carry_the_state-text"}
 # ### Puzzle: carry the state over a cut in time
 #
-# A long recording comes in pieces: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
-# runs all time steps of one piece, and returns two things: the spikes, of the same shape as `x`, and the state in which it
+# A long recording comes in chunks: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
+# runs all time steps of one chunk, and returns two things: the spikes, of the same shape as `x`, and the state in which it
 # leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
 # had never been cut.
 #

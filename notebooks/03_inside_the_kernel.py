@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Inside the kernel
 #
-# **About 25 minutes.** At the end you will be able to
+# **About 45 minutes.** At the end you will be able to
 #
 # 1. read a fused kernel, from its equation to the code that a GPU and a CPU run,
 # 2. say which thread touches which word of memory, and count the words,
@@ -71,20 +71,24 @@ print(explore.sources(Hasty()).cuda.split("\n\n")[0])
 
 # %% [markdown]
 # **Do:** change `charge` above to `v - v / self.tau + x * x` and run the cell again. Which line of the kernel changed?
+# (One: `h_v = …` in `charge`.)
 #
 # ## One thread per neuron
 #
-# A GPU runs thousands of *threads*: each takes the same program through its own data, and groups of 32 take every line
-# together. Our kernel gives each thread **one neuron**: thread $i$ computes neuron $i$ through all $T$ time steps.
+# A GPU runs thousands of *threads*: each takes the same program through its own data, and groups of 32 normally take
+# each line together. Our kernel gives each thread **one neuron**: thread $i$ computes neuron $i$ through all $T$ time
+# steps.
 #
-# Two places hold numbers. *Memory* is large and far away: it holds the currents `x`, the spikes `out`, and whatever must be
-# `kept` for the way back. A *register* belongs to one thread, is right beside its arithmetic, and costs nothing to use. The
-# potential $v$ is needed again one step later, by the same thread: so it **stays in a register** for all $T$ steps, and that
-# is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 2,048, whose potentials stay in the cache.)
+# Two places hold numbers. *Memory* is large and far away: it holds the currents `x`, the spikes `out`, and whatever must
+# be `kept` for the way back. A *register* belongs to one thread, is right beside its arithmetic, and costs next to
+# nothing to use. The potential $v$ is needed again one step later, by the same thread: so it **stays in a register** for
+# all $T$ steps, and that is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 2,048, whose
+# potentials stay in the cache.)
 #
-# Now watch it. The explorer runs the real source of the kernel, line by line, for a few threads. Press ▶, or move
-# **micro-step** with the arrow keys: the arrays in memory are above, the kernel and the threads' registers below.
-# *Time steps count from 0 here, as they do in the code.*
+# Now watch it. The explorer runs the real source of the CPU's kernel, line by line, for one neuron after the other, and
+# lays the records side by side: GPU thread $i$ does the same for its neuron $i$. (`state` is an array here; on the GPU
+# it is a register.) Press ▶, or move **micro-step** with the arrow keys: the arrays in memory are above, the kernel and
+# the threads' registers below. *Time steps still count from 0.*
 
 # %%
 stepper = explore.kernel("LIF", kernel="forward", keep="nothing", threads=8, steps=6)
@@ -97,16 +101,16 @@ stepper.show()
 # <details><summary>Answers</summary>
 #
 # (1) Its own column: it reads `x[0, 3]`, `x[1, 3]`, …, and writes `out[0, 3]`, `out[1, 3]`, …; it never looks at another
-# thread's column, so the threads need not wait for each other. (2) Where it fires and resets, and where it hands the state to
-# the next time step: those values are in registers. (3) From the register, `v after` of the step before. Only before
-# the first step did it come from memory (`start`).
+# thread's column, so the threads need not wait for each other. (2) In four lines of every step: where it takes its state
+# (`load_z`), fires, resets, and puts the state away (`store_z`). All of that is in registers. (3) From the register, `v
+# after` of the step before. Only before the first step did it come from memory (`start`).
 # </details>
 #
 # ### Neighbours
 #
-# Memory is one long row of words. `x[t, i]` lies at place $t N + i$ of it ($N$ neurons, time first), so threads 0, 1, 2, …
-# read places that lie side by side. A GPU fetches memory in pieces of 32 bytes (eight float32 words) at least, so eight
-# neighbours share one fetch: the access is *coalesced*. What if `x` were stored the other way round, as $[N, T]$?
+# Memory is one long row of words. `x[t, i]` lies at place $t N + i$ of it ($N$ neurons, time first), so threads 0, 1, 2,
+# … read places that lie side by side. A GPU fetches memory in *sectors* of 32 bytes (eight float32 words) at least, so
+# eight neighbours share one fetch: the access is *coalesced*. What if `x` were stored the other way round, as $[N, T]$?
 
 # %%
 T, N, t = 6, 8, 2
@@ -140,10 +144,12 @@ for access in traffic(neurons.LIF(), gradient=False):
 assert run.counted() == run.derived() == {("x", "read"): 1, ("out", "write"): 1}
 
 # %% [markdown]
-# Two words, and it cannot be fewer: a current that is not read cannot matter, and a spike that is not written is lost. A loop of
-# separate operations moves many times that, since each operation reads and writes its operands in memory.
+# Two words, and it cannot be fewer, as long as every current and every spike takes a whole word: a current that is not
+# read cannot matter, and a spike that is not written is lost. A loop of separate operations moves many times that, since
+# each operation reads and writes its operands in memory.
 #
-# **Do:** before you open the answer, count the words of this loop of NumPy operations yourself. `Counted` arrays count for us.
+# **Do:** before you look at the number below the cell, count the words of this loop of NumPy operations yourself.
+# `Counted` arrays count for us.
 
 # %%
 from tfexplore.counting import Counted, Log
@@ -161,9 +167,10 @@ print(log.words() / (T * N), "words per element-step")
 # %% [markdown]
 # <details><summary>An answer</summary>
 #
-# Line by line: two reads of `v`, a write of `h`; reads of `h` and `x`, a write of `h`; a read of `h`, a write of `out`; reads of
-# `h` and `out`, a write of `v`. That is 11. (And we were kind: the results of `v / 2.0` and of `out[t] * 1.0` are rows in
-# memory too, which nobody counted.)
+# Line by line: two reads of `v`, a write of `h`; reads of `h` and `x`, a write of `h`; a read of `h`, a write of `out`;
+# reads of `h` and `out`, a write of `v`. That is 11. (And we were kind: the results of `v / 2.0` and of `out[t] * 1.0`
+# are rows in memory too, which nobody counted. PyTorch's small operations pay for them as well: that is why notebook 02
+# counted more.)
 # </details>
 #
 # Now it is your turn.
@@ -173,7 +180,7 @@ print(log.words() / (T * N), "words per element-step")
 #
 # On a GPU, thread `i` walks neuron `i` through all `T` time steps. Memory has no rows and columns: `x` and `out` are flat, with
 # the `N` words of time step 0 first, then the `N` words of time step 1, and so on. So in every step, neighbouring threads touch
-# neighbouring words, which the GPU moves in one piece. The potential starts at 0; the neuron is a LIF with soft reset.
+# neighbouring words, which the GPU moves together. The potential starts at 0; the neuron is a LIF with soft reset.
 # Write what one thread does: read the current, charge, fire, write the spike, reset.
 #
 # **Traffic budget:** 2 words per element-step.
@@ -226,12 +233,13 @@ puzzles.check("fuse_the_loop", fuse_the_loop)
 # %% [markdown]
 # ## What must be kept
 #
-# Training needs the way back, and the way back needs to know what happened on the way there (notebook 04 shows why). The kernel
-# can write the potential of every step (`keep="potential"`), or only the state at the start of every *chunk* of steps, and
-# compute the chunk once more on the way back (`keep="input"`). A LIF's chunk has 32 steps.
+# Training needs the way back, and the way back needs to know what happened on the way there (notebook 04 shows why). The
+# kernel can write the potential of every step (`keep="potential"`), or only the state at the start of every *chunk* of
+# steps (the kernel's own, not those of notebook 02), and compute the chunk once more on the way back (`keep="input"`). A
+# LIF's chunk has 32 steps.
 #
-# **Do:** play the way back below. Then choose `potential` for **keep**, and compare the last lines of the table of words.
-# Which array is no longer read? Which is read more?
+# **Do:** play the way back below. Then choose `potential` for **keep for the way back**, and compare the last lines of
+# the table of words. Which array is no longer read? Which is read more?
 
 # %%
 back = explore.kernel("LIF", kernel="backward", keep="input", threads=8, steps=6)
@@ -261,13 +269,14 @@ for neuron in (neurons.LIF(), neurons.CubaLIF(), neurons.Izhikevich(), Hasty()):
     print(line, "words per element-step")
 
 # %% [markdown]
-# **Do:** why does Izhikevich's neuron gain more from `keep="input"` than the LIF? (It has two states, and its charge is not
-# linear in $v$.)
+# **Do:** why does Izhikevich's neuron gain more from `keep="input"` than the LIF? (Compare CubaLIF, which also has two
+# states, and your Hasty, which has one.)
 #
 # <details><summary>An answer</summary>
 #
-# Its way back needs two values of every step: keeping them costs two words written and two words read. Computing them again
-# costs one word read, the current, however many values are needed; the rest is arithmetic.
+# Because its charge is not linear in $v$: the derivative contains $v[t-1]$, beside the $h[t]$ for the surrogate. So two
+# values per step are needed, and keeping them costs two words written and two read. Computing them again costs one word
+# read, the current; the rest is arithmetic. Two states alone cost nothing: CubaLIF's charge is linear.
 # </details>
 #
 # ## How fast can it be?
@@ -279,14 +288,15 @@ for neuron in (neurons.LIF(), neurons.CubaLIF(), neurons.Izhikevich(), Hasty()):
 # per second. Whatever comes from memory stays below the slanted roof (the memory's), and everything below the level one (the
 # processor's). Run the next two cells.
 #
-# **Look at** the table below the figure: which part of the copy's bandwidth does the fused LIF reach? Which roof is above it?
+# **Look at** the shares in the legend: which part of the copy's bandwidth does the fused LIF reach? Which roof is above
+# it? (The dashed line is a copy that must also get new memory for its result.)
 
 # %%
-roofline = explore.roofline(["LIF", "Izhikevich"])
-roofline.show()
+roof = explore.roofline(["LIF", "Izhikevich"])
+roof.show()
 
 # %% tags=["nbval-ignore-output"]
-print((await roofline.run()).sentence())
+print((await roof.run()).sentence())
 
 # %% [markdown]
 # <details><summary>What does it say?</summary>
@@ -314,17 +324,18 @@ print((await speed.run()).sentence())
 # %% [markdown]
 # <details><summary>An answer</summary>
 #
-# The slow ways pay for every operation of every step, so an element-step does not get cheaper with more of them (rather dearer,
-# once what is kept for the way back outgrows the cache). The fused way pays for starting a kernel once for all steps, and its
-# line falls as more steps share that price: they draw apart.
+# The slow ways pay for every operation of every step, so their lines soon become level, and rise once what is kept for
+# the way back outgrows the cache. The fused way starts one kernel for all steps, so its line falls as more steps share
+# that price: they draw apart. Where fused rises again, memory has become its limit.
 # </details>
 #
 # **Do:** let **neurons N** grow to the right, and press **Start**. Then try the **dtype**. On a machine with a GPU these same
 # cells use it. Recorded GPU figures belong beside yours here, but none have been measured by this project yet.
 #
-# `torch.compile` can fuse such a loop, too: it unrolls the time steps and compiles the result, for half a minute or longer, and
-# again for another $T$. Its dashed line was recorded earlier, on the machine named below the figure; the button measures one
-# point here.
+# `torch.compile` can fuse such a loop, too: it unrolls the time steps and compiles the result, and again for another
+# $T$; the more steps, the longer that takes. Its dashed line was recorded earlier, on the machine named below the
+# figure, and lies lower still: these two layers have no weights between them, so it may merge both into one loop. What
+# it costs is the compiling. The button measures one point here.
 #
 # ## What compiling costs
 #

@@ -14,12 +14,12 @@
 # %% [markdown]
 # # Backwards through time
 #
-# **About 25 minutes.** At the end you will
+# **About 45 minutes.** At the end you will
 #
 # 1. know why a spike needs a *surrogate* to learn from, and see how its width decides which neurons learn at all,
 # 2. read the way back through one time step as seven short lines, and check them against PyTorch by hand,
 # 3. see how far a gradient reaches back through time, and which of $\tau$, reset and `detach_reset` decides it,
-# 4. predict, to the byte, what must be kept in memory for the way back.
+# 4. predict, to the byte, what the fused layers must keep in memory for the way back.
 #
 # You need charge, fire and reset from `01_the_neuron`, and the fused loop from `03_inside_the_kernel`.
 
@@ -48,8 +48,8 @@ print("u     ", u.tolist())
 print("slope ", [round(value) for value in rise.tolist()])
 
 # %% [markdown]
-# Zero everywhere, and at the threshold as large as you please: it grows with every finer step. The chain rule multiplies by
-# this slope, so nothing at all would come back to the weights.
+# Zero everywhere but at the threshold, and there as large as you please: it grows with every finer step. The chain rule
+# multiplies by this slope, so nothing at all would come back to the weights.
 #
 # The way out is a **surrogate**: on the way back only, take the slope of a *smooth* step instead. The spikes themselves
 # stay 0 or 1. This one is the slope of an arctangent; its number $\alpha$ makes it narrow and high, or wide and low:
@@ -69,8 +69,8 @@ surrogates.ATan(alpha=2.0)
 #   the real kernel. Red: more current, more spikes. Blue: fewer. Grey: exactly zero.
 
 # %%
-surrogate = explore.surrogate(tau=5.0)
-surrogate.show()
+slopes = explore.surrogate(tau=5.0)
+slopes.show()
 
 # %% [markdown]
 # **Do:** choose *Rectangle* and make its `width` small. What happens to whole rows of the heat map, and why is that bad for
@@ -184,9 +184,9 @@ assert all(abs(a - b) < 1e-12 for a, b in zip(g_x, autograd, strict=True))
 # %% [markdown] nbgrader={"grade_id": "backward_step-text"}
 # ### Puzzle: one step back
 #
-# The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients arrive from
-# behind: `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope,
-# already computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
+# The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients come back:
+# `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope, already
+# computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
 #
 # Return two gradients, `g_x, g_before`: that of the current `x`, and that of the potential `v` before the step.
 #
@@ -205,8 +205,8 @@ puzzles.check("backward_step", backward_step)
 # %% [markdown]
 # ## All steps back, in one launch
 #
-# PyTorch's autograd remembers every operation of the way there, and plays them back one after the other: here are the pieces
-# of the graph that it built for $T = 64$ steps, in the plain loop and in the fused layer.
+# PyTorch's autograd remembers every operation of the way there, and plays them back one after the other: here are the
+# operations in the graph that it built for $T = 64$ steps, in the plain loop and in the fused layer.
 
 
 # %%
@@ -228,8 +228,8 @@ print("plain loop: more than one piece for every step")
 print("fused:", pieces(fused(current)))
 
 # %% [markdown]
-# The fused layer is one operator: the four pieces are its way back, two changes of shape (before and after), and the input.
-# Its **backward kernel** is a loop from the last step to the first, with the adjoint inside; $g_v$ stays in a register from
+# The fused layer is one operator: the four are its way back, two changes of shape (before and after), and the input. Its
+# **backward kernel** is a loop from the last step to the first, with the adjoint inside; $g_v$ stays in a register from
 # one step to the next, as $v$ did on the way there. This is the generated part, for a CPU:
 
 # %%
@@ -238,7 +238,9 @@ back = next(function for function in codegen.functions_of(variant) if function.n
 print(codegen.python_function(back, printing.NUMBA))
 
 # %% [markdown]
-# **Do:** find each of the equations above in it. (`q` holds what is known from the way there, `p` the numbers of the neuron.)
+# **Do:** find each of the equations above in it. (`h_v` is $h[t]$; `g_v_next` is the $g_v[t]$ that arrives, `g_v` the
+# $g_v[t-1]$ that is handed on; `slope` is $\Theta'(u[t])$; `q` holds what is known from the way there, `p` the numbers
+# of the neuron.)
 #
 # The loop around it is in `kernels/backward.py`, and for a GPU in `kernels/backward.cu`. Write it yourself:
 
@@ -283,7 +285,8 @@ reach.controls["tau"].value = 10.0
 
 # %% [markdown]
 # With the detached soft reset the gradient follows the line exactly, whatever the spikes do. A loss at the end of a long
-# sequence teaches the neuron nothing about its beginning: at $\tau = 2$ it is blind for what happened seven steps ago.
+# sequence teaches the neuron next to nothing about its beginning: at $\tau = 2$, less than 1 % of the gradient is left
+# seven steps back.
 #
 # **Do:** set $\tau = 20$ and choose the *hard* reset. What do the spikes (the dots) do to the gradient now? Then untick
 # *detach reset*: what changes?
@@ -291,9 +294,9 @@ reach.controls["tau"].value = 10.0
 # <details><summary>An answer</summary>
 #
 # A hard reset forgets: after a spike the potential is $v_\mathrm{reset}$, whatever it was before, so nothing passes back
-# through a spike. Each row is grey to the left of its last spike before the loss. Attached, the gradient finds a way
-# around: a little more potential might have changed whether the neuron fired, and the surrogate lets that through. The grey
-# is gone.
+# through a spike. Each row is grey up to and including its last spike before the loss; a row without a spike stays
+# coloured. Attached, the gradient finds a way around: a little more potential might have changed whether the neuron
+# fired, and the surrogate lets that through. The grey is gone.
 # </details>
 #
 # **Do:** back to the *soft* reset, *detach reset* still unticked, $\tau = 40$. Choose *Rectangle* and make it narrower and
@@ -301,10 +304,11 @@ reach.controls["tau"].value = 10.0
 #
 # <details><summary>An answer</summary>
 #
-# With an attached soft reset, a step back multiplies by $(1 - 1/\tau)\,(1 - v_\mathrm{threshold}\,\Theta'(u))$. A rectangle is
-# $1/\mathrm{width}$ high: below a width of one half, $1 - \Theta'$ falls below $-1$. While a potential stays within the
-# rectangle, its gradient changes its sign with every step (red, blue, red) and grows. This is how gradients explode, and one
-# reason why resets are detached.
+# With an attached soft reset, a step back multiplies by $(1 - 1/\tau)\,(1 - v_\mathrm{threshold}\,\Theta'(u))$. A
+# rectangle is $1/\mathrm{width}$ high: below a width of one half, $1 - \Theta'$ falls below $-1$. While a potential
+# stays within the rectangle, its gradient changes its sign with every step (red, blue, red) and grows. (Much narrower
+# rectangles are rarely hit, so that more and more rows turn grey.) This is how gradients explode, and one reason why
+# resets are detached.
 # </details>
 #
 # ## What must be kept
@@ -335,9 +339,9 @@ if len(result.kept) == 5:  # you did not stop it early
         assert result.counted_moved(way) == result.predicted_moved(way)
 
 # %% [markdown]
-# Predicted and counted agree to the byte. And perhaps not as you expected: the plain loops keep no more than `potential` does,
-# since this LIF's derivative needs nothing but $u$. They lose by what they *move*: every small operation reads its
-# inputs from memory and writes its result back.
+# For the three fused ways, predicted and counted agree to the byte (the plain loops are only counted). And perhaps not
+# as you expected: the plain loops keep no more than `potential` does, since this LIF's derivative needs nothing but $u$.
+# They lose by what they *move*: every small operation reads its inputs from memory and writes its result back.
 #
 # **Do:** before you press **Start** each time, guess. (1) What does `keep="input"` keep in `bfloat16`, in which currents and
 # spikes take two bytes instead of four? (2) How do the ways compare for *Izhikevich*, a neuron with two states?
@@ -369,12 +373,12 @@ mine.show()
 # Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
 # time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
 # its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
-# `g_v` [N], which comes from the chunk behind it. `tau`, `v_threshold` and `slope` are as before.
+# `g_v` [N], which comes from the chunk after it in time. `tau`, `v_threshold` and `slope` are as before.
 # Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
 #
 # A chunk's potentials fit into registers: a list or an array of your own may have up to 32 × N words here, and is free.
 #
-# **Traffic budget:** 3.0312 words per element-step.
+# **Traffic budget:** 3.03125 words per element-step.
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("recompute")`
 

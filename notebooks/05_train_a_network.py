@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Train a network
 #
-# **About 20 minutes.** At the end you will have
+# **About 30 minutes.** At the end you will have
 #
 # 1. built a convolutional spiking network in ten lines, trained it live, and looked into its layers,
 # 2. silenced a layer, and found out when training can wake it up again,
@@ -253,7 +253,7 @@ print(f"float64: {len(exactly.drift())} pairs of losses agree to 1e-10; each pai
 # then of the one with. Only the neurons' part can shrink.
 
 # %% tags=["nbval-ignore-output"]
-explore.breakdown("mlp", steps=32)
+explore.breakdown("mlp", steps=8)
 
 # %% tags=["nbval-ignore-output"]
 explore.breakdown("conv", steps=8)
@@ -264,9 +264,10 @@ explore.breakdown("conv", steps=8)
 #
 # <details><summary>An answer</summary>
 #
-# Where the neurons take the larger part. A convolution does many multiplications for each neuron, so the neurons' part is
-# smaller there, and once they are fused the convolutions are what is left. (On a GPU the picture is another one: there a
-# convolution is quick, and starting operations is dear. Run these cells on one if you can.)
+# Where the neurons take the larger part. A convolution does many multiplications for each neuron, so the neurons' part
+# is smaller there, and once they are fused the convolutions are what is left. (On a GPU expect another picture:
+# convolutions are quick there, and starting operations is dear. This project has not measured it yet; run these cells on
+# one if you can.)
 # </details>
 #
 # What fusion can save at most is known before it is written:
@@ -294,7 +295,8 @@ puzzles.check("amdahl", amdahl)
 # ## Recap
 #
 # * Images become constant currents; the answer is the readout's mean over time; the loss is its cross-entropy.
-# * Firing rates tell whether a network can learn. A silent layer wakes up only if its surrogate's tails reach the threshold.
+# * Firing rates tell whether a network can learn. A silent layer wakes up only if its surrogate's tails reach down to
+#   where its potentials are.
 # * Step by step and fused are the same computation: what differs is rounding, and it vanishes with the digits.
 # * Fusion makes the neurons faster and leaves the rest as it is. Measure where the time goes before you make it faster.
 #

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Puzzles
 #
-# **About 2 to 5 hours for all; 5 to 20 minutes each.** Here you will
+# **About 1½ to 5 hours in all; 16 puzzles of 5 to 20 minutes each, in any order.** Here you will
 #
 # 1. write every piece of a spiking network yourself: forwards, backwards, and fused,
 # 2. see each checked at once, with a picture of what is expected and of what came,
@@ -189,8 +189,8 @@ puzzles.check("walk_the_grid", walk_the_grid)
 # %% [markdown] nbgrader={"grade_id": "carry_the_state-text"}
 # ### Puzzle: carry the state over a cut in time
 #
-# A long recording comes in pieces: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
-# runs all time steps of one piece, and returns two things: the spikes, of the same shape as `x`, and the state in which it
+# A long recording comes in chunks: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
+# runs all time steps of one chunk, and returns two things: the spikes, of the same shape as `x`, and the state in which it
 # leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
 # had never been cut.
 #
@@ -218,7 +218,7 @@ puzzles.check("carry_the_state", carry_the_state)
 #
 # On a GPU, thread `i` walks neuron `i` through all `T` time steps. Memory has no rows and columns: `x` and `out` are flat, with
 # the `N` words of time step 0 first, then the `N` words of time step 1, and so on. So in every step, neighbouring threads touch
-# neighbouring words, which the GPU moves in one piece. The potential starts at 0; the neuron is a LIF with soft reset.
+# neighbouring words, which the GPU moves together. The potential starts at 0; the neuron is a LIF with soft reset.
 # Write what one thread does: read the current, charge, fire, write the spike, reset.
 #
 # **Traffic budget:** 2 words per element-step.
@@ -310,9 +310,9 @@ puzzles.check("surrogate", surrogate)
 # %% [markdown] nbgrader={"grade_id": "backward_step-text"}
 # ### Puzzle: one step back
 #
-# The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients arrive from
-# behind: `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope,
-# already computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
+# The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients come back:
+# `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope, already
+# computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
 #
 # Return two gradients, `g_x, g_before`: that of the current `x`, and that of the potential `v` before the step.
 #
@@ -355,12 +355,12 @@ puzzles.check("whole_backward", whole_backward)
 # Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
 # time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
 # its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
-# `g_v` [N], which comes from the chunk behind it. `tau`, `v_threshold` and `slope` are as before.
+# `g_v` [N], which comes from the chunk after it in time. `tau`, `v_threshold` and `slope` are as before.
 # Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
 #
 # A chunk's potentials fit into registers: a list or an array of your own may have up to 32 × N words here, and is free.
 #
-# **Traffic budget:** 3.0312 words per element-step.
+# **Traffic budget:** 3.03125 words per element-step.
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("recompute")`
 

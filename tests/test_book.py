@@ -161,3 +161,10 @@ def test_the_plans_add_up(plan, minutes):
         assert 60 * int(hours) + int(past) == now
         now += int(length)
     assert now == minutes
+
+
+def test_what_sphinx_complains_of_is_not_hidden(tool, tmp_path, monkeypatch):
+    sphinx = pytest.importorskip("sphinx.cmd.build", reason="the site needs Sphinx: pip install 'tfexplore[book]'")
+    monkeypatch.setattr(sphinx, "main", lambda words: 2)  # it fails before it writes anything
+    monkeypatch.setattr(tool, "gather", lambda source, notebooks: None)
+    assert tool.build(tmp_path) == 2

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tf
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
 from tests.cases import NEURONS
+from tests.pictures import spread
 from tfexplore import explore, neurons
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron, TimeConstant
@@ -31,11 +30,6 @@ class Own(Neuron):
 
     def charge(self, v, x):  # type: ignore[no-untyped-def]
         return v - v * v / self.tau + x
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
 
 
 @pytest.fixture
@@ -199,7 +193,7 @@ def test_the_choices_run_another_kernel(stepper: Any, control: str, value: str, 
     assert list(stepper.result.grids) == expected
     assert [trace.visible for trace in stepper.figure.data] == [k < len(expected) for k in range(5)]
     assert stepper.figure.layout.xaxis.title.text == f"<b>{expected[0]}</b>"
-    assert stepper.controls["micro_step"].max == stepper.play.max == len(stepper.result.lines)
+    assert stepper.controls["micro_step"].max == stepper.controls["play"].max == len(stepper.result.lines)
     assert 0 < stepper.controls["micro_step"].value <= len(stepper.result.lines)
 
 
@@ -208,7 +202,8 @@ def test_threads_and_steps_make_another_grid(stepper: Any) -> None:
     stepper.controls["steps"].value = 9
     assert np.shape(stepper.figure.data[0].z) == (9, 3)
     assert (
-        repr(stepper) == "Kernel(kernel='forward', keep='potential', neuron='LIF', threads=3, steps=9, micro_step=17)"
+        repr(stepper) == "Kernel(kernel='forward', keep='potential', neuron='LIF', threads=3, steps=9, micro_step=17, "
+        "play=0)"
     )
 
 
@@ -258,6 +253,9 @@ def test_labels_and_caption(stepper: Any) -> None:
     for name, control in stepper.controls.items():
         assert control.description, name
         assert control.tooltip, name
+    row, player, *_ = stepper.widget.children
+    assert stepper.controls["play"] in player.children
+    assert stepper.controls["play"] not in row.children, "shown once"
     assert stepper.caption.endswith(".")
     bundle, about = stepper._repr_mimebundle_()
     assert bundle["text/plain"].startswith("Kernel(kernel='forward', keep='potential', neuron='LIF', threads=5")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,14 @@ from torch import nn
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
-import matplotlib.image
-
 import tfexplore
+from tests.pictures import spread
 from tfexplore import explore, neurons
 from tfexplore.explore.kept import WAYS, cells_of, kept, moved
 from tfexplore.explore.memory import BY_NAME, network
 from tfexplore.layers import LIF, Layer
 
 STEP, LAYER, POTENTIAL, INPUT, NOTHING = WAYS
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
 
 
 @pytest.fixture(scope="module")

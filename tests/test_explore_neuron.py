@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import Any
+import sys
+import threading
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -13,13 +16,16 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 import sympy
 
-from tests.test_explore import spread
+from tests.pictures import spread
 from tfexplore import explore, neurons
 from tfexplore.equations import Neuron, Positive
+from tfexplore.explore import explorer as explorer_module
 from tfexplore.explore import rates
 from tfexplore.explore.membrane import KINDS, STARTS, Stimulus, lively
 from tfexplore.layers import Layer
+from tfexplore.parameters import Bound
 
+MODULE = sys.modules["tfexplore.explore.neuron"]  # the file; `explore.neuron` is its class
 NAMES = [kind.__name__ for kind in neurons.ALL]
 
 
@@ -247,6 +253,74 @@ def test_parameters_that_come_with_the_neuron_are_kept() -> None:
     start, low, high = lively(made.layer)
     assert low < start < high
     assert len(made.result.times) > 5
+
+
+def test_a_parameter_that_is_zero() -> None:
+    class Own(Neuron):
+        leak: Annotated[float, Bound(low=0.0)] = 0.0
+        push: Annotated[float, Bound(low=-1.0, open=True)] = 0.0
+        v_threshold: float = 1.0
+
+        def charge(self, v: Any, x: Any) -> Any:
+            return v - self.leak * v + x + self.push
+
+    made = explore.neuron(Own)
+    for name in ("leak", "push"):
+        control = made.controls[name]
+        assert control.min <= control.value == 0.0, name
+        assert control.min > -1.0, "an open bound is not reached"
+        assert control.max > control.min, name
+    assert made.controls["leak"].max == 1.0
+    made.controls["leak"].value = 0.5
+    assert made.result.neuron.leak == 0.5
+
+
+def test_after_an_error_the_controls_still_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = explore.neuron()
+    with monkeypatch.context() as broken:
+        broken.setattr(MODULE, "room", lambda *_: (_ for _ in ()).throw(ValueError("no room")))
+        with pytest.raises(ValueError, match="no room"):
+            made.controls["neuron"].value = "IF"
+    assert "no room" in made.message.value
+    made.controls["strength"].value = 0.3
+    assert type(made.result.neuron).__name__ == "IF"
+    assert made.controls["tau"].layout.display == "none"
+    assert spread(made.picture()) > 0.05
+
+
+def test_in_a_notebook_another_neuron_is_compiled_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    async def choose() -> Any:
+        made = explore.neuron()
+        assert made.result.times.any(), "the first one is there at once"
+        monkeypatch.setattr(explorer_module, "READY", set())
+        real = made.prepare
+
+        def prepare(neuron: Neuron) -> None:
+            asked.append((type(neuron).__name__, threading.current_thread() is threading.main_thread()))
+            real(neuron)
+
+        monkeypatch.setattr(made, "prepare", prepare)
+        before = made.result
+        made.controls["neuron"].value = "ALIF"
+        assert "Compiling" in made.message.value
+        for strength in (0.1, 0.2, 0.3):  # meanwhile
+            made.controls["strength"].value = strength
+        made.controls["neuron"].value = "Izhikevich"
+        assert made.result is before, "the controls come back at once"
+        while made.result is before:
+            await asyncio.sleep(0.01)
+        return made
+
+    made = asyncio.run(choose())
+    assert asked == [("ALIF", False), ("Izhikevich", False)], "one after the other, each once"
+    assert made.result.neuron == STARTS[neurons.Izhikevich][0]
+    assert made.controls["strength"].value == STARTS[neurons.Izhikevich][1]
+    asked.clear()
+    made.controls["neuron"].value = "IF"  # no loop runs here
+    assert made.result.neuron == STARTS[neurons.IF][0]
+    assert asked == [("IF", True)]
 
 
 def test_a_potential_that_runs_away_is_said_and_cut() -> None:

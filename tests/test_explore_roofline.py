@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -17,6 +15,7 @@ import torch
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
+from tests.pictures import spread
 from tfexplore import explore, first_calls, neurons
 from tfexplore.equations import Neuron
 from tfexplore.explore import points
@@ -25,12 +24,6 @@ from tfexplore.explore.compile_cost import CASES
 from tfexplore.explore.roofline import LARGEST
 from tfexplore.layers import LIF, Layer
 from tfexplore.traffic import traffic, words
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
-
 
 # -- the roofline ------------------------------------------------------------------------------------------------
 
@@ -128,7 +121,8 @@ def test_a_moved_control_takes_the_points_away() -> None:
     assert repr(made) == "Roofline(steps=128, neurons=1000, dtype='float32')"
 
 
-def test_eager_words_are_counted_not_guessed() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_eager_bytes_are_counted_not_guessed(dtype: str) -> None:
     class Operations(torch.utils._python_dispatch.TorchDispatchMode):
         count = 0
 
@@ -138,13 +132,13 @@ def test_eager_words_are_counted_not_guessed() -> None:
                 args[0] if isinstance(args[0], list) else []
             )
             if func.__name__.split(".")[0] in ("add", "sub", "div", "mul", "ge", "_to_copy", "stack"):
-                Operations.count += sum(t.numel() for t in (*given, out) if t.numel() > 1)
+                Operations.count += sum(t.nbytes for t in (*given, out) if t.numel() > 1)  # a bool is one byte
             return out
 
-    x = torch.zeros(8, 1, 4096)
+    x = torch.zeros(8, 1, 4096, dtype=getattr(torch, dtype))
     with torch.no_grad(), Operations():
         LIF(backend="torch")(x)
-    assert points.eager_words(neurons.LIF()) == pytest.approx(Operations.count / x.numel(), rel=0.05)
+    assert points.eager_bytes(neurons.LIF(), dtype) == pytest.approx(Operations.count / x.numel(), rel=0.01)
 
 
 @pytest.mark.parametrize(

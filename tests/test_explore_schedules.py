@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import sys
@@ -15,17 +14,12 @@ from torch import nn
 
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
-import matplotlib.image
-
 import tfexplore
+from tests.pictures import spread
 from tfexplore import FoldTime, Recurrent, explore
+from tfexplore.data import currents
 from tfexplore.explore.schedules import BARS, CROSSES, CURVES, DONE, NEEDS, NOW, UNMET, WAITING
 from tfexplore.explore.walks import BATCH, WALKS, Loop, check, example, example_input, grid
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
 
 
 def said(made: Any) -> str:
@@ -304,3 +298,15 @@ def test_a_shared_layer_has_a_row_for_each_call() -> None:
     made = grid(nn.Sequential(shared, nn.Linear(3, 3), shared), torch.rand(4, 2, 3))
     assert made.rows == ("0", "1", "0, call 2")
     assert made.kinds == ("LIF", "Linear", "LIF")
+
+
+def test_a_leaf_that_works_only_when_it_gets_several_steps_is_a_row() -> None:
+    class Contiguous(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.contiguous()  # copies an x that was expanded over time; a single step of it is whole already
+
+    net = nn.Sequential(Contiguous(), nn.Linear(4, 3), tfexplore.LIF())
+    made = grid(net, currents(torch.rand(2, 4), 5))
+    assert made.rows == ("0", "1", "2")
+    assert [len(made.walks[name].pieces) for name in ("step by step", "fused")] == [10, 3]
+    explore.schedules(net, currents(torch.rand(2, 4), 5))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
+import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -18,6 +18,7 @@ import torch
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
+from tests.pictures import spread
 from tfexplore import contestants, explore, measure, results
 from tfexplore.beside import Beside
 from tfexplore.contestants import COMPILED, DTYPES, PASSES, TOLERANCE, WAYS, check, plain_loop, why_not_compiled
@@ -29,11 +30,6 @@ ANSWER = {
     "rounds": 5,
     "seconds": {name: {"low": 1e-3, "median": 2e-3, "high": 3e-3} for name in (*WAYS, COMPILED)},
 }
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
 
 
 # -- the contestants ---------------------------------------------------------------------------------------------
@@ -94,6 +90,25 @@ def test_a_process_beside_answers_complains_and_ends() -> None:
             process.ask(neuron="LIF")
     with Beside("tfexplore.no_such_module") as process, pytest.raises(RuntimeError, match="No module named"):
         process.ask()
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups to end")
+def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "starts_another.py").write_text(
+        "import subprocess\nfrom tfexplore.beside import serve\n"
+        f"serve(lambda _: {{'pid': subprocess.Popen('exec sleep 60 > {fifo}', shell=True).pid}})\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent.parent), str(tmp_path)])
+    with Beside("starts_another", {"PYTHONPATH": path}) as process:
+        process.ask()
+        alive = os.open(fifo, os.O_RDONLY)  # ends when nobody has it open for writing
+    try:
+        assert select.select([alive], [], [], 10)[0], "what it started goes on"
+        assert os.read(alive, 1) == b""
+    finally:
+        os.close(alive)
 
 
 # -- speed -------------------------------------------------------------------------------------------------------
@@ -242,6 +257,25 @@ def test_stop_ends_the_compiler(speed: Any, fake: type[Fake]) -> None:
     assert not speed.result.compiled
     assert "torch.compile was stopped" in speed.message.value
     assert not speed.running
+
+
+def test_a_second_press_is_refused_in_words(speed: Any, fake: type[Fake]) -> None:
+    async def press_twice() -> None:
+        speed.start_compiling()
+        first = speed.task
+        with pytest.raises(RuntimeError, match="running already"):
+            speed.guarded(speed.start_compiling)()
+        assert "running already" in speed.message.value
+        assert speed.task is first
+        await first
+
+    asyncio.run(press_twice())
+    assert len(fake.asked) == 1
+
+
+def test_recorded_files_are_read_once(speed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "records", lambda **_: pytest.fail("read again"))
+    speed.draw()
 
 
 def test_without_a_compiler_a_sentence_says_so(speed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

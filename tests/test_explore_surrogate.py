@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import io
 import math
 from typing import Any
 
@@ -15,18 +14,13 @@ import torch
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
-import matplotlib.image
-
+from tests.pictures import spread
 from tfexplore import explore, surrogates
+from tfexplore.explore import explorer as explorer_module
 from tfexplore.explore.gradient import curves, drive, flow, pooled, shade
 from tfexplore.neurons import LIF
 
 module = importlib.import_module("tfexplore.explore.surrogate")  # explore.surrogate is the explorer
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
 
 
 @pytest.fixture
@@ -252,7 +246,7 @@ def test_your_own_surrogate_has_a_slider_for_each_of_its_scales() -> None:
 def test_a_new_kernel_is_compiled_aside_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     async def choose() -> Any:
         made = explore.surrogate(steps=30, neurons=4)
-        monkeypatch.setattr(module, "READY", set())
+        monkeypatch.setattr(explorer_module, "READY", set())
         before = made.result
         made.controls["surrogate"].value = "Gaussian"
         assert made.result is before, "the control comes back at once"
@@ -269,7 +263,7 @@ def test_a_new_kernel_is_compiled_aside_in_a_notebook(monkeypatch: pytest.Monkey
 def test_an_error_while_compiling_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     async def choose() -> str:
         made = explore.surrogate(steps=30, neurons=4)
-        monkeypatch.setattr(module, "READY", set())
+        monkeypatch.setattr(explorer_module, "READY", set())
         monkeypatch.setattr(made, "prepare", lambda neuron: 1 / 0)
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is raised there as well
         made.controls["surrogate"].value = "Gaussian"
@@ -285,12 +279,48 @@ def test_showing_it_warms_the_other_kernels(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def show() -> None:
         made = explore.surrogate(steps=30, neurons=4)
-        monkeypatch.setattr(module, "READY", set())
+        monkeypatch.setattr(explorer_module, "READY", set())
         monkeypatch.setattr(made, "prepare", lambda neuron: asked.append(type(neuron.surrogate)))
-        await made.warm()
+        await made.warm(made.neuron(kind) for kind in made.kinds)
 
     asyncio.run(show())
     assert set(asked) == set(surrogates.ALL)
+
+
+def test_an_error_while_warming_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def show() -> str:
+        made = explore.surrogate(steps=30, neurons=4)
+        monkeypatch.setattr(explorer_module, "READY", set())
+        monkeypatch.setattr(made, "prepare", lambda neuron: 1 / 0)
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # it is raised there as well
+        made.show()
+        while not made._warming.done():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        return str(made.message.value)
+
+    assert "ZeroDivisionError" in asyncio.run(show())
+
+
+def test_while_a_kernel_compiles_a_dragged_slider_asks_for_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    drawn: list[float] = []
+
+    async def drag() -> None:
+        made = explore.surrogate(steps=30, neurons=4)
+        monkeypatch.setattr(explorer_module, "READY", set())
+        monkeypatch.setattr(made, "prepare", asked.append)
+        monkeypatch.setattr(made, "draw", lambda: drawn.append(made.result.neuron.tau))
+        made.controls["surrogate"].value = "Gaussian"
+        for tau in (6.0, 7.0, 8.0):
+            made.controls["tau"].value = tau
+        while not drawn:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+
+    asyncio.run(drag())
+    assert len(asked) == 1
+    assert drawn == [8.0]
 
 
 def test_it_is_labelled_and_says_what_it_shows(explorer: Any) -> None:

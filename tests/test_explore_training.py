@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-from typing import Any
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -16,16 +17,13 @@ from torch import nn
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
+from tests.pictures import spread
 from tfexplore import FoldTime, Layer, Recurrent, explore, layers, neurons
 from tfexplore.explore import networks
 from tfexplore.explore.breakdown import AFTER, BEFORE, PARTS
-from tfexplore.explore.networks import conv, firing_rates, images, look, mlp, tuned, zigzag
+from tfexplore.explore.networks import conv, firing_rates, images, look, mlp, tuned
+from tfexplore.explore.plots import zigzag
 from tfexplore.explore.training import CHOSEN, IMAGE, POTENTIAL, RASTER, RATE, RATE_BEFORE, THRESHOLD
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib.image.imread(io.BytesIO(png))[..., :3].std())
 
 
 @pytest.fixture(scope="module")
@@ -464,3 +462,99 @@ def test_breakdown_takes_ones_own_network_apart() -> None:
     assert made.parts["fused"]["neurons"] > 0
     with pytest.raises(TypeError, match=r"must be an nn\.Sequential"):
         explore.breakdown(nn.ModuleList([own_network()]))
+
+
+# -- large networks, changes meanwhile ---------------------------------------------------------------------------------
+
+
+def test_the_test_set_is_read_in_pieces() -> None:
+    sizes: list[int] = []
+
+    def walk(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        sizes.append(x.shape[1])
+        return net(x)
+
+    net, data = mlp(16), networks.digits()
+    found = networks.accuracy(net, data, walk, 4)
+    with torch.no_grad():
+        guess = net(networks.currents(data.test_images, 4)).mean(0).argmax(1)
+    assert found == pytest.approx((guess == data.test_labels).double().mean().item())
+    assert sizes == [256, 103]
+
+
+@pytest.mark.parametrize("slow", [0.0, 1e9])
+def test_slow_batches_are_done_aside(slow: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tfexplore.explore.training"], "SLOW", slow)
+    threads: list[bool] = []
+    made = explore.training(steps=4, hidden=16, epochs=1)
+    before = networks.fit
+
+    def fit(*given: Any) -> Iterator[float]:
+        for loss in before(*given):
+            threads.append(threading.current_thread() is threading.main_thread())
+            yield loss
+
+    monkeypatch.setattr(sys.modules["tfexplore.explore.training"], "fit", fit)
+    losses = asyncio.run(made.run()).losses
+    assert threads == [False, *[slow > 0] * 22], "the first may be slow"
+    assert losses == networks.losses("fused", 23, steps=4, hidden=16)
+
+
+def test_start_compiles_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = explore.training(steps=4, hidden=16, epochs=1)
+    said: list[tuple[str, bool]] = []
+    before = networks.firing_rates
+
+    def firing_rates(*given: Any) -> dict[str, float]:
+        said.append((made._said, threading.current_thread() is threading.main_thread()))
+        return before(*given)
+
+    monkeypatch.setattr(sys.modules["tfexplore.explore.training"], "firing_rates", firing_rates)
+    asyncio.run(made.run())
+    assert said[0][0].startswith("Compiling")
+    assert not said[0][1]
+
+
+def test_fewer_epochs_during_a_run_end_it_with_all_drawn() -> None:
+    made = explore.training(steps=4, hidden=16, epochs=5)
+
+    async def lowered() -> None:
+        made.start()
+        await until(made, 30)
+        made.controls["epochs"].value = 1
+        await made.task
+
+    asyncio.run(lowered())
+    assert 30 <= len(made.result.losses) < 46
+    assert len(made.figure.data[0].y) == len(made.result.losses) == made.result.rates[-1][0]
+    assert f"{len(made.result.losses)} batches" in made.message.value
+
+
+class Adaptive(neurons.LIF):
+    """A threshold that rises with every spike; its state has not ALIF's letter."""
+
+    states: ClassVar[tuple[str, ...]] = ("v", "a")
+
+    def charge(self, v: Any, a: Any, x: Any) -> Any:  # type: ignore[override]
+        return super().charge(v, x), a
+
+    def threshold(self, v: Any, a: Any) -> Any:
+        return self.v_threshold + 0.5 * a
+
+    def after(self, s: Any, v: Any, a: Any) -> Any:
+        return (0.9 * a + s,)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "level"),
+    [
+        (neurons.LIF(v_threshold=0.7), 0.7),
+        (neurons.LIF(learn="v_threshold"), None),
+        (neurons.ParametricLIF(v_threshold=0.6), 0.6),
+        (neurons.ALIF(), None),
+        (Adaptive(), None),
+    ],
+)
+def test_the_threshold_is_drawn_where_it_is_a_number(neuron: Any, level: float | None) -> None:
+    made = explore.training(nn.Sequential(nn.Linear(64, 12), Layer(neuron), nn.Linear(12, 10)), steps=4)
+    assert made.threshold() == (level if level is None else pytest.approx(level))

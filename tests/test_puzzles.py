@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import itertools
 import sys
 import threading
@@ -14,19 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-matplotlib_image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")
+pytest.importorskip("matplotlib.image", reason="pictures need matplotlib")
 
 from tests import oracle
+from tests.pictures import spread
 from tfexplore import puzzles
 from tfexplore.puzzles import ALL, sandbox
 from tfexplore.puzzles.memory import Memory
+from tfexplore.puzzles.puzzle import digits
 
 BUDGETED = [name for name, puzzle in ALL.items() if any(case.budget is not None for case in puzzle.cases())]
-
-
-def spread(png: bytes) -> float:
-    """0 for an empty picture."""
-    return float(matplotlib_image.imread(io.BytesIO(png))[..., :3].std())
 
 
 @pytest.fixture(autouse=True)
@@ -245,6 +241,40 @@ def keeps_it_to_itself(u, kept, g_s, g_u, width):
         g_u[t] = g_s[t] * inside[t] / width
 
 
+def walks_back_by_pop(u, kept, g_s, g_u, width):
+    answers = []
+    for t in range(len(u)):
+        answers.append(np.abs(u[t]) < width / 2)  # noqa: PERF401
+    for t in reversed(range(len(u))):
+        g_u[t] = g_s[t] * answers.pop() / width
+
+
+def deletes_in_the_end(u, kept, g_s, g_u, width):
+    answers = [np.abs(row) < width / 2 for row in u]
+    for t in range(u.shape[0]):
+        g_u[t] = g_s[t] * answers[t] / width
+    del answers
+
+
+def deletes_without_a_call_between(u, kept, g_s, g_u, width):
+    t, answers = 0, np.abs(u) < width / 2
+    while t < u.shape[0]:
+        g_u[t] = g_s[t] * answers[t] / width
+        t += 1
+    del answers
+
+
+def two_passes_by_pop(x, h, out, tau, v_threshold):
+    c, v = [], np.zeros(x.shape[1])
+    for row in x:
+        c.append(v - v / tau + row)
+        v = c[-1] - (c[-1] >= v_threshold) * v_threshold
+    t = x.shape[0]
+    while c:
+        t -= 1
+        out[t] = c.pop() >= v_threshold
+
+
 def looks_again(u, kept, g_s, g_u, width):
     total = sum(float(np.sum(row)) for row in u)  # the way there, without keeping anything
     for t in range(len(u)):
@@ -257,11 +287,15 @@ WASTEFUL = [
     ("one_thread", reads_twice, 4, "x read 2"),
     ("fuse_the_loop", potential_in_memory, 6, "h read 2"),
     ("fuse_the_loop", two_passes, 4, "Your own `charged` holds 768 words"),
-    ("whole_backward", reads_its_gradient_back, 3 + 31 / 32, "g_x read 0.9688"),
+    ("whole_backward", reads_its_gradient_back, 3 + 31 / 32, "g_x read 0.96875"),
     ("recompute", stores_potentials, 5 + 1 / 32, "g_x written 2"),
     ("recompute", walks_anew_for_every_step, 2 + 33 / 2 + 1, "x read 16.5"),
     ("keep_bits", a_byte_for_a_bit, 3.5, "kept written 0.25"),
     ("keep_bits", keeps_it_to_itself, 3.5, "Your own `inside` holds 384 words"),
+    ("keep_bits", walks_back_by_pop, 3.5, "Your own `answers` holds 384 words"),
+    ("keep_bits", deletes_in_the_end, 3.5, "Your own `answers` holds 384 words"),
+    ("keep_bits", deletes_without_a_call_between, 3.5, "Your own `answers` holds 384 words"),
+    ("fuse_the_loop", two_passes_by_pop, 4, "Your own `c` holds 768 words"),
     ("keep_bits", looks_again, 4, "u read 2"),
 ]
 
@@ -554,6 +588,44 @@ def test_warnings_of_an_answer_are_no_errors() -> None:
         return v - v / tau + x
 
     assert puzzles.check("charge", warned).right
+
+
+class Uncooperative:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (10**400, "returned an int that cannot be read as one number"),
+        ([10**400], "returned a list that cannot be read as one number"),
+        (torch.ones((), requires_grad=True), "returned a Tensor that cannot be read as one number"),
+        (Uncooperative(RuntimeError("no")), "returned an Uncooperative that cannot be read as one number"),
+    ],
+    ids=["too large", "a list", "needs its gradient", "raises"],
+)
+def test_no_error_of_reading_an_answer_gets_out(value: Any, told: str) -> None:
+    verdict = puzzles.check("charge", lambda v, x, tau: value)
+    assert verdict.outcome == "wrong"
+    assert told in verdict.sentence
+
+
+def test_an_answer_is_read_inside_the_sandbox() -> None:
+    assert puzzles.check("charge", lambda v, x, tau: Uncooperative(SystemExit())).outcome == "crashed"
+    memory = Memory(limit=3)
+    row = memory.input("x", np.ones(4))
+    verdict = puzzles.check("charge", lambda v, x, tau: row)  # TooManyAccesses when it is read
+    assert verdict.outcome == "not finished"
+
+
+def test_budgets_are_told_exactly() -> None:
+    for name in BUDGETED:
+        for case in ALL[name].cases():
+            assert float(digits(case.budget)) == case.budget
 
 
 def test_tensors_and_lists_are_answers_too() -> None:

@@ -88,6 +88,23 @@ def test_versions_that_work_together(monkeypatch, tmp_path, checkout):
         assert f"numpy=={metadata.version('numpy')}" in lines
 
 
+def test_a_broken_install_does_not_stop_it(monkeypatch, tmp_path):
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(room, "_in_checkout", lambda: False)
+    assert "numpy==" in room.default_constraints(tmp_path / "new").read_text(encoding="utf-8")
+
+
+def test_pip_may_say_what_is_no_utf8(monkeypatch, tmp_path, capfd):
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__init__.py").touch()
+    words = "import sys; sys.stdout.buffer.write(b'ERROR: caf\\xe9\\n'); sys.exit(1)"
+    (tmp_path / "pip" / "__main__.py").write_text(words, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(room.NoWheels, match="pip failed: caf"):
+        room._pip([], room.Target())
+
+
 def test_an_old_wheel_of_tfexplore_does_not_stay(pip, tmp_path):
     (tmp_path / "tfexplore-0.0.9-py3-none-any.whl").write_bytes(b"old")
     room.collect(tmp_path, [room.Target()])

@@ -260,3 +260,14 @@ def test_training_with_a_backward_pass_inside_is_recorded_apart():
         net(torch.rand(3, 2, 8)).sum().backward()
     assert cells(events) == [(str(row), 0, 3) for row in range(4)]
     assert events.outside.launches > 4  # the way back is no layer's forward work
+
+
+def test_truth_values_count_one_byte_each():
+    class Compare(nn.Module):
+        def forward(self, x):
+            return x >= 1
+
+    net = Compare()
+    with what_ran(net) as events:
+        net(torch.rand(5, 2, 8, dtype=torch.float64))
+    assert (events.words, events.nbytes) == (2 * 80, 8 * 80 + 80)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ class Beside:
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
             env={**os.environ, "PYTHONPATH": path, **(env or {})}, encoding="utf-8", bufsize=1,
+            start_new_session=True,  # a group of its own, with the compilers that it starts; Windows has none
         )  # fmt: skip
 
     def ask(self, **question: Any) -> dict[str, Any]:
@@ -61,8 +63,13 @@ class Beside:
         return f": {lines[-1]}" if lines else ""
 
     def end(self) -> None:
-        """Ends the process, whatever it does; more than once does no harm."""
-        self.process.kill()
+        """Ends the process and (but on Windows) those it started, whatever they do; more than once does no harm."""
+        if self.process.returncode is None:  # once it was waited for, its number may be another's
+            if hasattr(os, "killpg"):
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.complaints):
             with suppress(OSError):  # what was still to be written has no reader

@@ -12,6 +12,8 @@ What counts:
     x[t, i] = 1.0, x[t] = row     1 word, or a row's words, written (and what stands on the right is read)
     x[t] += 1                     a row read and a row written
     len(x), x.shape, np.zeros_like(x)   nothing: no word of x is looked at
+    x.reshape(-1), x.T            nothing yet: the same memory, like a row
+    x.fill(1), np.put(x, ..), np.add.at(x, ..)   an error: these write without saying which words
 
 Results of arithmetic are plain NumPy arrays and numbers: they are nobody's memory, and are not counted.
 """
@@ -85,6 +87,7 @@ class Counted(NDArrayOperatorsMixin):
     (array([-1.,  1.,  2.]), 4)
     """
 
+    __slots__ = ("_loaded", "_where", "_whole", "array", "log", "name")  # so that `x.flat = 1` is an error
     __hash__ = None  # type: ignore[assignment]  # == compares word by word, as NumPy's does
 
     def __init__(self, name: str, array: Any, log: Log) -> None:
@@ -116,6 +119,14 @@ class Counted(NDArrayOperatorsMixin):
         part.array, part._where = take(self.array), take(self._where)
         part._loaded = np.zeros(part.array.shape, bool) if self._loaded is None else take(self._loaded)
         return part
+
+    def _view(self, take: Any) -> Any:
+        """What `take` makes of the array, if it is the same memory; where NumPy copies, the words are read."""
+        same = np.may_share_memory(take(self.array), self.array)
+        return self._part(take) if same else take(self._read())
+
+    def _refused(self, what: str) -> str:
+        return f"{what} writes into {self.name} uncounted; write with {self.name}[...] = ... instead."
 
     # -- what is counted -----------------------------------------------------------------------------------------
 
@@ -169,9 +180,13 @@ class Counted(NDArrayOperatorsMixin):
 
     def __getattr__(self, name: str) -> Any:
         """Methods such as `sum`, `copy`, `max`, `astype`: they read all words."""
+        if name in WRITERS:
+            raise AttributeError(self._refused(f"{self.name}.{name}"))
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"Counted has no attribute {name!r}.")
-        return getattr(self._read(), name)
+        if any(name == function.__name__ for function in VIEWS):
+            return lambda *given, **options: self._view(lambda array: getattr(array, name)(*given, **options))
+        return getattr(plain(self, locked=True), name)
 
     # -- NumPy's own functions -----------------------------------------------------------------------------------
 
@@ -179,40 +194,79 @@ class Counted(NDArrayOperatorsMixin):
         return np.asarray(self._read(), dtype)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
-        result = getattr(ufunc, method)(*map(plain, inputs), **plain(options))
+        if method == "at":
+            if isinstance(inputs[0], Counted):
+                raise TypeError(inputs[0]._refused(f"np.{ufunc.__name__}.at"))
+            return ufunc.at(inputs[0], *map(plain, inputs[1:]))
+        options = plain(options)
         if out is None:
-            return result
-        results = result if isinstance(result, tuple) else (result,)
-        for place, made in zip(out, results, strict=True):
-            if place is not None:
-                place[...] = made
+            return getattr(ufunc, method)(*map(plain, inputs), **options)
+        made = tuple(map(twin, out))
+        getattr(ufunc, method)(*map(plain, inputs), out=made, **options)
+        for place, result in zip(out, made, strict=True):
+            store(place, result, options.get("where", True) if method == "__call__" else True)
         return out[0] if len(out) == 1 else out
 
     def __array_function__(self, function: Any, types: Any, inputs: Any, options: Any) -> Any:
+        target = inputs[0] if inputs else None
         if function in FREE:
             inputs = tuple(k.array if isinstance(k, Counted) else k for k in inputs)
-        if function is np.copyto:
-            inputs[0][...] = inputs[1]
-            return None
-        out = options.pop("out", None)
-        result = function(*plain(inputs), **plain(options))
-        if out is None:
+        if function in VIEWS and isinstance(target, Counted):
+            return target._view(lambda array: function(array, *plain(inputs[1:]), **plain(options)))
+        if function is np.copyto and isinstance(target, Counted):
+            made, inputs, options = twin(target), plain(inputs[1:]), plain(options)
+            np.copyto(made, *inputs, **options)
+            return store(target, made, inputs[2] if len(inputs) > 2 else options.get("where", True))
+        out = options.get("out")
+        options = plain({**options, "out": twin(out)} if isinstance(out, Counted) else options, locked=True)
+        try:
+            result = function(*plain(inputs, locked=True), **options)
+        except ValueError as error:
+            if "read-only" not in str(error) or not isinstance(target, Counted):
+                raise
+            raise TypeError(target._refused(f"np.{function.__name__}")) from None
+        if not isinstance(out, Counted):
             return result
-        out[...] = result
+        out[...] = options["out"]
         return out
 
 
 FREE = {np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.shape, np.size, np.ndim}
 """NumPy's functions that look at an array's shape only."""
 
+VIEWS = {np.reshape, np.ravel, np.transpose, np.swapaxes, np.squeeze, np.moveaxis, np.expand_dims, np.flip}
+"""NumPy's functions that give the same memory in another shape; some are methods too."""
 
-def plain(value: Any) -> Any:
-    """The value with every counted array in it read."""
+WRITERS = {"fill", "put", "sort", "partition", "itemset", "setfield", "resize", "byteswap"}
+"""An array's methods that write into it."""
+
+
+def plain(value: Any, locked: bool = False) -> Any:
+    """The value with every counted array in it read; locked: so that an attempt to write into what was read is an error."""
     if isinstance(value, Counted):
-        return value._read()
+        found = value._read()
+        if locked and isinstance(found, np.ndarray):
+            found.flags.writeable = False
+        return found
     if isinstance(value, tuple | list):
-        return type(value)(map(plain, value))
-    return {key: plain(v) for key, v in value.items()} if isinstance(value, dict) else value
+        return type(value)(plain(v, locked) for v in value)
+    return {key: plain(v, locked) for key, v in value.items()} if isinstance(value, dict) else value
+
+
+def twin(place: Any) -> Any:
+    """What NumPy may write into, in the place of a counted array: its words as they are, uncounted."""
+    return place.array.copy() if isinstance(place, Counted) else place
+
+
+def store(place: Any, made: Any, where: Any) -> None:
+    """Writes what NumPy made in the twin of a counted array, and counts the words that were asked for."""
+    if not isinstance(place, Counted):
+        return
+    if where is True:
+        place[...] = made
+    else:
+        asked = np.broadcast_to(where, place.shape)
+        place[asked] = made[asked]
 
 
 def same_memory(one: Any, other: Any) -> bool:

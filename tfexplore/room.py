@@ -7,7 +7,6 @@ is tried (without installing anything).
 
 import base64
 import hashlib
-import importlib.util
 import itertools
 import platform
 import re
@@ -77,7 +76,8 @@ def collect(
     folder: Path, wanted: Sequence[Target], constraints: Path | None = None, passed_on: Sequence[str] = ()
 ) -> str:
     """Fills `folder` with wheels and a README.txt, and says what is there."""
-    if importlib.util.find_spec("pip") is None:
+    # not find_spec("pip"): setuptools hooks into that, and warns in a process that has used distutils
+    if not any(metadata.distributions(name="pip")):
         raise NoWheels(f"pip is not installed in this Python: {sys.executable} -m ensurepip")
     _make(folder)
     wheel = own_wheel(folder)
@@ -110,8 +110,8 @@ def default_constraints(folder: Path) -> Path:
     _make(folder)
     if _in_checkout():
         lines = (paths.PACKAGE.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    else:  # 2.13.0+cpu stands for any 2.13.0
-        lines = sorted({f"{d.name.lower()}=={d.version.partition('+')[0]}" for d in metadata.distributions()})
+    else:  # 2.13.0+cpu stands for any 2.13.0; what a broken install left has no name
+        lines = sorted({f"{d.name.lower()}=={d.version.partition('+')[0]}" for d in metadata.distributions() if d.name})
     pins = folder / "versions.txt"
     kept = [line for line in lines if not line.startswith(("cuda", "cupy", "nvidia", "#"))]
     pins.write_text("\n".join(kept) + "\n", encoding="utf-8")
@@ -165,7 +165,9 @@ def _pip(words: Iterable[str], target: Target) -> None:
     """Runs pip, passes its words on as they come, and says in one sentence why it failed."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
     said: deque[str] = deque(maxlen=200)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)

@@ -1,11 +1,12 @@
 """One record of what ran: every executed piece of work is one event, in the order in which the pieces ended.
 
 A piece is a layer and the time steps it covers: all of them for a fused kernel, one for each turn of an eager loop. Its
-launches and words are counted from the operations that PyTorch really dispatched, not predicted; so is what it needed.
+launches, words and bytes are counted from the operations that PyTorch really dispatched, not predicted; so is what it needed.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ class Event:
                  start more than one kernel on a GPU.
     words:       tensor elements that these operations were given and wrote. A broadcast element counts once; an operation
                  that looks up a few rows of a table counts all of it.
+    nbytes:      the same in bytes: a word of float32 has four, a truth value one.
     needs:       the earlier events (by their place in the record) that wrote what this one read.
     """
 
@@ -51,6 +53,7 @@ class Event:
     kind: str
     launches: int
     words: int
+    nbytes: int
     needs: tuple[int, ...] = ()
 
 
@@ -60,7 +63,7 @@ class Events(list[Event]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outside = Event("", 0, 0, "", 0.0, 0.0, "outside", 0, 0)
+        self.outside = Event("", 0, 0, "", 0.0, 0.0, "outside", 0, 0, 0)
 
     @property
     def launches(self) -> int:
@@ -71,6 +74,11 @@ class Events(list[Event]):
     def words(self) -> int:
         """Of the layers and outside of them."""
         return sum(event.words for event in (*self, self.outside))
+
+    @property
+    def nbytes(self) -> int:
+        """Of the layers and outside of them."""
+        return sum(event.nbytes for event in (*self, self.outside))
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -86,7 +94,7 @@ def what_ran(net: nn.Module, *, count: bool = True) -> Iterator[Events]:
     go on counting as long as the state does: from call to call under `carry` and in `step_by_step`; otherwise every pass
     of the network begins at step 0. A module called several times in one pass is "name", "name, call 2", ...
 
-    count: counting costs some microseconds for every operation; without it, launches, words and needs stay empty, and the
+    count: counting costs some microseconds for every operation; without it, launches, words, nbytes and needs stay empty, and the
     times are nearer to those of an unwatched run. On a GPU the record waits for the end of every piece.
 
     >>> from tfexplore.layers import LIF
@@ -108,7 +116,7 @@ def what_ran(net: nn.Module, *, count: bool = True) -> Iterator[Events]:
         torch_reference.LISTENERS.append(recorder.walk)
         undo.callback(torch_reference.LISTENERS.remove, recorder.walk)
         if count:
-            undo.enter_context(_Counting(recorder))
+            undo.enter_context(_Needing(recorder))
         yield recorder.events
 
 
@@ -180,7 +188,7 @@ class _Recorder:
         layer, first, last = self.place(module, len(x))
         device = str(x.device)
         self.module = module
-        self.open = Event(layer, first, last, device, self.now(device), 0.0, "forward", 0, 0)
+        self.open = Event(layer, first, last, device, self.now(device), 0.0, "forward", 0, 0, 0)
 
     def end(self, module: nn.Module, *_: Any) -> None:
         if self.open is not None and module is self.module:
@@ -203,7 +211,7 @@ class _Recorder:
     def _cut(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
         call = self.open
         assert call is not None
-        fresh = replace(call, launches=0, words=0, needs=())
+        fresh = replace(call, launches=0, words=0, nbytes=0, needs=())
         for t, x_t in enumerate(steps):
             begin = self.close() if t > 0 else call.begin
             first = call.first + t
@@ -217,14 +225,16 @@ def _first_tensor(args: Any, kwargs: Any) -> Tensor | None:
     return next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim > 0), None)
 
 
-class _Counting(TorchDispatchMode):
-    """Sees every operation on its way to the device, below autograd. What a fused kernel does inside is its own: one launch."""
+class Counting(TorchDispatchMode):
+    """Sees every operation on its way to the device, below autograd, and tells `note` what it was given and wrote.
 
-    def __init__(self, recorder: _Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-        # which events wrote what a storage holds; a weak reference keeps its address from being given to another
-        self.writers: dict[StorageWeakRef, frozenset[int]] = {}
+    What a fused kernel does inside is its own: one launch. A copy or a fill does not read what it overwrites.
+    """
+
+    def note(
+        self, words: int, nbytes: int, read: set[StorageWeakRef], fresh: list[Tensor], changed: list[Tensor]
+    ) -> None:
+        raise NotImplementedError
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -232,21 +242,34 @@ class _Counting(TorchDispatchMode):
         given, changed = _tensors((args, kwargs)), _changed(func, args, kwargs)
         old = {_storage(t) for t in given}
         fresh = [t for t in _tensors(out) if _storage(t) not in old]
-        words = 0
+        words, nbytes = 0, 0
         if _does_work(func) and (fresh or changed):
             blind = (
                 func._schema.name.removeprefix("aten::") in OVERWRITE or torch.Tag.nondeterministic_seeded in func.tags
             )
             read = [t for t in given if not (blind and any(t is c for c in changed))]
-            words = _distinct(read) + _distinct([*fresh, *changed])
-        self.note(words, old if words else set(), fresh, changed)
+            words, nbytes = map(sum, zip(_distinct(read), _distinct([*fresh, *changed]), strict=True))
+        self.note(words, nbytes, old if words else set(), fresh, changed)
         return out
 
-    def note(self, words: int, read: set[StorageWeakRef], fresh: list[Tensor], changed: list[Tensor]) -> None:
+
+class _Needing(Counting):
+    """Adds what every operation costs to the piece of work under way, and finds out which pieces it needs."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+        # which events wrote what a storage holds; a weak reference keeps its address from being given to another
+        self.writers: dict[StorageWeakRef, frozenset[int]] = {}
+
+    def note(
+        self, words: int, nbytes: int, read: set[StorageWeakRef], fresh: list[Tensor], changed: list[Tensor]
+    ) -> None:
         recorder = self.recorder
         came = frozenset().union(*(self.writers.get(storage, ()) for storage in read))
         here = recorder.open or recorder.events.outside
-        here = replace(here, launches=here.launches + bool(words), words=here.words + words)
+        here = replace(here, words=here.words + words, nbytes=here.nbytes + nbytes)
+        here = replace(here, launches=here.launches + bool(words))
         if recorder.open is None:
             recorder.events.outside, mark = here, came
         else:
@@ -281,10 +304,10 @@ def _does_work(func: Any) -> bool:
     return "empty" not in func.__name__ and torch.Tag.inplace_view not in func.tags
 
 
-def _distinct(tensors: list[Tensor]) -> int:
-    """Elements that are really there: an expanded axis counts once, and so does a tensor named twice."""
-    places = {(t.data_ptr(), t.shape, t.stride()): t for t in tensors}
-    return sum(
-        0 if t.numel() == 0 else int(torch.Size(n for n, step in zip(t.shape, t.stride(), strict=True) if step).numel())
-        for t in places.values()
-    )
+def _distinct(tensors: list[Tensor]) -> tuple[int, int]:
+    """Elements that are really there, and their bytes: an expanded axis counts once, and so does a tensor named twice."""
+    words, nbytes = 0, 0
+    for t in {(t.data_ptr(), t.shape, t.stride()): t for t in tensors if t.numel()}.values():
+        there = math.prod(n for n, step in zip(t.shape, t.stride(), strict=True) if step)
+        words, nbytes = words + there, nbytes + there * t.element_size()
+    return words, nbytes

@@ -36,8 +36,9 @@ def build(folder: Path, notebooks: Path = NOTEBOOKS) -> int:
     gather(source, notebooks)
     words = ["-q", "-W", "--keep-going", "-b", "html", "-d", str(folder / "doctrees"), "-E", str(source), str(site)]
     status = sphinx(words)
-    for path in sorted(notebooks.glob("*.ipynb")):  # what a reader downloads is the notebook as it is in the course
-        shutil.copy(path, site / "_sources" / "notebooks")
+    if status == 0:
+        for path in sorted(notebooks.glob("*.ipynb")):  # what a reader downloads is the notebook as it is in the course
+            shutil.copy(path, site / "_sources" / "notebooks")
     return status
 
 

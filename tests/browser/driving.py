@@ -12,14 +12,21 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not 
 WAITING = "[...document.querySelectorAll('.jp-InputPrompt')].some(node => node.textContent.includes('*'))"
 
 
+READY = """async path => {
+    const sessions = await (await fetch('/api/sessions')).json();
+    return sessions.some(s => s.path === path && s.kernel?.execution_state === 'idle' && s.kernel.connections > 0);
+}"""
+
+
 def open_notebook(page: Any, address: str) -> None:
+    """Opens it, and waits for its kernel: the page may look ready before, and then Run All asks which kernel to take."""
     page.goto(address)
     page.locator(".jp-Notebook").wait_for()
+    page.wait_for_function(READY, arg=address.partition("?")[0].rpartition("/")[2], polling=300)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
     if "/lab/" in address:
-        page.get_by_text("| Idle").wait_for()  # the kernel is there
+        page.get_by_text("| Idle").wait_for()
         page.keyboard.press("Control+b")  # the file browser takes room
-    else:
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
 
 
 def run_all(page: Any) -> None:

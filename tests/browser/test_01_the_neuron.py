@@ -21,6 +21,7 @@ def down_to(page: Any, said: str) -> Any:
         for k, text in enumerate(every.all_inner_texts()):
             if said in text:
                 every.nth(k).locator(".js-plotly-plot").wait_for()
+                every.nth(k).scroll_into_view_if_needed()
                 return every.nth(k)
         panel.evaluate("node => node.scrollBy(0, 400)")
         page.wait_for_timeout(100)
@@ -33,7 +34,6 @@ def readout(found: Any, label: str) -> Any:
 
 def test_the_neuron(page: Any, lab: str, pictures: Any) -> None:
     open_notebook(page, lab.format(path="01_the_neuron.ipynb"))
-    page.get_by_text("| Idle").wait_for()  # the kernel is there: before that, what is run is lost
     run_all(page)
     explorer(page, "parameter leak")  # that of the last cell
     page.locator(".jp-WindowedPanel-outer").evaluate("node => node.scrollTo(0, 0)")

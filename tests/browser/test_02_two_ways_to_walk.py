@@ -26,7 +26,6 @@ def scroll_to(page: Any, top: int) -> None:
 
 def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
     open_notebook(page, lab.format(path="02_two_ways_to_walk.ipynb"))
-    page.wait_for_timeout(2_000)  # on a busy machine, the notebook asks for a kernel when it is run too early
     run_all(page)
     message(page).get_by_text("Fused: 4 pieces of work").wait_for(timeout=120_000)  # the last cell has run
     scroll_to(page, 0)

@@ -23,11 +23,9 @@ def marks(found: Any, grid: int) -> list[list[int]]:
 
 def test_inside_the_kernel(page: Any, lab: str, pictures: Any) -> None:
     open_notebook(page, lab.format(path="03_inside_the_kernel.ipynb"))
-    page.get_by_text("| Idle").wait_for()  # the kernel is not only there, but known to the notebook
     run_all(page)
     stepper = explorer(page, "micro-step")
     page.get_by_text("The first call ever of LIF").first.wait_for(timeout=180_000)  # the last long cell has run
-    page.get_by_text("| Idle").wait_for()
     stepper.scroll_into_view_if_needed()
     as_wide_as_the_page(page, stepper)
     message(stepper).get_by_text("t = 2: the threads read 8 words of x").wait_for()

@@ -22,9 +22,6 @@ def heat(found: Any) -> list[list[float | None]]:
 
 def test_backwards_through_time(page: Any, lab: str, pictures: Any) -> None:
     open_notebook(page, lab.format(path="04_backwards_through_time.ipynb"))
-    page.wait_for_timeout(
-        2_000
-    )  # "idle" may be shown before the notebook is connected to its kernel: nothing would run
     run_all(page)
     page.locator(".jp-OutputArea-output").get_by_text("51200").wait_for(timeout=120_000)  # the last output
 

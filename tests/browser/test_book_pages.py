@@ -114,7 +114,7 @@ def test_page(alone: Any, site: str, pictures: Path, name: str) -> None:
 
 def test_figures_and_answers_react_to_the_mouse(alone: Any, site: str, pictures: Path) -> None:
     alone.goto(f"{site}/notebooks/00_start_here.html")
-    assert drawn(alone) == 2
+    assert drawn(alone) == 3
     bars = alone.locator("figure.live").first
     bars.scroll_into_view_if_needed()
     box = bars.locator(".bars .point").first.bounding_box()
@@ -153,7 +153,7 @@ def test_search_works_without_a_server(alone: Any, html: Path) -> None:
     alone.locator("#search-results").get_by_text("Start here").first.wait_for()
     alone.locator("#search-results").get_by_text(re.compile("search finished|found", re.IGNORECASE)).first.wait_for()
     alone.goto(f"{html.as_uri()}/notebooks/00_start_here.html")
-    assert drawn(alone) == 2
+    assert drawn(alone) == 3
 
 
 def test_without_javascript_the_pictures_stay(page: Any, site: str) -> None:

@@ -10,14 +10,34 @@ import asyncio
 import functools
 import html
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
+from tfexplore.equations import Neuron
 from tfexplore.explore import plots
+from tfexplore.step import Step, step_of
+
+READY: set[tuple[type, Step]] = set()
+"""Which kernels this process has at hand: for this kind of explorer, those of this step."""
+
+
+@functools.cache
+def worker() -> ThreadPoolExecutor:
+    """The thread that works aside for all explorers. One: torch keeps a team of its own for each that computes."""
+    return ThreadPoolExecutor(1, thread_name_prefix="tfexplore-explore")
+
+
+def running() -> asyncio.AbstractEventLoop | None:
+    """The event loop of a notebook; None in a plain script."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class Explorer:
@@ -37,11 +57,14 @@ class Explorer:
         self.widget = widgets.VBox()
         self._said = ""
         self._handle: Any = None
+        self._quiet = self._live = False
+        self._compiling_aside: asyncio.Future[None] | None = None
 
     def go_live(self) -> None:
         self.figure = plots.live(self.figure)
         self.widget = self.layout()
         self.widget._view_count = 0  # asks ipywidgets to count the views that browsers show
+        self._live = True
 
     def layout(self) -> widgets.Widget:
         buttons = [control for control in self.controls.values() if isinstance(control, widgets.Button)]
@@ -50,9 +73,7 @@ class Explorer:
             [*others, widgets.HBox(buttons)], layout=widgets.Layout(flex_flow="row wrap", grid_gap="4px 16px")
         )
         caption = widgets.HTML(f"<i>{html.escape(self.caption)}</i>")
-        return widgets.VBox(
-            [row, self.message, self.figure, caption]
-        )
+        return widgets.VBox([row, self.message, self.figure, caption])
 
     def describe(self) -> str:
         """What the picture shows, in words, for who cannot see it: the caption, and what the explorer said last."""
@@ -70,7 +91,53 @@ class Explorer:
 
     def on(self, control: str, change: Callable[[], None], name: str = "value") -> None:
         """Calls `change` when the control moves; an error is shown above the figure, and raised."""
-        self.controls[control].observe(lambda _: self.guarded(change)(), names=name)
+        self.controls[control].observe(lambda _: None if self._quiet else self.guarded(change)(), names=name)
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Within, controls move without calling what they were given by `on`: for several that move together."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    def ready(self, neuron: Neuron, then: Callable[[], None]) -> bool:
+        """Whether the neuron's kernels are at hand. If not, a live explorer compiles them aside, and calls `then` afterwards.
+
+        Before it is live, and in plain Python, they are compiled at once.
+        """
+        key = type(self), step_of(neuron)
+        if key in READY:
+            return True
+        loop = running() if self._live else None
+        if loop is None:
+            self.prepare(neuron)
+            READY.add(key)
+            return True
+
+        def compiled() -> None:
+            self._compiling_aside = None
+            aside.result()  # raises what went wrong
+            READY.add(key)
+            then()
+
+        if self._compiling_aside is None:  # one at a time: `then` looks at the controls as they are by then
+            self.say("Compiling the kernels of this choice: a second or two the very first time, then they are kept.")
+            aside = self._compiling_aside = loop.run_in_executor(worker(), self.prepare, neuron)
+            aside.add_done_callback(self.guarded(compiled))
+        return False
+
+    async def warm(self, neurons: Iterable[Neuron]) -> None:
+        """Compiles the kernels of these neurons aside, one after the other, so that choosing one need not wait."""
+        for neuron in neurons:
+            if (key := (type(self), step_of(neuron))) not in READY:
+                await asyncio.get_running_loop().run_in_executor(worker(), self.prepare, neuron)
+                READY.add(key)
+
+    def prepare(self, neuron: Any) -> None:
+        """Compiles the kernels with which the explorer shows this neuron, in any thread."""
+        raise NotImplementedError
 
     def guarded(self, work: Callable[[], Any]) -> Callable[..., Any]:
         @functools.wraps(work)
@@ -126,7 +193,6 @@ class Runner(Explorer):
         self.running = False
         self._stopping = False
         self._rest: Iterator[Any] | None = None  # of the work, when it was stopped
-        self._worker = ThreadPoolExecutor(1)  # one thread: torch keeps a team of its own for each that computes
         buttons = {"start": start, "stop": stop}
         if self.resumable:
             resume = widgets.Button(
@@ -146,11 +212,15 @@ class Runner(Explorer):
 
     def aside(self, work: Callable[[], Any]) -> Awaitable[Any]:
         """Work that may take long, in a thread: the page stays alive meanwhile."""
-        return asyncio.get_running_loop().run_in_executor(self._worker, work)
+        return asyncio.get_running_loop().run_in_executor(worker(), work)
 
     def start(self, resume: bool = False) -> None:
         """What the Start button does: runs in the kernel's event loop, between the cells."""
-        self.task = asyncio.get_running_loop().create_task(self.run(resume))
+        self.launch(self.run, resume)
+
+    def launch(self, run: Callable[[bool], Coroutine[Any, Any, Any]], resume: bool = False) -> None:
+        self.may_run(resume, self.running or (self.task is not None and not self.task.done()))
+        self.task = asyncio.get_running_loop().create_task(run(resume))
         # an error was shown by run(); asking for it keeps asyncio from complaining that nobody did
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -168,17 +238,22 @@ class Runner(Explorer):
         if self.resumable:
             self.controls["resume"].disabled = True
 
-    async def run(self, resume: bool = False) -> Any:
-        """Does the work, and gives the result. `await explorer.run()` in a cell leaves every button working."""
-        if self.running:
+    def may_run(self, resume: bool, running: bool) -> None:
+        """Raises RuntimeError if no run can begin now."""
+        if running:
             raise RuntimeError(f"this {type(self).__name__} is running already; press Stop, or wait for it.")
         if resume and self._rest is None:
             raise RuntimeError(f"this {type(self).__name__} has no stopped run to resume; press Start.")
+
+    async def run(self, resume: bool = False) -> Any:
+        """Does the work, and gives the result. `await explorer.run()` in a cell leaves every button working."""
+        self.may_run(resume, self.running)
         self.running, self._stopping = True, False
         idle = [self.controls[name] for name in ("start", "resume") if name in self.controls]
         for button in idle:
             button.disabled = True
         self.controls["stop"].disabled = False
+        pieces: Iterator[Any] | None = None
         try:
             if not resume:
                 self.result = self.begin()
@@ -198,9 +273,13 @@ class Runner(Explorer):
             raise
         finally:
             self.running = False
+            if not self.resumable:
+                self._rest = None
             for button in idle:
                 button.disabled = button.description == "Resume" and self._rest is None
             self.controls["stop"].disabled = True
+            if self._rest is None and isinstance(pieces, Generator):
+                pieces.close()  # now, not when it is forgotten: what it opened is closed, what it keeps is freed
         self.refresh()
         return result
 

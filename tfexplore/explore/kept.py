@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from tfexplore.equations import Neuron
 from tfexplore.layers import Layer, check_input
 from tfexplore.schedules import layer_by_layer, step_by_step
+from tfexplore.timeline import Counting
 from tfexplore.traffic import kept_bytes, nbytes, traffic
 
 
@@ -74,12 +73,13 @@ class Cells:
 def prepared(net: nn.Module, way: Way) -> nn.Module:
     """A copy of the network whose layers run this way; the network itself stays as it is."""
     made = copy.deepcopy(net)
-    for layer in spiking(made).values():
+    for layer in neuron_layers(made).values():
         layer.backend, layer.keep = ("auto" if way.fused else "torch"), way.keep
     return made
 
 
-def spiking(net: nn.Module) -> dict[str, Layer]:
+def neuron_layers(net: nn.Module) -> dict[str, Layer]:
+    """The layers of neurons by module name, those that never fire (LI) too."""
     return {name: module for name, module in net.named_modules() if isinstance(module, Layer)}
 
 
@@ -90,13 +90,13 @@ def cells_of(net: nn.Module, x: Tensor) -> dict[str, Cells]:
     check_input(x)
     if len(x) == 0:
         raise ValueError(f"x must have at least one time step, but got shape {tuple(x.shape)}.")
-    if not spiking(net):
+    if not neuron_layers(net):
         raise ValueError("net has no layer of neurons, so nothing of it is fused; use layers such as tfexplore.LIF().")
     probe, found = prepared(net, WAYS[1]), {}
     with torch.no_grad():
         for name, given in inputs_of(probe, x[:1]).items():
             count = sum(part.numel() for part in given)
-            found[name] = Cells(spiking(net)[name].neuron, count, str(given[0].dtype).removeprefix("torch."))
+            found[name] = Cells(neuron_layers(net)[name].neuron, count, str(given[0].dtype).removeprefix("torch."))
     return found
 
 
@@ -104,7 +104,7 @@ def inputs_of(net: nn.Module, x: Tensor) -> dict[str, list[Tensor]]:
     """What came into every layer of neurons, call by call, when the network was walked layer by layer."""
     came: dict[str, list[Tensor]] = {}
     with ExitStack() as undo:
-        for name, layer in spiking(net).items():
+        for name, layer in neuron_layers(net).items():
             hook = layer.register_forward_pre_hook(lambda _, given, key=name: came.setdefault(key, []).append(given[0]))
             undo.callback(hook.remove)
         layer_by_layer(net, x)
@@ -165,19 +165,13 @@ def void(_: object) -> None:
     """A hook's return value would replace the module's output."""
 
 
-class Counter(TorchDispatchMode):
+class Counter(Counting):
     """Adds up the bytes of the tensors that operators take and give; views move nothing."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
+    bytes = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view and "empty" not in func.name():  # an empty tensor is not written
-            moved = (leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor))
-            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in moved)
-        return out
+    def note(self, words: int, nbytes: int, *_: Any) -> None:
+        self.bytes += nbytes
 
 
 def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
@@ -193,7 +187,7 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
     found = {}
     with torch.no_grad():
         inputs = inputs_of(prepared(net, WAYS[4]), x)
-    for name, layer in spiking(made).items():
+    for name, layer in neuron_layers(made).items():
         total, cells = 0, 0
         for given in inputs.get(name, []):
             less = given[: len(given) - len(given) // 2] if len(given) > 1 else given[:0]

@@ -87,7 +87,11 @@ class Kernel(Explorer):
             "micro_step": slider(
                 "micro-step", 0, 0, len(result.lines), help="one line of the kernel, in all threads at once", live=True
             ),
-        }
+            "play": widgets.Play(
+                min=0, max=len(result.lines), interval=600, description="play the micro-steps",
+                tooltip="play the kernel, micro-step by micro-step",
+            ),
+        }  # fmt: skip
         figure = plots.styled(go.Figure(), height=300, margin={"l": 60, "r": 40, "t": 60, "b": 15})
         figure.update_layout(plot_bgcolor="rgba(0,0,0,0)", showlegend=False)
         for k in range(SLOTS):
@@ -99,11 +103,9 @@ class Kernel(Explorer):
                 hovertemplate="thread %{x}, row %{y}: %{customdata}<extra></extra>",
             )  # fmt: skip
         super().__init__(controls, figure, result)
-        self.play = widgets.Play(min=0, max=1, interval=600, description="Play the micro-steps")
-        widgets.jslink((self.play, "value"), (controls["micro_step"], "value"))
+        widgets.jslink((controls["play"], "value"), (controls["micro_step"], "value"))
         self.source, self.registers, self.traffic = (widgets.HTML() for _ in range(3))
         self._drawn: list[Any] = [None] * SLOTS
-        self._changing = False
         figure.update_layout(self.axes())
         controls["micro_step"].value = self.first_look() if micro_step is None else micro_step
         self.draw()
@@ -130,29 +132,21 @@ class Kernel(Explorer):
         """The way back needs something kept, so the choice is another one there."""
         keep, keeps = self.controls["keep"], KEEP if self.controls["kernel"].value == "forward" else KEEP[1:]
         value = keep.value if keep.value in keeps else "potential"
-        self._changing = True
-        try:
+        with self.quietly():
             keep.options = list(keeps)
             keep.value = value
-        finally:
-            self._changing = False
         self.restart()
 
     def restart(self) -> None:
         """Another kernel, or other numbers: it is run anew, and shown at a first moment."""
-        if self._changing:
-            return
         value = {name: control.value for name, control in self.controls.items()}
         self.result = stepped(
             self.neurons[value["neuron"]], value["kernel"], value["keep"], value["threads"], value["steps"]
         )
-        self._changing = True
-        try:
+        with self.quietly():
             micro = self.controls["micro_step"]
-            micro.max = self.play.max = len(self.result.lines)
+            micro.max = self.controls["play"].max = len(self.result.lines)
             micro.value = self.first_look()
-        finally:
-            self._changing = False
         self._drawn = [None] * SLOTS
         with self.figure.batch_update():
             self.figure.update_layout(self.axes())
@@ -162,12 +156,11 @@ class Kernel(Explorer):
 
     def layout(self) -> widgets.Widget:
         base = super().layout()
-        self.play.max = len(self.result.lines)
         row, *rest = base.children
-        micro = self.controls["micro_step"]
-        row.children = tuple(control for control in row.children if control is not micro)
+        play, micro = self.controls["play"], self.controls["micro_step"]
+        row.children = tuple(control for control in row.children if control not in (play, micro))
         micro.layout = widgets.Layout(flex="1 1 350px", max_width="800px")
-        player = widgets.HBox([self.play, micro], layout=widgets.Layout(flex_flow="row wrap"))
+        player = widgets.HBox([play, micro], layout=widgets.Layout(flex_flow="row wrap"))
         wide = widgets.Layout(flex="1 1 430px", min_width="0", margin="0")
         side = widgets.VBox([self.registers, self.traffic], layout=wide)
         self.source.layout = wide
@@ -216,8 +209,6 @@ class Kernel(Explorer):
         return found
 
     def draw(self) -> None:
-        if self._changing:
-            return
         for k, values in enumerate(
             self.cells(self.moment) + [{"z": [[0]], "text": [[""]]}] * (SLOTS - len(self.result.grids))
         ):

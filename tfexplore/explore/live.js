@@ -45,11 +45,16 @@ export default () => {
         },
         async render(context) {
             const { el } = context;
-            const leave = await (await figure).render(context);
+            const widget = await figure.catch((error) => {
+                el.textContent = `The figure cannot be drawn: plotly.js did not start here (${error.message}).`;
+            });
+            if (!widget) return;
+            const leave = await widget.render(context);
             // plotly listens to the window only, and so misses a cell that comes into view, or a side bar that closes
             const observer = new ResizeObserver(() => {
-                const drawn = el.querySelector(".js-plotly-plot")?._fullLayout;
-                if (drawn && Math.abs(drawn.width - el.clientWidth) > 2) window.dispatchEvent(new Event("resize"));
+                const plot = el._fullLayout ? el : el.querySelector(".js-plotly-plot");
+                const width = plot?._fullLayout?.width;
+                if (width && Math.abs(width - el.clientWidth) > 2) window.dispatchEvent(new Event("resize"));
             });
             observer.observe(el);
             return () => {

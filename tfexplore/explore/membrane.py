@@ -16,8 +16,8 @@ import tfexplore
 from tfexplore import neurons
 from tfexplore.equations import Neuron
 from tfexplore.explore import rates
+from tfexplore.explore.plots import zigzag
 from tfexplore.explore.ranges import nice
-from tfexplore.explore.training import zigzag
 from tfexplore.layers import Layer
 from tfexplore.step import Step, scalars_of
 

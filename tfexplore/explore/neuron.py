@@ -19,7 +19,6 @@ from tfexplore.explore.membrane import KINDS, STARTS, Curve, Result, Stimulus, c
 from tfexplore.explore.ranges import nice, room, stretch
 from tfexplore.layers import Layer
 from tfexplore.parameters import parameters_of
-from tfexplore.step import Step
 
 PIECES = 12  # of a current drawn by hand
 DRAWN = (0, 1, 2, 2, 0, 0, 0.8, 0.8, 1.2, 1.6, 2, 0.4)  # at first, in units of the neuron's first current
@@ -29,8 +28,6 @@ LABELS = dict(
 TALL = {"width": "34px", "height": "124px", "overflow": "visible"}
 FRAMES = 15  # of a page without a kernel
 Array = np.ndarray
-READY: set[Step] = set()
-"""The steps whose kernel this process has at hand."""
 
 
 class NeuronExplorer(Explorer):
@@ -79,7 +76,7 @@ class NeuronExplorer(Explorer):
         self.kinds = {type(first).__name__: first}
         self.kinds |= {kind.__name__: value for kind, (value, *_) in STARTS.items() if kind.__name__ not in self.kinds}
         self.layer = Layer(first)
-        self._quiet = False
+        self._taken = ""  # the neuron whose parameters the controls show
         self._curve: tuple[Any, Curve | None] = (None, None)
         self._lines: list[Any] = [(None, None)] * 9
         super().__init__(self._controls(type(first).__name__, current, steps, seed), self._figure(), None)
@@ -123,28 +120,32 @@ class NeuronExplorer(Explorer):
 
     def take(self, strength: float | None = None) -> None:
         """Another neuron: its parameters, its resets, and currents at which it is lively."""
-        neuron = self.kinds[self.controls["neuron"].value]
-        self.prepare(neuron)
+        chosen = self.controls["neuron"].value
+        neuron = self.kinds[chosen]
+        if not self.ready(neuron, self.update):
+            return
+        self.layer.neuron = neuron
         known, start, low, high = STARTS.get(type(neuron), (None, 0.0, math.inf, -math.inf))
         if neuron != known:
             start, *wide = lively(self.layer)
             low, high = (min(low, start), max(high, 2 * start)) if known else wide
         if strength is not None:
             start, low, high = strength, min(low, strength), max(high, strength)
-        controls, self._quiet = self.controls, True
-        for name, control in self.parameters.items():
-            controls[control].layout.display = "" if name in neuron.parameters else "none"
-        for name, bound in parameters_of(type(neuron)).items():
-            value = neuron.parameters[name]
-            stretch(controls[self.parameters[name]], *room(name, value, bound, neuron), value)
-        resets = controls["reset"]
-        resets.options, resets.value = admitted(neuron), neuron.reset
-        resets.disabled = len(resets.options) == 1
-        stretch(controls["strength"], low, high, start)
-        stretch(controls["sigma"], 0.0, nice(3 * abs(start) or 1.0), abs(start))
-        for k, part in enumerate(DRAWN):
-            stretch(controls[f"hand_{k + 1}"], low, high, float(f"{min(max(part * start, low), high):.3g}"))
-        self._start, self._quiet = start, False
+        controls = self.controls
+        with self.quietly():
+            for name, control in self.parameters.items():
+                controls[control].layout.display = "" if name in neuron.parameters else "none"
+            for name, bound in parameters_of(type(neuron)).items():
+                value = neuron.parameters[name]
+                stretch(controls[self.parameters[name]], *room(name, value, bound, neuron), value)
+            resets = controls["reset"]
+            resets.options, resets.value = admitted(neuron), neuron.reset
+            resets.disabled = len(resets.options) == 1
+            stretch(controls["strength"], low, high, start)
+            stretch(controls["sigma"], 0.0, nice(3 * abs(start) or 1.0), abs(start))
+            for k, part in enumerate(DRAWN):
+                stretch(controls[f"hand_{k + 1}"], low, high, float(f"{min(max(part * start, low), high):.3g}"))
+        self._start, self._taken = start, chosen
         self.equations.value = f'<div style="font-size:85%">{neuron._repr_latex_()}</div>'
         self.choose(strength)
 
@@ -159,36 +160,37 @@ class NeuronExplorer(Explorer):
         weight.layout.display = "none" if kind == "drawn by hand" else ""
         weight.description = LABELS[kind] or weight.description
         mean = self._start / (self.controls["rate"].value or 1.0 if kind == "spikes at a rate" else 1.0)
-        self._quiet, weight.value = True, float(f"{min(mean, weight.max):.3g}") if strength is None else strength
-        self._quiet = False
+        with self.quietly():
+            weight.value = float(f"{min(mean, weight.max):.3g}") if strength is None else strength
         self.update()
 
     def stretch(self) -> None:
         """Another T: the step of current keeps its place in it."""
         on, steps = self.controls["on"], self.controls["steps"].value
         first, last = (round(t * steps / on.max) for t in on.value)
-        self._quiet = True
-        with on.hold_sync():  # one message: else the browser moves the old value into the new range, and says so
+        # one message: else the browser moves the old value into the new range, and says so
+        with self.quietly(), on.hold_sync():
             on.max = steps
             on.value = (max(first, 1), max(last, 1))
-        self._quiet = False
         self.update()
 
     def prepare(self, neuron: Neuron) -> None:
-        self.layer.neuron = neuron
-        if self.layer.step not in READY:
-            self.say("Compiling the kernel of this neuron: a moment the very first time, then it is kept.")
-            READY.add(self.layer.step)
+        layer = Layer(neuron)  # its own: this may run in another thread
+        trace(layer, np.zeros(10, np.float32))
+        curve(layer, 0.0, 1.0)
 
     def update(self) -> None:
-        if self._quiet:
+        if self.controls["neuron"].value != self._taken:  # chosen while kernels were compiled
+            self.take()
             return
-        neuron = self.kinds[self.controls["neuron"].value]
+        neuron = self.kinds[self._taken]
         numbers: dict[str, Any] = {
             name: float(self.controls[self.parameters[name]].value) for name in neuron.parameters
         }
         neuron = dataclasses.replace(neuron, reset=self.controls["reset"].value, **numbers)
-        self.prepare(neuron)
+        if not self.ready(neuron, self.update):
+            return
+        self.layer.neuron = neuron
         self.result = self.look(self.stimulus())
         self.draw()
         self.say(self.result.sentence())

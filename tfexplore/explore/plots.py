@@ -69,6 +69,11 @@ def put_new(figure: go.Figure, trace: int, **values: Any) -> None:
         put(figure, trace, **values)
 
 
+def zigzag(h: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The potential as a line: at every step up to h, then, after the reset, at v."""
+    return np.repeat(np.arange(1, len(h) + 1), 2), np.stack([h, v], axis=1).ravel()
+
+
 def png(figure: Figure) -> bytes:
     """A matplotlib figure as a picture; never shown by itself."""
     out = io.BytesIO()

@@ -16,7 +16,7 @@ from tfexplore.explore.alone import alone
 from tfexplore.layers import Layer
 from tfexplore.step import step_of
 from tfexplore.timeline import what_ran
-from tfexplore.traffic import BYTES, nbytes, traffic
+from tfexplore.traffic import nbytes, traffic
 
 NOTHING = "nothing"
 CHARGE = ("charge", "fire", "spike", "reset")  # the generated functions of one step on the way there
@@ -41,8 +41,8 @@ def operations(neuron: Neuron, keep: str = "nothing") -> int:
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """One point: a neuron's pass, what it computes and moves per element-step, and (`seconds`) how long it took.
+class Point:
+    """A neuron's pass, what it computes and moves per element-step, and (`seconds`) how long it took.
 
     keep: "nothing" is a forward pass without a gradient, the others are a forward and a backward pass.
     layer: the whole layer, which makes new memory for its result, and not the kernel alone.
@@ -81,31 +81,31 @@ class Kernel:
         return self.bytes * self.element_steps / self.seconds
 
 
-def eager_words(neuron: Neuron) -> float:
-    """Words per element-step of the eager loop's forward pass, counted while it runs (see `timeline`)."""
-    x = torch.zeros(8, 1, 4096)
+def eager_bytes(neuron: Neuron, dtype: str) -> float:
+    """Bytes per element-step of the eager loop's forward pass, counted while it runs (see `timeline`)."""
+    x = torch.zeros(8, 1, 4096, dtype=getattr(torch, dtype))
     layer = Layer(neuron, backend="torch")
     with torch.no_grad(), what_ran(layer) as events:
         layer(x)
-    return events.words / x.numel()
+    return events.nbytes / x.numel()
 
 
-def kernels(given: Sequence[Neuron], backend: str, dtype: str, element_steps: int) -> list[Kernel]:
+def kernels(given: Sequence[Neuron], backend: str, dtype: str, element_steps: int) -> list[Point]:
     """What is measured: each neuron forward alone and with keep="input"; the first also with "potential", as a layer, eager."""
 
-    def fused(neuron: Neuron, keep: str, layer: bool = False) -> Kernel:
+    def fused(neuron: Neuron, keep: str, layer: bool = False) -> Point:
         moved = traffic(neuron, keep) if keep != NOTHING else traffic(neuron, gradient=False)
         moves = float(nbytes(moved, dtype))
-        return Kernel(neuron, keep, backend, operations(neuron, keep), moves, element_steps, layer)
+        return Point(neuron, keep, backend, operations(neuron, keep), moves, element_steps, layer)
 
     first = given[0]
     wanted = [(n, keep) for k, n in enumerate(given) for keep in (NOTHING, "input", "potential")[: 3 if k == 0 else 2]]
     found = [fused(neuron, keep) for neuron, keep in wanted] + [fused(first, NOTHING, layer=True)]
-    eager = Kernel(first, NOTHING, "torch", operations(first), BYTES[dtype] * eager_words(first), element_steps, True)
+    eager = Point(first, NOTHING, "torch", operations(first), eager_bytes(first, dtype), element_steps, True)
     return [*found, eager] if backend != "torch" else [eager]
 
 
-def run_of(kernel: Kernel, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
+def run_of(kernel: Point, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
     """One pass over x [T, N]: gives the spikes, and the gradient of x where there is a backward pass."""
     if not kernel.layer:
         return alone(kernel.neuron, kernel.keep, kernel.backend, x, gradient)
@@ -122,7 +122,7 @@ def run_of(kernel: Kernel, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Te
     return run
 
 
-def check(kernel: Kernel, dtype: torch.dtype, device: str) -> None:
+def check(kernel: Point, dtype: torch.dtype, device: str) -> None:
     """Correct before fast: a small pass must be what the eager loop gives. Raises RuntimeError, naming the kernel."""
     make = torch.Generator().manual_seed(0)
     x, gradient = (torch.randn(40, 300, generator=make).to(device, dtype) for _ in range(2))

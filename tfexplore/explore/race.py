@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import plotly.graph_objects as go
 import torch
-from torch import nn
 
-from tfexplore import layers, measure
+from tfexplore import measure
 from tfexplore.backends import choose
+from tfexplore.contestants import FUSED, STEPPED, WAYS, check, contestants
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, slider
-from tfexplore.schedules import layer_by_layer, step_by_step
 
-CONTESTANTS = ("step by step", "layer by layer", "fused")
 ROUNDS = 7
 ENOUGH = 10.0  # seconds: no new round begins after that
 MOST_NEURONS, LARGEST = 200_000, 12_800_000  # per layer; time steps times neurons
@@ -35,10 +34,10 @@ class Result:
     @property
     def speedup(self) -> float:
         """How many times as fast as step by step the fused kernel is."""
-        return self.seconds["step by step"] / self.seconds["fused"]
+        return self.seconds[STEPPED] / self.seconds[FUSED]
 
     def sentence(self) -> str:
-        if len(self.seconds) < len(CONTESTANTS):
+        if len(self.seconds) < len(WAYS):
             return "The race is on."
         work = f"{self.steps} time steps of 2 × {self.neurons:,} neurons"
         times = self.speedup
@@ -48,31 +47,6 @@ class Result:
             else f"{1 / times:.1f} times as slow as step by step"
         )
         return f"Fused runs {work}, forward and backward, {lead} ({self.machine}; backend {self.backend})."
-
-
-def contestants(steps: int, neurons: int, device: str = "cpu", seed: int = 0) -> dict[str, Callable[[], object]]:
-    """The three ways to do the same work: forward and backward through two layers of LIF neurons."""
-    make = torch.Generator().manual_seed(seed)
-    x = (0.8 * torch.randn(steps, 1, neurons, generator=make)).to(device).requires_grad_()
-    gradient = torch.randn(steps, 1, neurons, generator=make).to(device)
-    eager, fused = (nn.Sequential(layers.LIF(backend=b), layers.LIF(backend=b)) for b in ("torch", "auto"))
-
-    def train(walk: Callable[[nn.Module, torch.Tensor], torch.Tensor], net: nn.Module) -> Callable[[], object]:
-        def work() -> torch.Tensor:
-            x.grad = None
-            out = walk(net, x)
-            out.backward(gradient)
-            return out
-
-        return work
-
-    return dict(
-        zip(
-            CONTESTANTS,
-            (train(step_by_step, eager), train(layer_by_layer, eager), train(layer_by_layer, fused)),
-            strict=True,
-        )
-    )
 
 
 class Race(Runner):
@@ -93,7 +67,7 @@ class Race(Runner):
         figure = plots.styled(go.Figure(), height=260, xaxis={"title": "milliseconds"}, showlegend=False)
         figure.add_bar(
             x=[0.0] * 3,
-            y=list(CONTESTANTS),
+            y=list(WAYS),
             orientation="h",
             marker={"color": [plots.colour(k) for k in range(3)], "pattern": {"shape": ["/", ".", ""]}},
             textposition="outside",
@@ -135,11 +109,12 @@ class Race(Runner):
             self.say(f"No fused backend here, so the third bar is eager too: {choice.reason}")
         else:
             self.say("Compiling the fused kernel: a few seconds the very first time, then it is kept.")
-        yield self.aside(contestants(2, 8, self.device)["fused"])  # one kernel serves all T and N
+        work = contestants(result.steps, result.neurons, device=self.device)
+        yield self.aside(functools.partial(check, work))  # correct before fast
         begin = time.perf_counter()
-        turns = measure.rounds(contestants(result.steps, result.neurons, self.device), ROUNDS, self.device)
+        turns = measure.rounds(work, ROUNDS, self.device)
         for _ in range(ROUNDS + 1):
-            for _ in CONTESTANTS:
+            for _ in WAYS:
                 yield self.aside(lambda: setattr(result, "seconds", next(turns)))
                 self.draw()
                 self.say(result.sentence())
@@ -147,7 +122,7 @@ class Race(Runner):
                 break
 
     def draw(self) -> None:
-        values = [1e3 * self.result.seconds.get(name, 0.0) for name in CONTESTANTS]
+        values = [1e3 * self.result.seconds.get(name, 0.0) for name in WAYS]
         with self.figure.batch_update():
             self.figure.data[0].x = values
             self.figure.data[0].text = [f"{v:.2f} ms" if v else "" for v in values]
@@ -156,8 +131,8 @@ class Race(Runner):
     def picture(self) -> bytes:
         drawing = plots.static_figure(8, 2.2)
         axes = drawing.subplots()
-        values = [1e3 * self.result.seconds.get(name, 0.0) for name in CONTESTANTS]
-        bars = axes.barh(CONTESTANTS, values, color=[plots.rgb(k) for k in range(3)], hatch=["//", "..", ""])
+        values = [1e3 * self.result.seconds.get(name, 0.0) for name in WAYS]
+        bars = axes.barh(WAYS, values, color=[plots.rgb(k) for k in range(3)], hatch=["//", "..", ""])
         axes.bar_label(bars, [f"{v:.2f} ms" if v else "" for v in values], padding=4)
         axes.invert_yaxis()
         axes.set(xlabel="milliseconds", xlim=(0, 1.18 * max(values) if any(values) else 1))

@@ -22,8 +22,9 @@ def room(name: str, value: float, bound: Bound, neuron: Neuron) -> tuple[float, 
     if bound.low == -math.inf:
         reach = {"v_threshold": 0.9 * gap, "v_reset": 0.9 * gap}.get(name, 2 * abs(value) or 1.0)
         return value - reach, value + (2 if name == "v_threshold" else 1) * reach
-    low = bound.low + (nice(abs(value)) / 50 if bound.open else 0.0)
-    high = bound.high - 0.01 if bound.high < math.inf else max(50.0 if bound.low == 1 else 0.0, bound.low + 4 * value)
+    low = bound.low + (nice(abs(value) or 1.0) / 50 if bound.open else 0.0)
+    reach = bound.low + (4 * abs(value) or 1.0)
+    high = bound.high - 0.01 if bound.high < math.inf else max(50.0 if bound.low == 1 else 0.0, reach)
     return min(low, value), max(high, value)
 
 

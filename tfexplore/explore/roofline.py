@@ -18,7 +18,7 @@ from tfexplore.backends import choose
 from tfexplore.equations import Neuron
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
-from tfexplore.explore.points import NOTHING, Kernel, check, kernels, named, run_of
+from tfexplore.explore.points import NOTHING, Point, check, kernels, named, run_of
 from tfexplore.traffic import BYTES
 
 ROUNDS, ENOUGH = 5, 1.5  # after so many seconds no new round begins
@@ -44,9 +44,9 @@ class Result:
     bandwidth: float = float("nan")
     fresh: float = float("nan")  # of a copy that makes new memory for its result, as every layer does
     peak: float = float("nan")
-    kernels: list[Kernel] = field(default_factory=list)
+    kernels: list[Point] = field(default_factory=list)
 
-    def share(self, kernel: Kernel) -> float:
+    def share(self, kernel: Point) -> float:
         """The part of the copy bandwidth that a kernel reaches."""
         return kernel.bytes_per_second / self.bandwidth
 

@@ -76,7 +76,6 @@ class Schedules(Explorer):
         }
         if net is not None:
             del controls["network"]
-        self._moving = False  # several controls are being set together
         super().__init__(controls, go.Figure(), None)
         self.record()
         self.figure = self.drawn()
@@ -107,12 +106,11 @@ class Schedules(Explorer):
         self.to_the_end()
 
     def to_the_end(self) -> None:
-        self._moving = True
-        for name in ("piece", "play"):
-            control, last = self.controls[name], len(self.walk.pieces)
-            control.max = last
-            control.value = last
-        self._moving = False
+        with self.quietly():
+            for name in ("piece", "play"):
+                control, last = self.controls[name], len(self.walk.pieces)
+                control.max = last
+                control.value = last
 
     def rewalk(self) -> None:
         self.to_the_end()
@@ -120,8 +118,6 @@ class Schedules(Explorer):
 
     def move(self) -> None:
         """The player stands somewhere else: colours, arrows, dots and the sentence."""
-        if self._moving:
-            return
         position = self.controls["piece"].value
         for trace, values in states(self.result, self.walk, position).items():
             plots.put(self.figure, trace, **values)

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 import torch
 
-from tfexplore import measure
+from tfexplore import measure, results
 from tfexplore.backends import choose
 from tfexplore.beside import Beside
 from tfexplore.contestants import (
@@ -31,7 +31,7 @@ from tfexplore.contestants import (
 )
 from tfexplore.explore import plots
 from tfexplore.explore.curves import SWEEPS, UNITS, Line, Result, lines, remarks, shown
-from tfexplore.explore.explorer import Runner, choice, slider
+from tfexplore.explore.explorer import Runner, choice, slider, worker
 
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 NEURONS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -91,6 +91,7 @@ class Speed(Runner):
         if largest is not None and largest < (least := {"T": STEPS[0], "N": NEURONS[0]}.get(sweep, largest)):
             raise ValueError(f"largest must be at least {least}, the first {sweep} of the curve, but got {largest}.")
         self.recorded = shown(self.device)
+        self.gpu_recorded = any(record.device == "cuda" for record in results.records())
         swept = next(label for label, axis in SWEEPS.items() if axis == sweep)
         units = list(UNITS)
         controls = {
@@ -187,13 +188,11 @@ class Speed(Runner):
 
     def start_compiling(self) -> None:
         """What the button torch.compile does."""
-        self.task = asyncio.get_running_loop().create_task(self.compile())
-        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self.launch(lambda _: self.compile())
 
     async def compile(self) -> Result:
         """Measures one point with torch.compile, at the chosen T, N and dtype; about half a minute."""
-        if self.running:
-            raise RuntimeError("these curves are being measured; press Stop, or wait for them.")
+        self.may_run(resume=False, running=self.running)  # before the next line: a run under way would see it
         self._compiling = True
         try:
             result: Result = await self.run()
@@ -241,7 +240,7 @@ class Speed(Runner):
         }
         began = time.perf_counter()
         with Beside("tfexplore.contestants") as self._beside:
-            answer = self._worker.submit(self._beside.ask, **question)
+            answer = worker().submit(self._beside.ask, **question)
             while not answer.done():
                 gone = time.perf_counter() - began
                 self.say(f"torch.compile is compiling a loop for {where}: {gone:.0f} s so far; half a minute is usual.")
@@ -293,7 +292,7 @@ class Speed(Runner):
         with self.figure.batch_update():
             self.figure.update_xaxes(self.axis())
             self.figure.update_yaxes(title=self.controls["unit"].value)
-        said = remarks(self.result, found, self.device)
+        said = remarks(self.result, found, self.device, self.gpu_recorded)
         self.notes.value = "".join(f"<div>{html.escape(note)}</div>" for note in said)
 
     def layout(self) -> widgets.Widget:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import ipywidgets as widgets
@@ -13,11 +11,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tfexplore.explore import plots
-from tfexplore.explore.explorer import Explorer, choice, slider
+from tfexplore.explore.explorer import Explorer, choice, running, slider
 from tfexplore.explore.gradient import DECADES, FAINT, SCALES, Flow, curves, flow, pooled, shade
 from tfexplore.neurons import LIF
 from tfexplore.parameters import parameters_of
-from tfexplore.step import Step, step_of
 from tfexplore.surrogates import ALL, ATan, Surrogate
 
 U = np.linspace(-2, 2, 401)
@@ -25,8 +22,6 @@ BINS = np.linspace(-2, 2, 41)
 MOST_DOTS = 2000
 NOTHING = "#bdbdbd"  # grey: exactly zero
 DIVERGING = "RdBu_r"  # blue to red through white, told apart by colour-blind eyes
-READY: set[Step] = set()
-"""The steps whose kernels this process has at hand."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +56,7 @@ class Result:
 
 def look(neuron: LIF, steps: int, neurons: int, loss_at: int, seed: int) -> Result:
     """All that is shown, from numbers alone."""
-    result = Result(neuron, *curves(neuron.surrogate, U), flow(neuron, steps, neurons, loss_at, seed=seed))
-    READY.add(step_of(neuron))
-    return result
+    return Result(neuron, *curves(neuron.surrogate, U), flow(neuron, steps, neurons, loss_at, seed=seed))
 
 
 class SurrogateExplorer(Explorer):
@@ -131,8 +124,6 @@ class SurrogateExplorer(Explorer):
             ),
         }
         super().__init__(controls, self._figure(), None)
-        self._worker: ThreadPoolExecutor | None = None
-        self._quiet = False
         self.show_scales()
         for name in controls:
             self.on(
@@ -140,7 +131,6 @@ class SurrogateExplorer(Explorer):
             )
         self.update()
         self.go_live()
-        self._worker = ThreadPoolExecutor(1)  # from now on a new kernel is compiled aside
 
     # -- what the controls do --------------------------------------------------------------------------------------
 
@@ -162,34 +152,27 @@ class SurrogateExplorer(Explorer):
     def show_scales(self) -> None:
         surrogate = self.kinds[self.controls["surrogate"].value]
         names = [*parameters_of(type(surrogate)), *[""] * len(self.scales)]
-        self._quiet = True
-        for name, key in zip(self.scales, names, strict=False):
-            control = self.controls[name]
-            control.layout.display = "" if key else "none"
-            if key:
-                control.description = control.tooltip = f"{key} of the surrogate"
-                control.value = getattr(surrogate, key)
-        self._quiet = False
+        with self.quietly():
+            for name, key in zip(self.scales, names, strict=False):
+                control = self.controls[name]
+                control.layout.display = "" if key else "none"
+                if key:
+                    control.description = control.tooltip = f"{key} of the surrogate"
+                    control.value = getattr(surrogate, key)
 
     def stretch(self) -> None:
         """Another T: the loss stays at the end, if it was there."""
         end = self.controls["loss_at"]
-        self._quiet, at_end = True, end.value == end.max
-        end.max = self.controls["steps"].value
-        end.value = end.max if at_end else end.value
-        self._quiet = False
+        at_end = end.value == end.max
+        # one message: the browser's echo of a half-changed slider would come back as a value
+        with self.quietly(), end.hold_sync():
+            end.max = self.controls["steps"].value
+            end.value = end.max if at_end else end.value
         self.update()
 
     def update(self) -> None:
-        if self._quiet:
-            return
         neuron = self.neuron()
-        if self._worker is not None and step_of(neuron) not in READY and (loop := running()) is not None:
-            self.say(
-                "Compiling the kernels of this surrogate: a second or two the very first time, then they are kept."
-            )
-            waiting = loop.run_in_executor(self._worker, self.prepare, neuron)
-            waiting.add_done_callback(lambda done: self.guarded(lambda: self.prepared(done))())
+        if not self.ready(neuron, self.update):
             return
         steps, loss_at = self.controls["steps"].value, self.controls["loss_at"].value
         self.result = look(neuron, steps, self.neurons, loss_at, self.seed)
@@ -199,20 +182,11 @@ class SurrogateExplorer(Explorer):
     def prepare(self, neuron: LIF) -> None:
         look(neuron, 10, 1, 10, self.seed)
 
-    def prepared(self, done: asyncio.Future[None]) -> None:
-        done.result()  # raises what went wrong
-        self.update()
-
     def show(self) -> None:
         super().show()
         if (loop := running()) is not None:
-            self._warming = loop.create_task(self.warm())
-
-    async def warm(self) -> None:
-        """Compiles the other surrogates' kernels in the background, so that choosing one need not wait."""
-        for kind in self.kinds:
-            if step_of(neuron := self.neuron(kind)) not in READY:
-                await asyncio.get_running_loop().run_in_executor(self._worker, self.prepare, neuron)
+            self._warming = loop.create_task(self.warm(self.neuron(kind) for kind in self.kinds))
+            self._warming.add_done_callback(lambda task: task.cancelled() or self.guarded(task.result)())
 
     # -- what is drawn ---------------------------------------------------------------------------------------------
 
@@ -374,11 +348,3 @@ def short(values: np.ndarray) -> np.ndarray:
 
 def percent(share: float) -> str:
     return f"{100 * share:g} %"
-
-
-def running() -> asyncio.AbstractEventLoop | None:
-    """The event loop of a notebook; None in a plain script."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

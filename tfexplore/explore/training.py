@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,6 +17,7 @@ from torch import nn
 from tfexplore.data import currents
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
+from tfexplore.explore.membrane import threshold_of
 from tfexplore.explore.networks import (
     BATCH,
     RATES,
@@ -29,9 +33,11 @@ from tfexplore.explore.networks import (
     spiking,
     try_out,
     tuned,
-    zigzag,
 )
+from tfexplore.explore.plots import zigzag
+from tfexplore.step import scalars_of
 
+SLOW = 0.2  # seconds of a batch from which on the page would seem frozen
 SHOWN = 64  # neurons of a layer in the raster
 LIVELY = {"mlp": 44, "conv": 37}  # neurons worth looking at once they are trained
 LOSS, ACCURACY, POTENTIAL, SPIKE, THRESHOLD, RASTER, CHOSEN, IMAGE, RATE, RATE_BEFORE = range(10)  # the traces
@@ -142,6 +148,7 @@ class Training(Runner):
         for name in remaking:
             self.on(name, self.reset)
         self.traces: Traces
+        self._busy = threading.Lock()  # nobody looks at a network while it learns in a thread
         self.reset()
         self.show_layer()
         neuron = LIVELY.get(str(network)) if neuron is None else neuron
@@ -164,40 +171,69 @@ class Training(Runner):
         """A control that makes another network moved: begin anew, untrained."""
         self.abandon()
         self.result = self.begin()
+        self.untrained(self.result)
         self.draw_curves()
         self.draw_traces()
         self.say(self.result.sentence())
 
     def begin(self) -> Result:
-        net = self.net()
-        rates = firing_rates(net, self.data, self.controls["steps"].value)
-        return Result(self.controls["walk"].value, net=net, rates=[(0, rates)])
+        return Result(self.controls["walk"].value, net=self.net(), rates=self.result.rates[:1])
+
+    def untrained(self, result: Result) -> None:
+        """The firing rates before the first batch."""
+        assert result.net is not None
+        result.rates = [(0, firing_rates(result.net, self.data, self.controls["steps"].value))]
+
+    def alone(self, work: Callable[[], None]) -> None:
+        with self._busy:
+            work()
 
     def work(self, result: Result) -> Iterator[object]:
         steps, walk, net = self.controls["steps"].value, WALKS[self.controls["walk"].value][0], result.net
         assert net is not None
         self.say("Compiling the kernels: a few seconds the very first time, then they are kept.")
         yield self.aside(lambda: walk(self.net(), currents(self.data.train_images[:2], 2)).sum().backward())
+        yield self.aside(partial(self.alone, lambda: self.untrained(result)))
         run = fit(net, self.data, walk, steps, self.rate, self.seed)
         batches = -(-len(self.data.train_labels) // BATCH)
-        drawn, looked_at = 0.0, True
-        while len(result.losses) < batches * self.controls["epochs"].value:
+
+        def learn() -> None:
             begin = time.perf_counter()
             result.losses.append(next(run))
             result.seconds += time.perf_counter() - begin
+
+        def test() -> None:
+            result.accuracies.append((len(result.losses), accuracy(net, self.data, walk, steps)))
+
+        def rates() -> None:
+            result.rates.append((len(result.losses), firing_rates(net, self.data, steps)))
+
+        drawn, looked_at, slow = 0.0, True, True
+        while True:
             done = len(result.losses)
-            if done % batches == 0:
-                result.accuracies.append((done, accuracy(net, self.data, walk, steps)))
-                looked_at = False
-            at_the_end = done == batches * self.controls["epochs"].value
-            if at_the_end or time.perf_counter() - drawn > 0.5:  # a browser draws no faster than it can
-                result.rates.append((done, firing_rates(net, self.data, steps)))
+            over = done >= batches * self.controls["epochs"].value  # the slider may be moved meanwhile
+            if over or (done and time.perf_counter() - drawn > 0.5):  # a browser draws no faster than it can
+                yield self.piece(rates, slow)
                 self.draw_curves()
                 self.say(result.sentence())
                 if not looked_at:
                     self.draw_traces()
                 looked_at, drawn = True, time.perf_counter()
-            yield None
+            if over:
+                return
+            before = result.seconds
+            yield self.piece(learn, slow)
+            slow = result.seconds - before > SLOW
+            if len(result.losses) % batches == 0:
+                yield self.piece(test, slow=True)
+                looked_at = False
+
+    def piece(self, work: Callable[[], None], slow: bool) -> object:
+        """Slow work is done aside, so that the page stays alive; for short work a thread would cost more than it saves."""
+        if slow:
+            return self.aside(partial(self.alone, work))
+        work()
+        return None
 
     # -- the figure ----------------------------------------------------------------------------------------------
 
@@ -271,8 +307,15 @@ class Training(Runner):
     def threshold(self) -> float | None:
         """The threshold of the layer shown, if it is a number that does not change."""
         assert self.result.net is not None
-        neuron = spiking(self.result.net)[self.controls["layer"].value].neuron
-        return None if "v_threshold" in neuron.learn or "b" in neuron.states else neuron.parameters.get("v_threshold")
+        layer = spiking(self.result.net)[self.controls["layer"].value]
+        level, numbers = threshold_of(layer.step), scalars_of(layer.neuron).values()
+        if level is None:
+            return None
+        try:  # what hangs on a state or on x is no number when these are none
+            found = float(level(*(math.nan for _ in layer.step.before), math.nan, *numbers))
+        except NameError:  # it is learned
+            return None
+        return found if math.isfinite(found) else None
 
     def show_layer(self) -> None:
         """Another layer: shows the neuron that is nearest to firing in every third step, so that there is something to see."""
@@ -283,7 +326,8 @@ class Training(Runner):
     def draw_traces(self) -> None:
         assert self.result.net is not None
         at = {name: self.controls[name].value for name in ("digit", "steps", "layer")}
-        self.traces = look(self.result.net, self.data, at["digit"], at["steps"], at["layer"])
+        with self._busy:
+            self.traces = look(self.result.net, self.data, at["digit"], at["steps"], at["layer"])
         cells = self.cells()
         self.controls["neuron"].max = len(cells) - 1
         row = self.controls["neuron"].value

@@ -190,7 +190,8 @@ def grid(net: nn.Module, x: Tensor) -> Grid:
     """
     ran = {walk: walked(net, x, walk) for walk in WALKS}
     stepped, truth, _ = ran[WALKS[0]]
-    rows = list(dict.fromkeys(event.layer for event in stepped))
+    # step by step comes last: a leaf may work only when it is given several steps (`x.contiguous()` after `expand`)
+    rows = list(dict.fromkeys(event.layer for walk in reversed(WALKS) for event in ran[walk][0]))
     names = {name or type(module).__name__: module for name, module in net.named_modules() if is_leaf(module)}
     kinds = tuple(_kind(names[row.partition(", call ")[0]]) for row in rows)
     cell = [(rows.index(event.layer), event.first) for event in stepped]

@@ -285,9 +285,9 @@ distance from the threshold. Return the slope (the derivative) of this smooth st
         "04_backwards_through_time",
         "one step back",
         """
-The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients arrive from
-behind: `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope,
-already computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
+The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients come back:
+`g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope, already
+computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
 
 Return two gradients, `g_x, g_before`: that of the current `x`, and that of the potential `v` before the step.
 """,
@@ -350,7 +350,7 @@ After the last time step nothing more arrives, so `g_v` begins as zeros there.
 Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
 time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
 its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
-`g_v` [N], which comes from the chunk behind it. `tau`, `v_threshold` and `slope` are as before.
+`g_v` [N], which comes from the chunk after it in time. `tau`, `v_threshold` and `slope` are as before.
 Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
 
 A chunk's potentials fit into registers: a list or an array of your own may have up to 32 × N words here, and is free.

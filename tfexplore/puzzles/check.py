@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tfexplore.counting import plain
 from tfexplore.puzzles import sandbox
 from tfexplore.puzzles.memory import Memory
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Puzzle, digits, number
@@ -83,7 +84,12 @@ def judge(puzzle: Puzzle, function: Any, seconds: float = 5.0) -> Verdict:
     for case in cases:
         memory = Memory(limit=ENOUGH * float(case.budget or 10) * case.elements)
         given = {name: protected(value) for name, value in case.given.items()}
-        ran = sandbox.run(lambda c=case, m=memory, g=given: c.run(function, m, **g), function, memory.given, seconds)  # type: ignore[misc]
+        ran = sandbox.run(
+            lambda c=case, m=memory, g=given: read(c.run(function, m, **g)),  # type: ignore[misc]
+            function,
+            memory.given,
+            seconds,
+        )
         error = ran.error
         line = f", at the line `{ran.line}`" if ran.line else ""
         if isinstance(error, NotImplementedError):
@@ -99,9 +105,9 @@ def judge(puzzle: Puzzle, function: Any, seconds: float = 5.0) -> Verdict:
         if error is not None:
             what = f"Crashed, with {case.name}: {type(error).__name__}{line}{said(error)}."
             return verdict(puzzle, "crashed", f"{what} {cause(error)}".strip(), case, memory.drawn)
-        if fault := not_an_answer(puzzle, ran.value, case):
+        came, yours = ran.value
+        if fault := not_an_answer(puzzle, came, yours, case):
             return verdict(puzzle, "wrong", f"Wrong, with {case.name}: {fault}", case, memory.drawn)
-        yours = np.asarray(ran.value, float)
         if (differs := ~close(yours, case.expected)).any():
             sentence = f"Wrong, with {case.name}: {first_difference(puzzle, case, yours, differs)}"
             return verdict(puzzle, "wrong", f"{sentence} {slip(puzzle, case, yours)}".strip(), case, yours, differs)
@@ -177,16 +183,24 @@ def not_callable_as(puzzle: Puzzle, function: Any) -> str:
     return ""
 
 
-def not_an_answer(puzzle: Puzzle, value: Any, case: Case) -> str:
+def read(value: Any) -> tuple[Any, Any]:
+    """What came back, and its numbers; None where it has none. For the sandbox: reading may fail, count, or never end."""
+    try:
+        return value, np.asarray(plain(value), float)
+    except Exception:  # noqa: BLE001  (a number too large for a float, a tensor that needs its gradient, ...)
+        return value, None
+
+
+def not_an_answer(puzzle: Puzzle, value: Any, yours: Any, case: Case) -> str:
     """What is wrong with the kind of value that came back."""
     if value is None:
         return f"`{puzzle.name}` returned None. Did you forget `return`?"
     wanted = np.shape(case.expected)
     shape_of = f"an array of shape {wanted}" if wanted else "one number"
-    try:
-        yours = np.asarray(value, float)
-    except (TypeError, ValueError):
-        return f"`{puzzle.name}` returned a {type(value).__name__} that cannot be read as {shape_of}."
+    if yours is None:
+        kind = type(value).__name__
+        a = "an" if kind[0] in "aeiouAEIOU" else "a"
+        return f"`{puzzle.name}` returned {a} {kind} that cannot be read as {shape_of}."
     if yours.shape == wanted:
         return ""
     came = f"an array of shape {yours.shape}" if yours.shape else "one number"

@@ -110,7 +110,7 @@ def roofline_cases() -> list[Case]:
     cases = []
     for name, peak, bandwidth in (
         ("a laptop (200 GFlop/s, 25 GB/s)", 2e11, 2.5e10),
-        ("a GPU (60 TFlop/s, 3 TB/s)", 6e13, 3e12),
+        ("an imaginary GPU (60 TFlop/s, 3 TB/s)", 6e13, 3e12),
     ):
         intensity = np.array([0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256])
         # by the other road: the performance that can be had is min(peak, intensity x bandwidth)
@@ -149,7 +149,7 @@ PUZZLES = (
         """
 On a GPU, thread `i` walks neuron `i` through all `T` time steps. Memory has no rows and columns: `x` and `out` are flat, with
 the `N` words of time step 0 first, then the `N` words of time step 1, and so on. So in every step, neighbouring threads touch
-neighbouring words, which the GPU moves in one piece. The potential starts at 0; the neuron is a LIF with soft reset.
+neighbouring words, which the GPU moves together. The potential starts at 0; the neuron is a LIF with soft reset.
 Write what one thread does: read the current, charge, fire, write the spike, reset.
 """,
         (

@@ -115,5 +115,5 @@ def number(value: Any) -> str:
 
 
 def digits(words: Any) -> str:
-    """Words per element-step: 2, 3.0625."""
-    return f"{float(words):.4f}".rstrip("0").rstrip(".")
+    """Words per element-step: 2, 3.03125."""
+    return f"{float(words):.5f}".rstrip("0").rstrip(".")

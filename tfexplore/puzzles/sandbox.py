@@ -60,10 +60,11 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
     own = getattr(function, "__globals__", None)  # code with these is the learner's: this cell's, and other cells'
 
     def left(frame: FrameType, event: str, _: Any) -> None:
-        """When a function of the learner's returns: what do its variables hold?"""
-        if event == "return" and frame.f_globals is own:
+        """Before the learner's code calls anything, memory's own methods too, and when it returns: what do its variables hold?"""
+        caller = frame.f_back if event == "call" else frame
+        if caller is not None and caller.f_globals is own and event in ("call", "c_call", "return"):
             known = {id(array) for array in given}
-            for name, value in frame.f_locals.items():
+            for name, value in caller.f_locals.items():
                 words = 0.0 if id(value) in known else words_in(value)
                 ran.held[name] = max(ran.held.get(name, 0.0), words)
 

@@ -189,21 +189,21 @@ budget below is for 8 time steps without feedback.
         "02_two_ways_to_walk",
         "carry the state over a cut in time",
         """
-A long recording comes in pieces: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
-runs all time steps of one piece, and returns two things: the spikes, of the same shape as `x`, and the state in which it
+A long recording comes in chunks: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
+runs all time steps of one chunk, and returns two things: the spikes, of the same shape as `x`, and the state in which it
 leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
 had never been cut.
 """,
         (
-            "What must the second piece know about the first? Nothing but where the potentials stood when it ended.",
-            "Begin with `state = None`. In the loop: `s, state = layer(x, state)`; so each piece takes what the last one left.",
+            "What must the second chunk know about the first? Nothing but where the potentials stood when it ended.",
+            "Begin with `state = None`. In the loop: `s, state = layer(x, state)`; so each chunk takes what the last one left.",
             "Collect the spikes in a list, and join them at the end: `np.concatenate(spikes)`.",
         ),
         chunks,
         "spike s",
         {
-            "Every piece begins at rest: the state that the piece before left is forgotten.": forgets,
-            "Every piece begins where the first one ended: the state must be taken over from each piece to the next.": (
+            "Every chunk begins at rest: the state that the chunk before left is forgotten.": forgets,
+            "Every chunk begins where the first one ended: the state must be taken over from each chunk to the next.": (
                 keeps_the_first
             ),
         },
