@@ -235,3 +235,16 @@ def test_after_an_error_while_controls_move_together_they_are_heard_again() -> N
     assert heard == []
     controls["a"].value = 3
     assert heard == [3]
+
+
+def test_a_slider_tells_the_browser_its_bounds_before_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[str]] = []
+    made = slider("potential", 0.0, -1.0, 1.0, step=0.1)
+    monkeypatch.setattr(type(made), "_send", lambda self, message, buffers=None: told.append(list(message["state"])))
+    monkeypatch.setattr(made, "comm", made.comm or object())
+    with made.hold_sync():
+        made.value, made.max, made.min = 0.5, 100.0, -100.0
+        made.readout_format, made.step, made.value = ".0f", 1.0, -65.0
+    (order,) = told
+    assert set(order) == {"max", "min", "readout_format", "step", "value"}
+    assert order[-1] == "value"

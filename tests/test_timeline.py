@@ -267,7 +267,7 @@ def test_truth_values_count_one_byte_each():
         def forward(self, x):
             return x >= 1
 
-    net = Compare()
+    net, x = Compare(), torch.rand(5, 2, 8, dtype=torch.float64)
     with what_ran(net) as events:
-        net(torch.rand(5, 2, 8, dtype=torch.float64))
+        net(x)
     assert (events.words, events.nbytes) == (2 * 80, 8 * 80 + 80)

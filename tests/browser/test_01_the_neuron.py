@@ -69,6 +69,11 @@ def test_the_neuron(page: Any, lab: str, pictures: Any) -> None:
     message(neuron).get_by_text("no exact rate").wait_for()
     page.wait_for_timeout(500)
     assert len(drawn(neuron, EXACT)) == 0
-    shown = {label: readout(neuron, label) for label in ("mean current", "noise σ", "reset potential", "parameter dt")}
-    assert shown == {"mean current": "10.0", "noise σ": "10.0", "reset potential": "−65", "parameter dt": "0.50"}
+    wanted = {"mean current": "10.0", "noise σ": "10.0", "reset potential": "−65", "parameter dt": "0.50"}
+    for _ in range(20):  # every control hears of it by a message of its own
+        shown = {label: readout(neuron, label) for label in wanted}
+        if shown == wanted:
+            break
+        page.wait_for_timeout(250)
+    assert shown == wanted
     neuron.screenshot(path=pictures / "neuron_izhikevich.png")

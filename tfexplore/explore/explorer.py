@@ -20,6 +20,7 @@ import plotly.graph_objects as go
 
 from tfexplore.equations import Neuron
 from tfexplore.explore import plots
+from tfexplore.explore.sliders import FloatSlider, IntSlider
 from tfexplore.step import Step, step_of
 
 READY: set[tuple[type, Step]] = set()
@@ -291,7 +292,7 @@ def slider(
     description: str, value: float, low: float, high: float, *, step: float = 1, help: str = "", live: bool = False
 ) -> widgets.Widget:
     """A labelled slider that reports when it is let go, or (`live`) while it is dragged."""
-    kind = widgets.IntSlider if isinstance(value, int) else widgets.FloatSlider
+    kind = IntSlider if isinstance(value, int) else FloatSlider
     return kind(
         value=value,
         min=low,

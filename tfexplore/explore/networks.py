@@ -254,8 +254,3 @@ def as_picture(x: Tensor) -> np.ndarray:
         side = math.isqrt(x.numel())
         x = x.reshape((side, side) if side**2 == x.numel() else (1, -1))
     return x.cpu().numpy()
-
-
-def zigzag(h: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The potential as a line: at every step up to h, then, after the reset, at v."""
-    return np.repeat(np.arange(1, len(h) + 1), 2), np.stack([h, v], axis=1).ravel()

@@ -17,6 +17,7 @@ from tfexplore.explore import plots
 from tfexplore.explore.explorer import NARROW, WIDTH, Explorer, choice, slider
 from tfexplore.explore.membrane import KINDS, STARTS, Curve, Result, Stimulus, curve, lively, trace
 from tfexplore.explore.ranges import nice, room, stretch
+from tfexplore.explore.sliders import FloatSlider, IntRangeSlider
 from tfexplore.layers import Layer
 from tfexplore.parameters import parameters_of
 
@@ -89,12 +90,12 @@ class NeuronExplorer(Explorer):
     # -- the controls ----------------------------------------------------------------------------------------------
 
     def _controls(self, first: str, current: str, steps: int, seed: int) -> dict[str, widgets.Widget]:
-        on = widgets.IntRangeSlider(
+        on = IntRangeSlider(
             value=(steps // 4, steps * 3 // 4), min=1, max=steps, description="on from step to step",
             tooltip="the first and the last time step with current", style=NARROW, layout=widgets.Layout(width=WIDTH),
         )  # fmt: skip
         hand = {
-            f"hand_{k + 1}": widgets.FloatSlider(
+            f"hand_{k + 1}": FloatSlider(
                 orientation="vertical", readout=False, description=str(k + 1),
                 tooltip=f"current in part {k + 1} of {PIECES} of the time", layout=widgets.Layout(**TALL),
             )

@@ -313,7 +313,7 @@ class Training(Runner):
             return None
         try:  # what hangs on a state or on x is no number when these are none
             found = float(level(*(math.nan for _ in layer.step.before), math.nan, *numbers))
-        except NameError:  # it is learned
+        except TypeError:  # still a symbol: it is learned
             return None
         return found if math.isfinite(found) else None
 
