@@ -288,8 +288,8 @@ for neuron in (neurons.LIF(), neurons.CubaLIF(), neurons.Izhikevich(), Hasty()):
 # per second. Whatever comes from memory stays below the slanted roof (the memory's), and everything below the level one (the
 # processor's). Run the next two cells.
 #
-# **Look at** the shares in the legend: which part of the copy's bandwidth does the fused LIF reach? Which roof is above
-# it? (The dashed line is a copy that must also get new memory for its result.)
+# **Look at** the table below the figure (on a page without a kernel: at the legend): which part of the copy's bandwidth does
+# the fused LIF reach? Which roof is above it? (The dashed line is a copy that must also get new memory for its result.)
 
 # %%
 roof = explore.roofline(["LIF", "Izhikevich"])

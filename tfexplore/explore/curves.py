@@ -45,6 +45,8 @@ class Result:
     def times(self, k: int) -> str:
         """How fused compares with step by step at point k."""
         ratio = self.seconds[STEPPED][k] / self.seconds[FUSED][k]
+        if 0.95 < ratio < 1.05:
+            return "as fast"
         return f"{ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times as slow"
 
     def sentence(self) -> str:

@@ -224,8 +224,8 @@ class SurrogateExplorer(Explorer):
         grid.add_scatter(x=[], y=[], mode="lines", line=line, name="mean magnitude", showlegend=False, row=2, col=2)
         line = {"color": plots.colour(1), "width": 2, "dash": "dash"}
         grid.add_scatter(x=[], y=[], mode="lines", line=line, name="(1 − 1/τ) per step", row=2, col=2)
-        made = plots.styled(grid, height=560, bargap=0)
-        made.update_layout(legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"})
+        made = plots.styled(grid, height=590, bargap=0, margin={"l": 70, "r": 50, "t": 40, "b": 90})
+        made.update_layout(legend={"orientation": "h", "x": 0, "y": -0.15, "yanchor": "top"})
         made.update_layout(xaxis={"title": None}, xaxis3={"title": "u = h − threshold"}, xaxis4={"title": "time step"})
         made.update_layout(
             xaxis2={"showgrid": False, "zeroline": False},

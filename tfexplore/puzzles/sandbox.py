@@ -42,11 +42,15 @@ class Asleep(OutOfTime):
 
 @dataclass
 class Ran:
-    """What became of a run. line: where it crashed or was stopped; held: words in the learner's own variables, by name."""
+    """What became of a run.
+
+    over: the thread is on its way out; line: where it crashed or was stopped; held: words in the learner's own variables.
+    """
 
     value: Any = None
     error: BaseException | None = None
     endless: bool = False
+    over: bool = False
     line: str = ""
     held: dict[str, float] = field(default_factory=dict)
 
@@ -61,6 +65,8 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
 
     def left(frame: FrameType, event: str, _: Any) -> None:
         """Before the learner's code calls anything, memory's own methods too, and when it returns: what do its variables hold?"""
+        if ran.endless:  # no work while the thread is asked to end
+            return
         caller = frame.f_back if event == "call" else frame
         if caller is not None and caller.f_globals is own and event in ("call", "c_call", "return"):
             known = {id(array) for array in given}
@@ -68,7 +74,7 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
                 words = 0.0 if id(value) in known else words_in(value)
                 ran.held[name] = max(ran.held.get(name, 0.0), words)
 
-    def body() -> None:
+    def guarded() -> None:
         try:
             sys.setprofile(left)  # of this thread only
             with np.errstate(all="ignore"):
@@ -83,6 +89,14 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
         finally:
             sys.setprofile(None)
 
+    def body() -> None:
+        try:
+            guarded()
+        except OutOfTime:  # one more, on the way out
+            ran.endless = True
+        finally:
+            ran.over = True
+
     thread = threading.Thread(target=body, name="puzzle", daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -93,21 +107,22 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
                 ran.endless = True
                 ran.line = quoted(where(thread), own)
         finally:  # Stop was pressed, perhaps
-            end(thread)
+            end(thread, ran)
     return ran
 
 
-def end(thread: threading.Thread) -> None:
+def end(thread: threading.Thread, ran: Ran) -> None:
     """Asks the thread to end, until it does or patience is over; then sends it to sleep."""
     interval, limit = sys.getswitchinterval(), time.monotonic() + PATIENCE
     sys.setswitchinterval(1e-5)  # the next one must come before a loop is back inside its `try`
     try:
-        while thread.is_alive() and time.monotonic() < limit:
+        while thread.is_alive() and not ran.over and time.monotonic() < limit:
             throw(thread, OutOfTime)
             time.sleep(0)
     finally:
         sys.setswitchinterval(interval)
-    throw(thread, Asleep)
+    if not ran.over:
+        throw(thread, Asleep)
 
 
 def throw(thread: threading.Thread, error: type[BaseException]) -> None:
