@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
+# For `make bench`: names of benchmarks, --quick, --full, --draw.
+BENCH_ARGS ?=
 # Tests run side by side, a file at a time: two processes need some 4 GB.
 WORKERS ?= 2
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
@@ -12,7 +14,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-w
 PIP := $(PY) -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint pytest nbval format notebooks book warm bench clean
+.PHONY: help setup lab test lint pytest nbval format notebooks book warm bench peers clean
 
 help:
 	@echo "make lab        set up what the notebooks need, and open JupyterLab (LAB_ARGS=--no-browser passes options on)"
@@ -23,7 +25,8 @@ help:
 	@echo "make notebooks  re-run the notebooks and write both halves of each pair"
 	@echo "make book       build the course as a static site, without network, in book/_build/html"
 	@echo "make warm       compile the common kernels ahead"
-	@echo "make bench      run the benchmarks"
+	@echo "make bench      run the benchmarks (BENCH_ARGS=\"neuron --quick\" passes options on)"
+	@echo "make peers      install the other libraries of the benchmarks, each group in an environment under .venv-peers"
 	@echo "make clean      remove caches and built files (.venv stays)"
 
 # Two stamps: a learner's `make lab` does not wait for the test tools.
@@ -80,7 +83,18 @@ warm: setup
 	$(PY) -m tfexplore warm
 
 bench: setup
-	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+	$(PY) -m tfexplore bench $(BENCH_ARGS)
+
+# One environment for each benchmarks/peers/NAME.txt; NAME.no-deps.txt goes into it without its dependencies.
+peers: $(patsubst benchmarks/peers/%.txt,.venv-peers/%/.stamp,$(filter-out %.no-deps.txt,$(wildcard benchmarks/peers/*.txt)))
+
+.venv-peers/%/.stamp: benchmarks/peers/%.txt $(wildcard benchmarks/peers/*.no-deps.txt)
+	@echo "setting up $(@D)"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check install -q -r $<
+	@extra=benchmarks/peers/$*.no-deps.txt; test ! -f $$extra || \
+	  $(@D)/bin/python -m pip --disable-pip-version-check install -q --no-deps -r $$extra
+	@touch $@
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .tfexplore-cache benchmarks/tmp tests/browser/out book/_build

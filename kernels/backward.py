@@ -1,56 +1,81 @@
 """Fused way back on the CPU: the adjoint of all time steps in one call (the twin of backward.cu).
 
 Time is walked backwards in chunks. What the adjoint needs of a step (q: for LIF the charged potential) is either read
-(keep="potential") or recomputed for one chunk from the states at its start and x (keep="input"); so neither scratch
-memory nor registers grow with T. `neuron` is generated from the equations (tfexplore/codegen.py).
+(keep="potential", or a bit for each comparison with keep="bits") or recomputed for one chunk from the states at its start
+and x (keep="input"); so neither scratch memory nor registers grow with T. Blocks, pieces and looking ahead are those of
+forward.py. `neuron` is generated from the equations (tfexplore/codegen.py).
 
 Shapes: x (read only with keep="input"), g_out, g_x [T, N]; g_state, g_start (gradients of the final and the initial
 states) [STATES, N]; rows, g_rows [ROWS, N]; kept as in forward.py.
-Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input".
+Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input",
+WIDTH / 32 for "bits".
 """
 
 import numpy as np
 from neuron import (
-    CHUNK, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, ROWS, STATES, add_p, adjoint, charge, fire, load_p, load_q, load_z,
-    parameters, real, remember, reset, spike, store_p, store_q, store_z,
+    CHUNK, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, ROWS, STATES, STEPS, WIDTH, add_p, adjoint, charge, cut_p,
+    cut_q, cut_z, fire, load_p, load_q, load_z, parameters, real, remember, reset, shared, spike, store_p, store_q,
+    store_z, unpack,
 )  # fmt: skip
 from numba import njit
+from tfexplore.backends.streaming import cut, fence, prefetch, write
 
-BLOCK = np.uint64(2048)  # CHUNK x NEEDS x BLOCK words of scratch: 256 KiB, which fits the L2 cache
+PIECE = np.uint64(1024)
+# with keep="input", CHUNK x NEEDS values of each neuron of a block wait in the L2 cache: 512 KiB
+BLOCK = np.uint64((16 if KEEP_INPUT else 64) * 1024 // np.dtype(real).itemsize)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def backward(first, last, x, g_out, g_state, rows, scalars, kept, g_x, g_start, g_rows):
-    """Neurons first <= i < last, given as uint64."""
-    steps = g_out.shape[0]
+def backward(first, last, stream, x, g_out, g_state, rows, scalars, kept, g_x, g_start, g_rows):
+    """Neurons first <= i < last, given as uint64; `stream`: the tensors are larger than the cache."""
+    steps, none, numbers = g_out.shape[0], np.uint64(0), shared(scalars)
+    row = np.empty(PIECE, real)
     scratch = np.empty((CHUNK, NEEDS, BLOCK if KEEP_INPUT else 0), real)
-    state = np.empty((STATES, BLOCK if KEEP_INPUT else 0), real)
+    states = np.empty((STATES, BLOCK if KEEP_INPUT else 0), real)
     for lo in range(first, last, BLOCK):
         hi = min(lo + BLOCK, last)
-        offset = lo if KEEP_INPUT else np.uint64(0)
-        for i in range(lo, hi):
-            store_z(g_start, i, load_z(g_state, i))
+        for k in range(STATES):
+            write(cut(g_state, k, lo, hi), cut(g_start, k, lo, hi), False)
         for chunk in range((steps + CHUNK - 1) // CHUNK - 1, -1, -1):
-            begin, end = chunk * CHUNK, min(steps, (chunk + 1) * CHUNK)
+            start, stop = chunk * CHUNK, min(steps, (chunk + 1) * CHUNK)
 
-            if KEEP_INPUT and NEEDS:  # the way there once more, for this chunk
-                for i in range(lo, hi):
-                    store_z(state, i - lo, load_z(kept[chunk], i))
-                for t in range(begin, end):
-                    x_t, q_t = x[t], scratch[t - begin]
-                    for i in range(lo, hi):
-                        p = parameters(scalars, rows, i)
-                        z = load_z(state, i - lo)
-                        h = charge(z, x_t[i], p)
-                        store_z(state, i - lo, reset(h, spike(fire(h, p), p), p))
-                        store_q(q_t, i - lo, remember(z, x_t[i], h))
+            if KEEP_INPUT:  # the way there once more, for this chunk
+                for k in range(STATES):
+                    write(cut(kept[chunk], k, lo, hi), cut(states, k, none, hi - lo), False)
+                for t in range(start, stop):
+                    q_all = scratch[t - start]
+                    for begin in range(lo, hi, PIECE):
+                        end = min(begin + PIECE, hi)
+                        prefetch(cut(x, t + 1, begin, end) if t + 1 < stop else cut(g_out, t, begin, end), stream)
+                        x_t, p_b = cut(x, t, begin, end), cut_p(rows, begin, end)
+                        z_b, q_t = cut_z(states, begin - lo, end - lo), cut_q(q_all, begin - lo, end - lo)
+                        for i in range(end - begin):
+                            p = parameters(numbers, p_b, i)
+                            z = load_z(z_b, i)
+                            h = charge(z, x_t[i], p)
+                            u = fire(h, p)
+                            store_z(z_b, i, reset(h, spike(u, p), p))
+                            store_q(q_t, i, remember(z, x_t[i], h, u, p))
 
-            for t in range(end - 1, begin - 1, -1):
-                g_out_t, g_x_t = g_out[t], g_x[t]
-                q_t = kept[t] if KEEP_POTENTIAL else scratch[t - begin]
-                for i in range(lo, hi):
-                    p = parameters(scalars, rows, i)
-                    g_x_t[i], g, g_p = adjoint(g_out_t[i], load_z(g_start, i), load_q(q_t, i - offset), p)
-                    store_z(g_start, i, g)
-                    if ROWS:
-                        store_p(g_rows, i, add_p(load_p(g_rows, i), g_p))
+            for t in range(stop - 1, start - 1, -1):
+                place = np.uint8(t % STEPS * WIDTH)
+                q_all = scratch[t - start] if KEEP_INPUT else kept[t // STEPS if NEEDS else 0]
+                shift = lo if KEEP_INPUT else none
+                for begin in range(lo, hi, PIECE):
+                    end = min(begin + PIECE, hi)
+                    prefetch(cut(g_out, max(t - 1, 0), begin, end), stream)
+                    if KEEP_POTENTIAL:
+                        for k in range(NEEDS):
+                            prefetch(cut(kept[max(t - 1, 0)], k, begin, end), stream)
+                    g_out_t, g_b = cut(g_out, t, begin, end), cut_z(g_start, begin, end)
+                    p_b, g_p_b = cut_p(rows, begin, end), cut_p(g_rows, begin, end)
+                    q_t = cut_q(q_all, begin - shift, end - shift)
+                    for i in range(end - begin):
+                        p = parameters(numbers, p_b, i)
+                        q = unpack(load_q(q_t, i), place) if KEEP_BITS else load_q(q_t, i)
+                        row[i], g, g_p = adjoint(g_out_t[i], load_z(g_b, i), q, p)
+                        store_z(g_b, i, g)
+                        if ROWS:
+                            store_p(g_p_b, i, add_p(load_p(g_p_b, i), g_p))
+                    write(row, cut(g_x, t, begin, end), stream)
+    fence()

@@ -1,51 +1,68 @@
 """Fused forward pass on the CPU: all time steps of a layer in one call (the twin of forward.cu).
 
-The neurons are walked in blocks whose states stay in the cache: block, then time, then the neurons of the block.
-`neuron` is generated from the equations (tfexplore/codegen.py).
+The neurons are walked in blocks whose states stay in the cache: block, then time, then the block's neurons piece by piece.
+While a piece is computed, the same piece of the next time step is asked for, and what it writes goes past the cache where
+the tensors are large (tfexplore/backends/streaming.py). `neuron` is generated from the equations (tfexplore/codegen.py).
 
 Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
-keep="potential", [chunks, STATES, N] (the states at the start of every chunk) for keep="input".
-Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input".
-
-Tried (LIF, T=32, N=524,288, float32, one thread; a copy of x takes 3.2 ms):
-  signed indices, row sliced in the inner loop    20 ms   nothing vectorised
-  unsigned indices                                 7 ms   Numba adds no test for negative indices: LLVM vectorises
+keep="potential", [chunks, STATES, N] (the states at the start of every chunk) for keep="input", and bytes [T / STEPS, 1, N]
+for keep="bits" (the outcomes of NEEDS comparisons of STEPS steps in each).
+Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
+for "bits".
 """
 
 import numpy as np
 from neuron import (
-    CHUNK, KEEP_INPUT, KEEP_POTENTIAL, WATCHED, charge, fire, load_z, output, parameters, remember, reset, spike,
-    store_q, store_w, store_z, watch,
+    CHUNK, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, STATES, STEPS, WATCHED, WIDTH, charge, cut_p, cut_q, cut_w,
+    cut_z, fire, load_z, output, pack, parameters, real, remember, reset, shared, spike, store_q, store_w, store_z,
+    watch,
 )  # fmt: skip
 from numba import njit
+from tfexplore.backends.streaming import cut, fence, prefetch, write
 
-BLOCK = np.uint64(2048)  # long runs per row of time feed the prefetcher; the states of a block fit the L1 cache
+PIECE = np.uint64(1024)  # neurons between two looks ahead; what they write fits the L1 cache
+BLOCK = np.uint64(64 * 1024 // np.dtype(real).itemsize)  # long runs per row of time; its states fit the L2 cache
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(first, last, x, start, rows, scalars, out, state, kept, watched):
-    """Neurons first <= i < last, given as uint64."""
+def forward(first, last, stream, x, start, rows, scalars, out, state, kept, watched):
+    """Neurons first <= i < last, given as uint64; `stream`: the tensors are larger than the cache."""
+    steps, none, numbers = x.shape[0], np.uint64(0), shared(scalars)
+    row, q_rows = np.empty(PIECE, real), np.empty((NEEDS, PIECE), real)
     for lo in range(first, last, BLOCK):
         hi = min(lo + BLOCK, last)
-        for i in range(lo, hi):
-            store_z(state, i, load_z(start, i))
-        for t in range(x.shape[0]):
+        for k in range(STATES):
+            write(cut(start, k, lo, hi), cut(state, k, lo, hi), False)
+        for t in range(steps):
             if KEEP_INPUT and t % CHUNK == 0:
-                for i in range(lo, hi):
-                    store_z(kept[t // CHUNK], i, load_z(state, i))
-            # rows of time are sliced out here: inside the next loop that would keep it from being vectorised
-            x_t, out_t = x[t], out[t]
-            kept_t = kept[t if KEEP_POTENTIAL else 0]
-            watched_t = watched[t if WATCHED else 0]
-            for i in range(lo, hi):
-                p = parameters(scalars, rows, i)
-                z = load_z(state, i)
-                h = charge(z, x_t[i], p)
-                s = spike(fire(h, p), p)
-                after = reset(h, s, p)
-                out_t[i] = output(after, s)
-                store_z(state, i, after)
+                for k in range(STATES):
+                    write(cut(state, k, lo, hi), cut(kept[t // CHUNK], k, lo, hi), stream)
+            kept_t, watched_t = kept[t // STEPS if KEEP_POTENTIAL or KEEP_BITS else 0], watched[t if WATCHED else 0]
+            place = np.uint8(t % STEPS * WIDTH)
+            for begin in range(lo, hi, PIECE):
+                end = min(begin + PIECE, hi)
+                prefetch(cut(x, min(t + 1, steps - 1), begin, end), stream)
+                # pieces are cut out here: inside the next loop that would keep it from being vectorised
+                x_t, w_t = cut(x, t, begin, end), cut_w(watched_t, begin, end)
+                z_b, p_b, q_t = cut_z(state, begin, end), cut_p(rows, begin, end), cut_q(q_rows, none, PIECE)
+                bits = cut(kept_t, none, begin, end) if KEEP_BITS else row
+                for i in range(end - begin):
+                    p = parameters(numbers, p_b, i)
+                    z = load_z(z_b, i)
+                    h = charge(z, x_t[i], p)
+                    u = fire(h, p)
+                    s = spike(u, p)
+                    after = reset(h, s, p)
+                    row[i] = output(after, s)
+                    store_z(z_b, i, after)
+                    if KEEP_POTENTIAL:
+                        store_q(q_t, i, remember(z, x_t[i], h, u, p))
+                    if KEEP_BITS:
+                        bits[i] = pack(bits[i], remember(z, x_t[i], h, u, p), place)
+                    if WATCHED:
+                        store_w(w_t, i, watch(after, h))
+                write(row, cut(out, t, begin, end), stream)
                 if KEEP_POTENTIAL:
-                    store_q(kept_t, i, remember(z, x_t[i], h))
-                if WATCHED:
-                    store_w(watched_t, i, watch(after, h))
+                    for k in range(NEEDS):
+                        write(cut(q_rows, k, none, PIECE), cut(kept_t, k, begin, end), stream)
+    fence()

@@ -57,7 +57,7 @@ class Binary:
     spilled: int
 
 
-def nvrtc(variant: Variant, loop: str, arch: str, folder: Path) -> Binary:
+def nvrtc(variant: Variant, loop: str, arch: str, folder: Path, vector: int) -> Binary:
     """Compiles `loop` around this neuron for an architecture such as "sm_90"; needs neither a GPU nor its driver."""
     from cuda.core import Program, ProgramOptions
 
@@ -68,8 +68,8 @@ def nvrtc(variant: Variant, loop: str, arch: str, folder: Path) -> Binary:
     (place / "neuron.cuh").write_text(header, encoding="utf-8")
     # the last two are CuPy's own (cupy/cuda/compiler.py)
     options = ProgramOptions(
-        name=f"{loop}.cu", arch=arch, std="c++17", fma=False, ptxas_options="-v",
-        include_path=[str(place), *header_folders()], ftz=True, device_as_default_execution_space=True,
+        name=f"{loop}.cu", arch=arch, std="c++17", fma=False, ptxas_options="-v", define_macro=("VECTOR", str(vector)),
+        include_path=[str(place), str(kernels_dir()), *header_folders()], ftz=True, device_as_default_execution_space=True,
     )  # fmt: skip
     log = io.StringIO()
     binary = Program((kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8"), "c++", options).compile(
@@ -84,20 +84,21 @@ def nvrtc(variant: Variant, loop: str, arch: str, folder: Path) -> Binary:
 
 def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> Path:
     """The shared library of one kernel; compiled once per content and kept in the cache."""
-    (neuron,) = (Path(option[2:]) for option in options if option.startswith("-I"))
-    header = (neuron / "neuron.cuh").read_text(encoding="utf-8")
+    given = [option for option in options if option.startswith(("-I", "-D"))]
+    folders = [Path(option[2:]) for option in given if option.startswith("-I")]
+    header = "".join(path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.glob("*.cuh")))
     text = f'#include "cuda_on_cpu.h"\n{code}\nRUN({loop})\n'
     # -isystem: warnings count in our text, not in NVIDIA's
     theirs = (
         [word for folder in header_folders() for word in ("-isystem", folder)] if "#include <cuda" in header else []
     )
     versions = "".join(path.read_text(encoding="utf-8") for path in FOLDER.iterdir())
-    library = cache_dir() / "cuda_on_cpu" / f"{fingerprint(text, header, versions, compiler, *FLAGS)}.so"
+    library = cache_dir() / "cuda_on_cpu" / f"{fingerprint(text, header, versions, compiler, *FLAGS, *given)}.so"
     if not library.exists():
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as own:
             made = Path(own) / "kernel.so"
-            command = [compiler, "-x", "c++", "-", *FLAGS, f"-I{neuron}", f"-I{FOLDER}", *theirs, "-o", str(made)]
+            command = [compiler, "-x", "c++", "-", *FLAGS, *given, f"-I{FOLDER}", *theirs, "-o", str(made)]
             done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
             assert done.returncode == 0, done.stderr
             os.replace(made, library)
@@ -111,7 +112,11 @@ class FakeCupy:
         self.compiler = compiler
         self.devices: list[int] = []
         self.launches: list[tuple[str, int]] = []
-        self.cuda = SimpleNamespace(Device=self.device)
+        # a multiprocessor that holds 1,024 threads
+        driver = SimpleNamespace(
+            occupancyMaxActiveBlocksPerMultiprocessor=lambda kernel, threads, memory: 1024 // threads
+        )
+        self.cuda = SimpleNamespace(Device=self.device, driver=driver)
 
     @contextmanager
     def device(self, index: int) -> Iterator[None]:
@@ -138,4 +143,5 @@ class FakeCupy:
             assert done, f"{name}.cu takes other arguments than backends/cuda.py gives: {[a.nbytes for a in held]}"
             self.launches.append((name, grid[0]))
 
+        launch.kernel = SimpleNamespace(ptr=0)  # type: ignore[attr-defined]
         return launch

@@ -332,7 +332,7 @@ def threads():
 def large(layer: Layer) -> list[Tensor]:
     """More than one block of neurons and enough work to be shared out between threads."""
     x = CASES[1].input(80, (3, 2500)).requires_grad_()
-    assert x[0].numel() > numba_cpu.BLOCK
+    assert x[0].numel() > numba_cpu.UNIT
     assert x.numel() > numba_cpu.SMALL
     out, state = layer(x, return_state=True)
     out.cumsum(-1).sum().backward()

@@ -67,7 +67,7 @@ def test_without_a_way_back_only_the_current_and_the_spikes_move() -> None:
 def test_spikes_and_registers_are_those_of_a_plain_loop() -> None:
     run = stepped(neurons.LIF(tau=3.0), "forward", "potential", 6, 20)
     x, v = run.grids["x"].astype(np.float32), np.zeros(6, np.float32)
-    ends = [m for m, line in enumerate(run.lines) if "out_t[i] =" in run.source.splitlines()[line - 1]]
+    ends = [m for m, line in enumerate(run.lines) if "write(row, cut(out" in run.source.splitlines()[line - 1]]
     assert len(ends) == 20
     fired = 0
     for t, m in enumerate(ends):
@@ -271,7 +271,7 @@ def test_sources_show_all_parts_side_by_side() -> None:
     assert "def charge(z, x, p):" in code.numba
     page = code._repr_html_()
     text = re.sub(r"<[^>]+>", "", page)
-    for part in ("h_v", "blockIdx.x", "for t in range(x.shape[0])", "kernels/forward.cu", r"\[\displaystyle"):
+    for part in ("h_v", "blockIdx.x", "for t in range(steps)", "kernels/forward.cu", r"\[\displaystyle"):
         assert part.replace("<", "&lt;") in text, part
     assert page.count('tabindex="0"') == 4
     assert page == explore.sources(Own())._repr_html_()

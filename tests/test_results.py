@@ -40,13 +40,29 @@ def place(tmp_path: Path) -> Path:
 
 def test_the_projects_own_records_are_read_and_say_where_they_come_from() -> None:
     found = results.records()
-    assert len(found) == len(list((ROOT / "benchmarks" / "results").glob("*.json"))) > 0
+    assert len(found) >= len(list((ROOT / "benchmarks" / "results").glob("*.json"))) > 0
     for record in found:
         assert record.machine in record.label
         assert f"torch {record.torch}" in record.label
         assert record.rows
         assert record.device in ("cpu", "cuda")
-    assert [record.benchmark for record in results.records(benchmark="neuron")] == ["neuron"]
+    assert {record.benchmark for record in results.records(benchmark="neuron")} == {"neuron"}
+
+
+def test_a_file_of_one_machine_holds_a_record_for_each_benchmark(place: Path) -> None:
+    part = {
+        "what": "a test",
+        "torch": "9.9",
+        "date": "2031-02-03",
+        "versions": {"ours": {"numba": "1.0"}},
+        "results": [],
+    }
+    data = {"machine": "Imaginary CPU", "device": "cpu", "cores": 3, "parts": {"neuron": part, "training": part}}
+    (place / "a.json").write_text(json.dumps(data))
+    (first, second, old) = results.records(place)
+    assert [first.benchmark, second.benchmark, old.benchmark] == ["neuron", "training", "torch_compile"]
+    assert (first.machine, first.cores, first.versions) == ("Imaginary CPU", 3, {"ours": {"numba": "1.0"}})
+    assert results.records(place, "training")[0].label == "Imaginary CPU, torch 9.9, 2031-02-03"
 
 
 def test_a_label_names_machine_version_and_day(place: Path) -> None:
@@ -88,8 +104,11 @@ def test_what_was_not_recorded_is_none(place: Path, contestant: str, passes: str
     assert results.curve(record, contestant, "T", passes, {"T": 4, "N": 100, "dtype": dtype}) is None
 
 
-def test_rows_without_dtype_or_passes_make_no_curve() -> None:
-    (record,) = results.records(benchmark="neuron")
+def test_rows_without_dtype_or_passes_make_no_curve(place: Path) -> None:
+    old = {"T": 4, "N": 1000, "median_ms": {"eager": 1.0}}
+    about = {"machine": "Imaginary CPU", "torch": "9.9", "what": "a test", "results": [old, old | {"T": 8}]}
+    (place / "imaginary.json").write_text(json.dumps(about))
+    (record,) = results.records(place, benchmark="neuron")
     assert results.curve(record, "eager", "T", "forward + backward", {"T": 4, "N": 1000, "dtype": "float32"}) is None
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tfexplore import neurons
+from tfexplore import neurons, surrogates
 from tfexplore.layers import Layer
 from tfexplore.traffic import kept_bytes, nbytes, traffic, words
+
+BOX = surrogates.Rectangle()
 
 
 # by hand, from the equations: (forward, backward); "input" recomputes in chunks of 32 steps over the values needed
@@ -18,7 +20,11 @@ from tfexplore.traffic import kept_bytes, nbytes, traffic, words
         (neurons.LIF(), "input", 2 + 1 / 32, 3 + 1 / 32),
         (neurons.IF(reset="hard", detach_reset=False), "potential", 3, 3),
         (neurons.CubaLIF(), "input", 2 + 2 / 32, 3 + 2 / 32),
+        (neurons.LIF(surrogate=BOX), "bits", 2 + 1 / 32, 2 + 1 / 32),  # a bit: is u within the window?
+        (neurons.LIF(surrogate=BOX, reset="hard"), "bits", 2 + 2 / 32, 2 + 2 / 32),  # and: did it fire?
         (neurons.LI(), "potential", 2, 2),  # linear: its adjoint needs nothing
+        (neurons.LI(), "input", 2, 2),
+        (neurons.LI(), "bits", 2, 2),
     ],
     ids=str,
 )
@@ -33,10 +39,14 @@ def test_without_gradient_only_the_input_and_the_spikes_move() -> None:
     assert [(a.array, a.words) for a in traffic(neurons.Izhikevich(), gradient=False)] == [("x", 1), ("out", 1)]
 
 
-@pytest.mark.parametrize("kind", neurons.ALL, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("keep", ["potential", "input"])
-def test_kept_bytes_are_those_that_autograd_saves(kind, keep) -> None:
-    count, neuron = 10, kind()
+@pytest.mark.parametrize(
+    ("neuron", "keep"),
+    [(kind(), keep) for kind in neurons.ALL for keep in ("potential", "input")]
+    + [(neurons.LIF(surrogate=BOX), "bits"), (neurons.ALIF(surrogate=BOX, reset="hard"), "bits")],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_kept_bytes_are_those_that_autograd_saves(neuron, keep) -> None:
+    count = 10
     layer = Layer(neuron, backend="numba", keep=keep)
 
     def saved(steps: int) -> int:
@@ -52,7 +62,9 @@ def test_kept_bytes_are_those_that_autograd_saves(kind, keep) -> None:
 
     more = saved(128) - saved(64)  # what grows with T
     assert more == kept_bytes(neuron, keep) * 64 * count
-    assert nbytes(traffic(neuron, keep), "float64") == 2 * nbytes(traffic(neuron, keep), "float32")
+    kept = kept_bytes(neuron, "bits") if keep == "bits" else 0  # bits stay bits
+    doubled = 2 * (nbytes(traffic(neuron, keep), "float32") - 2 * kept) + 2 * kept
+    assert nbytes(traffic(neuron, keep), "float64") == doubled
 
 
 def test_half_precision_halves_the_data_and_not_the_state() -> None:
@@ -60,7 +72,9 @@ def test_half_precision_halves_the_data_and_not_the_state() -> None:
 
 
 def test_errors_name_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match="keep must be 'potential' or 'input', but got 'bits'"):
+    with pytest.raises(ValueError, match="keep must be 'potential' or 'input' or 'bits', but got 'spikes'"):
+        traffic(neurons.LIF(), "spikes")
+    with pytest.raises(ValueError, match="keep='bits' is not exact for this LIF: its way back needs the value of u"):
         traffic(neurons.LIF(), "bits")
     with pytest.raises(ValueError, match="dtype must be float16"):
         nbytes(traffic(neurons.LIF()), "int8")

@@ -24,15 +24,16 @@ Question = dict[str, Any]
 class Beside:
     """Runs `python -m module`, which must call `serve`.
 
-    env: variables that are other there. `ask` waits for the answer; `end` may be called meanwhile, from another thread.
+    env: variables that are other there. python: another interpreter than this one. `ask` waits for the answer; `end` may be
+    called meanwhile, from another thread.
     """
 
-    def __init__(self, module: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, module: str, env: Mapping[str, str] | None = None, python: str = sys.executable) -> None:
         path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
         self.module = module
         self.complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [python, "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
             env={**os.environ, "PYTHONPATH": path, **(env or {})}, encoding="utf-8", bufsize=1,
             start_new_session=True,  # a group of its own, with the compilers that it starts; Windows has none

@@ -1,4 +1,4 @@
-"""The command `tfexplore`: lab (notebooks into a folder, then JupyterLab), doctor, warm, wheels.
+"""The command `tfexplore`: lab (notebooks into a folder, then JupyterLab), doctor, warm, bench, wheels.
 
 It only parses, copies and prints; the work is done by the modules it calls. What can be expected to go wrong ends in
 one sentence and exit status 1, never in a traceback.
@@ -64,6 +64,26 @@ def _parser() -> argparse.ArgumentParser:
         run=_warm
     )
 
+    bench = commands.add_parser(
+        "bench",
+        help="measure the fused layers side by side with other libraries, or draw what was measured",
+        epilog="`make peers` installs the other libraries; one that is missing is named and left out.",
+    )
+    bench.add_argument("names", nargs="*", help="neuron, linear_lif, training, growth; default: all")
+    sizes = bench.add_mutually_exclusive_group()
+    sizes.add_argument("--quick", dest="size", action="store_const", const="quick", help="few cases, and not recorded")
+    sizes.add_argument(
+        "--full", dest="size", action="store_const", const="full", help="all that memory holds: hours on a CPU"
+    )
+    bench.add_argument("--device", help="default: cuda if there is one, else cpu")
+    bench.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="of the recorded measurements; default: the checkout's"
+    )
+    bench.add_argument(
+        "--draw", action="store_true", help="measure nothing; draw docs/speed*.png from the measurements"
+    )
+    bench.set_defaults(run=_bench)
+
     wheels = commands.add_parser(
         "wheels",
         help="collect all wheels for a room without a network in a folder",
@@ -89,6 +109,28 @@ def _version() -> str:
         return metadata.version("tfexplore")
     except metadata.PackageNotFoundError:
         return "(a checkout that is not installed)"
+
+
+def _bench(args: argparse.Namespace) -> int:
+    if not (paths.PACKAGE.parent / "benchmarks" / "bench.py").is_file():
+        raise Refused(
+            "the benchmarks are in tfexplore's checkout, not in its package: run `python -m tfexplore bench` there"
+        )
+    from benchmarks import bench, draw, record
+
+    if unknown := [name for name in args.names if name not in bench.NAMES]:
+        raise Refused(f"there is no benchmark {unknown[0]!r}; there are {', '.join(bench.NAMES)}")
+    if args.draw:
+        if not (written := draw.draw(args.results)):
+            raise Refused("there is no recorded measurement to draw: run `tfexplore bench neuron` first")
+        print(*(f"drawn: {path}" for path in written), sep="\n")
+        return 0
+    import torch
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    folder = args.results or (None if args.size == "quick" else record.FOLDER)
+    bench.run(args.names or bench.NAMES, args.size or "default", device, folder)
+    return 0
 
 
 def _warm(_: argparse.Namespace) -> int:

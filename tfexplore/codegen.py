@@ -4,11 +4,12 @@ The time loops in `kernels/` are written by hand, once, and call these functions
 
     parameters(scalars, rows, i) -> p       the numbers of neuron i: shared ones, then learned ones
     charge(z, x, p) -> h                    fire(h, p) -> u                   spike(u, p) -> s
-    reset(h, s, p) -> z                     output(z, s) -> out               remember(z, x, h) -> q
+    reset(h, s, p) -> z                     output(z, s) -> out               remember(z, x, h, u, p) -> q
     adjoint(g_out, g, q, p) -> g_x, g, g_p  watch(z, h) -> w
 
 z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
 gradients of the states). As Python they are tuples (`neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
+With keep="bits", q holds the outcomes of comparisons, and the loops pack those of several steps into a byte.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from dataclasses import dataclass
 import sympy
 from sympy import Expr, Symbol
 
-from tfexplore.adjoint import Adjoint, adjoint_of
+from tfexplore.adjoint import BYTE, Adjoint, adjoint_of, in_bits
 from tfexplore.printing import CUDA, NUMBA, Dialect, code
 from tfexplore.step import Step
 
-KEEP = ("nothing", "potential", "input")
 LONGEST_CHUNK = 32
-"""Time steps that the way back recomputes at once with keep="input": 32 values per neuron fit a GPU thread's registers."""
+"""Time steps that the way back recomputes at once with keep="input" on a CPU, whose caches hold them."""
+REGISTERS = 64
+"""Of the 255 registers that a GPU thread can have, those that hold a chunk's values; more, and the compiler spills some."""
+ACCESS = 16
+"""Bytes of the widest access that a GPU has."""
+DTYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+"""Bytes of a number."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class Variant:
     """What one compiled kernel is made for; every number (tau, thresholds, T, N) is a run-time argument instead.
 
     real: the dtype of the state ("float32", "float64"); data: that of x and the spikes (half precision too, on a GPU).
+    gpu: in its registers a chunk is shorter than in a CPU's cache.
+    keep: "nothing" (no way back), "potential", "input" or "bits" (see `keep.py`).
     """
 
     step: Step
@@ -42,25 +50,62 @@ class Variant:
     keep: str = "nothing"
     record: tuple[str, ...] = ()
     relaxed: bool = False
+    gpu: bool = False
 
     @functools.cached_property
     def adjoint(self) -> Adjoint:
-        return adjoint_of(self.step)
+        adjoint = adjoint_of(self.step)
+        return in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
 
     @property
     def needs(self) -> tuple[Symbol, ...]:
-        return () if self.keep == "nothing" else self.adjoint.needs
+        """What the adjoint needs of every step: values, or with keep="bits" the outcomes of comparisons."""
+        if self.keep == "nothing":
+            return ()
+        return tuple(bit for bit, _ in self.adjoint.bits) if self.keep == "bits" else self.adjoint.needs
+
+    @property
+    def keeps(self) -> str:
+        """As `keep`, but "nothing" for a neuron whose adjoint needs nothing of the way there: one that is linear."""
+        return self.keep if self.needs else "nothing"
+
+    @property
+    def in_bits(self) -> bool:
+        """Whether what is kept are bytes."""
+        return self.keeps == "bits"
+
+    @property
+    def width(self) -> int:
+        """Bits that one time step takes of a byte with keep="bits": 1, 2, 4 or 8, so that no step straddles two."""
+        return 1 << (max(1, len(self.needs)) - 1).bit_length()
+
+    @property
+    def steps(self) -> int:
+        """Time steps that share a byte of what is kept; 1 without bits."""
+        return BYTE // self.width if self.in_bits else 1
+
+    @property
+    def vector(self) -> int:
+        """Neurons in each thread of a GPU: 16 bytes of x, the widest access it has; 4 at most with parameters of their own."""
+        return min(ACCESS // DTYPES[self.data], 4 if self.step.rows else ACCESS)
 
     @property
     def chunk(self) -> int:
-        """Steps per chunk: a power of two, so that chunk x needed values stay within `LONGEST_CHUNK` registers."""
-        return LONGEST_CHUNK >> (max(1, len(self.needs)) - 1).bit_length()
+        """Steps per chunk: a power of two; on a GPU, the chunk's needed values stay within `REGISTERS` of a thread."""
+        longest = 4 * REGISTERS // (self.vector * DTYPES[self.real]) if self.gpu else LONGEST_CHUNK
+        return max(1, longest >> (max(1, len(self.needs)) - 1).bit_length())
+
+    @property
+    def kept_dtype(self) -> str:
+        return "uint8" if self.in_bits else self.real
 
     def kept_shape(self, steps: int, neurons: int) -> tuple[int, int, int]:
         """What the forward pass writes for the way back."""
-        if self.keep == "potential":
+        if self.keeps == "potential":
             return steps, len(self.needs), neurons
-        if self.keep == "input":
+        if self.keeps == "bits":
+            return -(-steps // self.steps), 1, neurons
+        if self.keeps == "input":
             return -(-steps // self.chunk), len(self.step.before), neurons
         return 1, 0, neurons
 
@@ -95,6 +140,7 @@ def functions_of(variant: Variant) -> list[Function]:
     watched = {**{z.name: n for z, n in zip(step.before, step.after, strict=True)}, "h": step.charged[0]}
     watch = tuple(watched[name] for name in variant.record)
     z, h, after = step.before, step.charged, step.after
+    compared = variant.adjoint.bits if variant.keep == "bits" else ()
     functions = [
         Function("charge", (("z", z), ("x", step.x), ("p", p)), tuple(zip(h, step.charge, strict=True)), (("h", h),)),
         Function("fire", (("h", h), ("p", p)), ((step.u, fire),), (("u", step.u),)),
@@ -105,7 +151,9 @@ def functions_of(variant: Variant) -> list[Function]:
         Function(
             "output", (("z", after), ("s", step.s)), (), (("out", step.s if step.fire is not None else after[0]),)
         ),
-        Function("remember", (("z", z), ("x", step.x), ("h", h)), (), (("q", variant.needs),)),
+        Function(
+            "remember", (("z", z), ("x", step.x), ("h", h), ("u", step.u), ("p", p)), compared, (("q", variant.needs),)
+        ),
         Function("watch", (("z", after), ("h", h)), (), (("w", watch),)),
     ]
     if variant.keep != "nothing":  # else there is no way back, and nothing to derive
@@ -143,33 +191,48 @@ def numba_source(variant: Variant) -> str:
     step = variant.step
     jit = '@njit(inline="always")\n'  # else each is compiled by itself first: 1.0 s for a LIF both ways instead of 0.6
     count = len(step.scalars)
-    rows = [f"rows[{k}, i]" for k in range(len(step.rows))]
-    numbers = [f"scalars[{k}]" for k in range(count)]
+    rows = [f"rows[{k}][i]" for k in range(len(step.rows))]
+    numbers = "".join(f"scalars[{k}], " for k in range(count))
+    taken = [f"shared[{k}]" for k in range(count)] + rows
     head = f'''"""Generated from the equations of {step.name}; see tfexplore/codegen.py."""
 
 import math
 
 import numpy as np
 from numba import njit
+from tfexplore.backends.streaming import cut
 
 real = np.{variant.real}
 STATES, NEEDS, ROWS = {len(step.before)}, {len(variant.needs)}, {len(rows)}
 WATCHED, CHUNK = {len(variant.record)}, {variant.chunk}
-KEEP_POTENTIAL, KEEP_INPUT = {variant.keep == "potential"}, {variant.keep == "input"}
+KEEP_POTENTIAL, KEEP_INPUT, KEEP_BITS = {variant.keeps == "potential"}, {variant.keeps == "input"}, {variant.in_bits}
+STEPS, WIDTH = {variant.steps}, {variant.width}
 
 
-{jit}def parameters(scalars, rows, i):
-    return ({", ".join(numbers + rows)},)
+{jit}def shared(scalars):
+    return ({numbers})
+
+
+{jit}def parameters(shared, rows, i):
+    return ({", ".join([*taken, ""])})
 '''
     for name, size in {
         "z": len(step.before),
-        "q": len(variant.needs),
+        "q": 1 if variant.in_bits else len(variant.needs),
         "p": len(rows),
         "w": len(variant.record),
     }.items():
-        values = "".join(f"a[{k}, i], " for k in range(size))
-        stores = "".join(f"    a[{k}, i] = values[{k}]\n" for k in range(size)) or "    pass\n"
-        head += f"\n\n{jit}def load_{name}(a, i):\n    return ({values})\n\n\n{jit}def store_{name}(a, i, values):\n{stores}"
+        cuts = "".join(f"cut(a, {k}, begin, end), " for k in range(size))
+        values = "".join(f"rows[{k}][i], " for k in range(size))
+        stores = "".join(f"    rows[{k}][i] = values[{k}]\n" for k in range(size)) or "    pass\n"
+        head += f"\n\n{jit}def cut_{name}(a, begin, end):\n    return ({cuts})\n"
+        head += f"\n\n{jit}def load_{name}(rows, i):\n    return ({values})\n"
+        head += f"\n\n{jit}def store_{name}(rows, i, values):\n{stores}"
+    places = [f"(place + np.uint8({k}))" for k in range(len(variant.needs) if variant.in_bits else 0)]
+    outcomes = "".join(f"(q[0] >> {place}) & np.uint8(1) != 0, " for place in places)
+    packed = " | ".join(["before", *(f"np.uint8(values[{k}]) << {place}" for k, place in enumerate(places))])
+    head += f"\n\n{jit}def unpack(q, place):\n    return ({outcomes})\n"
+    head += f"\n\n{jit}def pack(before, values, place):\n    before = before if place else np.uint8(0)\n    return {packed}\n"
     sums = "".join(f"a[{k}] + b[{k}], " for k in range(len(rows)))
     head += f"\n\n{jit}def add_p(a, b):\n    return ({sums})\n"
     return head + "\n\n" + "\n\n".join(python_function(f, NUMBA, jit) for f in functions_of(variant))
@@ -216,15 +279,19 @@ def cuda_source(variant: Variant) -> str:
         "ROWS": len(step.rows),
         "NEEDS": len(variant.needs),
         "WATCHED": len(variant.record),
-        # read back, a chunk is only how many loads are under way: 8 steps take 53 to 101 registers, 32 up to 255
-        "CHUNK": variant.chunk if variant.keep == "input" else max(1, variant.chunk // 4),
-        "KEEP_POTENTIAL": int(variant.keep == "potential"),
-        "KEEP_INPUT": int(variant.keep == "input"),
+        # read back, a chunk is only how many loads are under way, in whole bytes of bits
+        "CHUNK": variant.chunk if variant.keeps == "input" else max(variant.steps, variant.chunk // 2),
+        "KEEP_POTENTIAL": int(variant.keeps == "potential"),
+        "KEEP_INPUT": int(variant.keeps == "input"),
+        "KEEP_BITS": int(variant.in_bits),
+        "STEPS": variant.steps,  # time steps in one byte of what is kept
+        "WIDTH": variant.width,  # bits of one step
     }
     head = f"// Generated from the equations of {step.name}; see tfexplore/codegen.py.\n#pragma once\n"
     head += HEADER.get(variant.data, "")
     head += f"typedef {DATA[variant.real]} real;  // the state's type\n"
     head += f"typedef {DATA[variant.data]} data;  // that of x and the spikes\n"
+    head += f"typedef {'unsigned char' if variant.in_bits else 'real'} saved;  // that of what is kept\n"
     head += "".join(f"#define {key} {value}\n" for key, value in constants.items())
     head += f"struct Scalars {{ real value[{max(1, len(step.scalars))}]; }};  // an argument by value\n"
     return head + "\n" + "\n".join(cuda_function(f) for f in functions_of(variant))

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore import backends, neurons, ops
+from tfexplore import keep as keeping
 from tfexplore.backends import torch_reference
-from tfexplore.codegen import KEEP, Variant
+from tfexplore.codegen import Variant
 from tfexplore.equations import COMMON, Neuron
 from tfexplore.parameters import Bound, parameters_of
 from tfexplore.step import Step, scalars_of, step_of
@@ -68,7 +69,8 @@ class Layer(Stateful):
     neuron:   a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
     backend:  "torch" (eager), "numba" (fused, CPU), "cuda" (fused, GPU) or "auto"; `layer.choice(x)` says which and why.
     keep:     what the forward pass keeps for the backward pass: "potential" (what the adjoint needs of every step), "input"
-              (the input alone; the rest is recomputed in chunks) or "auto" (at present always "input").
+              (the input alone; the rest is recomputed in chunks), "bits" (a bit or two of every step, for neurons where
+              that is exact) or "auto" (the fastest that is exact; see `tfexplore.keep`). Same gradients, bit for bit.
     channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of one in all.
     relaxed:  fire returns the surrogate's primitive, so that `torch.autograd.gradcheck` can test the kernels.
 
@@ -99,14 +101,13 @@ class Layer(Stateful):
         self.neuron = neuron
         if backend not in backends.NAMES:
             raise ValueError(f"backend must be one of {', '.join(map(repr, backends.NAMES))}, but got {backend!r}.")
-        if keep not in (allowed := ("auto", *KEEP[1:])):
-            raise ValueError(f"keep must be one of {', '.join(map(repr, allowed))}, but got {keep!r}.")
         if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
             raise ValueError(f"channels must be a whole number from 1 on, or None, but got {channels!r}.")
         if channels is not None and not neuron.learn:
             raise ValueError(
                 f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=)."
             )
+        keeping.check(keep, self.step, relaxed)
         self.backend, self.keep, self.channels, self.relaxed = backend, keep, channels, relaxed
         shape = () if channels is None else (channels,)
         self.raw = nn.ParameterDict(
@@ -129,8 +130,9 @@ class Layer(Stateful):
             raise ValueError(
                 f"this layer learns {self._neuron.learn}, but the new neuron {neuron.learn}; make a new layer."
             )
-        self._neuron = neuron
-        self.step = step_of(neuron)
+        step = step_of(neuron)
+        keeping.check(getattr(self, "keep", "auto"), step)
+        self._neuron, self.step = neuron, step
         self.scalars = list(scalars_of(neuron).values())
         self.bounds = dict(parameters_of(type(neuron)))
         self.initial = [float(value) for value in neuron.initial()]
@@ -153,14 +155,14 @@ class Layer(Stateful):
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         dtype = state_dtype(x.dtype)
         steps, shape = x.shape[0], x.shape[1:]
-        count = math.prod(shape)
+        count, order = math.prod(shape), memory_order(x)
         learned = self.learned if self.neuron.learn else {}
-        rows = self._rows(learned, x, dtype)
+        rows = self._rows(learned, x, dtype, order)
         if state is None:
             start = self._initial(rows)
         else:
             check_state(state, self.neuron.states, x, dtype)
-            start = torch.stack(state).reshape(len(state), count)
+            start = torch.stack(state).permute(0, *order).reshape(len(state), count)
         names = () if self.sink is None else self.sink.kernel_names(self)
         if x.numel() == 0:
             if self.sink is not None:
@@ -168,20 +170,22 @@ class Layer(Stateful):
             return x.clone(), tuple(z.clone().view(shape) for z in start.unbind(0))
 
         needs_grad = torch.is_grad_enabled() and (x.requires_grad or start.requires_grad or rows.requires_grad)
-        keep = ("input" if self.keep == "auto" else self.keep) if needs_grad else "nothing"
-        key = key_of(self.step, self.backend, x.device.type, x.dtype, keep, names, self.relaxed)
-        flat = x.reshape(steps, count)
+        key = key_of(
+            self.step, self.backend, x.device.type, x.dtype, self.keep if needs_grad else "nothing", names, self.relaxed
+        )
+        flat = x.permute(0, *order).reshape(steps, count)
         if key == "torch":
             variant = Variant(self.step, record=names, relaxed=self.relaxed)
             out, after, watched = torch_reference.run(variant, flat, start, rows, self.scalars)
         else:
             out, after, _, watched = ops.forward(flat, start, rows, self.scalars, key)
-        out = out.view(x.shape)
+        out, after = unflattened(out, shape, order), unflattened(after, shape, order)
         if self.sink is not None:
-            self.sink.add(self, out, {name: watched[:, k].view(x.shape) for k, name in enumerate(names)})
-        return out, tuple(after[k].view(shape) for k in range(len(after)))
+            traces = {name: unflattened(watched[:, k], shape, order) for k, name in enumerate(names)}
+            self.sink.add(self, out, traces)
+        return out, tuple(after[k] for k in range(len(after)))
 
-    def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
+    def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype, order: tuple[int, ...]) -> Tensor:
         """The learned parameters, one value per neuron: [ROWS, N]. Autograd sums their gradients back."""
         count = math.prod(x.shape[1:])
         if not learned:
@@ -196,7 +200,8 @@ class Layer(Stateful):
                 f"x must be [T, B, {self.channels}, ...] for channels={self.channels}, but got shape {tuple(x.shape)}."
             )
         spread = (1, -1) + (1,) * (x.ndim - 3) if self.channels is not None else (1,) * (x.ndim - 1)
-        return torch.stack([v.to(dtype).view(spread).expand(x.shape[1:]).reshape(-1) for v in learned.values()])
+        each = [v.to(dtype).view(spread).expand(x.shape[1:]) for v in learned.values()]
+        return torch.stack(each).permute(0, *order).reshape(len(each), count)
 
     def _initial(self, rows: Tensor) -> Tensor:
         """The states before the first step, [STATES, N]."""
@@ -235,10 +240,34 @@ def fused_key(
     name = backends.choose(backend, device).name
     if name == "torch":
         return name
+    if keep == "auto":
+        keep = keeping.fastest(step, name, relaxed)
     data = str(dtype).removeprefix("torch.")
     real = str(state_dtype(dtype)).removeprefix("torch.")
     # half precision is unpacked before the CPU kernel, so that both share one variant
-    return ops.register(name, Variant(step, real, data if name == "cuda" else real, keep, names, relaxed))
+    gpu = name == "cuda"
+    return ops.register(name, Variant(step, real, data if gpu else real, keep, names, relaxed, gpu))
+
+
+def memory_order(x: Tensor) -> tuple[int, ...]:
+    """x's axes after time, outermost in memory first, if they lie without gaps in every time step; else as they are.
+
+    The neurons of a layer are independent, so those of a channels-last x are walked as they lie, without a copy.
+
+    >>> memory_order(torch.zeros(4, 2, 3, 5, 5)), memory_order(torch.zeros(4, 2, 5, 5, 3).movedim(-1, 2))
+    ((1, 2, 3, 4), (1, 3, 4, 2))
+    """
+    usual = tuple(range(1, x.ndim))
+    if x.is_contiguous():
+        return usual
+    order = tuple(sorted(usual, key=x.stride, reverse=True))
+    return order if x.permute(0, *order).is_contiguous() else usual
+
+
+def unflattened(flat: Tensor, shape: torch.Size, order: tuple[int, ...]) -> Tensor:
+    """[K, N] with the neurons in this order of axes -> [K, *shape]."""
+    lying = flat.view(len(flat), *(shape[axis - 1] for axis in order))
+    return lying.permute(0, *(1 + order.index(axis) for axis in range(1, len(shape) + 1)))
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:

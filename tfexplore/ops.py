@@ -50,7 +50,7 @@ def _(x: Tensor, start: Tensor, rows: Tensor, scalars: list[float], key: str) ->
     return (
         x.new_empty(steps, neurons),
         start.new_empty(start.shape),
-        start.new_empty(variant.kept_shape(steps, neurons)),
+        start.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype)),
         start.new_empty(watched),
     )
 
@@ -81,7 +81,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     ctx.mark_non_differentiable(kept, watched)
     ctx.set_materialize_grads(False)  # zeros as large as `kept` would be made for nothing
     # an empty tensor, not a view: the input is not kept alive where the adjoint does without it
-    ctx.save_for_backward(x if variant.keep == "input" and variant.needs else x.new_empty(0, x.shape[1]), rows, kept)
+    ctx.save_for_backward(x if variant.keeps == "input" else x.new_empty(0, x.shape[1]), rows, kept)
 
 
 def _way_back(ctx: Any, g_out: Tensor | None, g_state: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:

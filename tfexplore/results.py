@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ AXES = ("T", "N", "dtype")
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One file: what was measured (`what`, by the script `benchmark`), where and when, and a row for each case.
+    """One benchmark on one machine: what was measured (`what`), where and when, and a row for each case.
 
-    A row has T, N, "median_ms" by contestant, and, from newer scripts, dtype, passes, rounds, "quartiles_ms" and the
-    system's load.
+    A row has the case (T, N, dtype, passes ...) and "median_ms" by contestant, and more beside: see `benchmarks/harness.py`.
+    versions: of what each contestant used, where it was written down.
     """
 
     benchmark: str
@@ -35,6 +35,7 @@ class Record:
     what: str
     cores: int | None  # of the CPU; None if it was not written down
     rows: tuple[dict[str, Any], ...]
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -58,24 +59,29 @@ class Curve:
         return {axis: self.rows[0][axis] for axis in AXES if axis != self.axis}
 
 
-def read(path: Path) -> Record:
-    """One recorded file. Raises ValueError, naming the file, if it is none."""
+def read(path: Path) -> list[Record]:
+    """The records of one file: one for each benchmark of a machine. Raises ValueError, naming the file, if it is no such file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        return Record(
-            benchmark=data.get("benchmark", "neuron"),
-            machine=data["machine"],
-            device=data.get("device", "cpu"),
-            torch=data["torch"],
-            date=data.get("date", ""),
-            what=data["what"],
-            cores=data.get("cores"),
-            rows=tuple(data["results"]),
-        )
+        parts = data["parts"] if "parts" in data else {data.get("benchmark", "neuron"): data}  # or a file of one script
+        return [
+            Record(
+                benchmark=benchmark,
+                machine=data["machine"],
+                device=data.get("device", "cpu"),
+                torch=part["torch"],
+                date=part.get("date", ""),
+                what=part["what"],
+                cores=data.get("cores"),
+                rows=tuple(part["results"]),
+                versions=part.get("versions", {}),
+            )
+            for benchmark, part in parts.items()
+        ]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{path} is not a recorded measurement ({type(error).__name__}: {error}); the scripts in benchmarks/ write such "
-            "files with --json."
+            f"{path} is not a recorded measurement ({type(error).__name__}: {error}); `tfexplore bench` and the scripts in "
+            "benchmarks/ write such files."
         ) from error
 
 
@@ -85,7 +91,7 @@ def folder() -> Path | None:
 
 
 def records(place: Path | None = None, benchmark: str | None = None) -> list[Record]:
-    """The recorded measurements of a folder (default: this installation's), all or those of one script, by file name.
+    """The recorded measurements of a folder (default: this installation's), all or those of one benchmark, by file name.
 
     >>> [record.machine for record in records(benchmark="neuron")][:1]
     ['AMD EPYC, 2 of 2 cores']
@@ -93,7 +99,7 @@ def records(place: Path | None = None, benchmark: str | None = None) -> list[Rec
     if place is not None and not place.is_dir():
         raise FileNotFoundError(f"place must be a folder of recorded measurements (*.json), but there is no {place}.")
     found = place or folder()
-    every = [read(path) for path in sorted(found.glob("*.json"))] if found else []
+    every = [record for path in sorted(found.glob("*.json")) for record in read(path)] if found else []
     return [record for record in every if benchmark in (None, record.benchmark)]
 
 

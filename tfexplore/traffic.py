@@ -6,6 +6,8 @@ follow from the neuron: its states, and what its derived adjoint needs of the wa
     forward    reads x, writes out, and writes what the way back will need ("kept")
     backward   reads g_out and what was kept, writes g_x; with keep="input" it reads x once more and recomputes the rest
 
+A word is a float32; with keep="bits" a bit is a thirty-second of it.
+
 Left out, because they do not grow with T: the states and gradients at both ends of time, and the parameters.
 """
 
@@ -15,28 +17,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tfexplore.codegen import KEEP, Variant
+from tfexplore.codegen import DTYPES as BYTES
+from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
+from tfexplore.keep import KEEP, check
 from tfexplore.step import step_of
-
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
 class Access:
-    """One kernel's traffic with one array. `stateful`: words of the state's dtype, which half-precision data do not halve."""
+    """One kernel's traffic with one array.
+
+    stateful: words of the state's dtype, which half-precision data do not halve; bits: so many instead, in any dtype.
+    """
 
     kernel: str
     action: str
     array: str
     words: Fraction
     stateful: bool = False
+    bits: int = 0
 
 
 def traffic(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple[Access, ...]:
     """Every access of the fused kernels of a layer, forward and (with `gradient`) backward.
 
-    keep: "potential" or "input", as in `Layer`. Without a gradient nothing is kept.
+    keep: "potential", "input" or "bits", as in `Layer`. Without a gradient nothing is kept.
 
     >>> from tfexplore.neurons import LIF
     >>> for access in traffic(LIF(), "potential"):
@@ -50,21 +56,28 @@ def traffic(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple
     >>> float(words(traffic(LIF(), "potential"))), float(words(traffic(LIF(), "input")))
     (6.0, 5.0625)
     """
-    if keep not in KEEP[1:]:
-        raise ValueError(f"keep must be {' or '.join(map(repr, KEEP[1:]))}, but got {keep!r}.")
+    if keep not in KEEP:
+        raise ValueError(f"keep must be {' or '.join(map(repr, KEEP))}, but got {keep!r}.")
+    check(keep, step_of(neuron))
     one = Fraction(1)
     forward = (Access("forward", "reads", "x", one), Access("forward", "writes", "out", one))
     if not gradient:
         return forward
     variant = Variant(step_of(neuron), keep=keep)
     needs = len(variant.needs)
-    kept = Fraction(needs) if keep == "potential" else Fraction(len(variant.step.before), variant.chunk)
+    kept = {  # of words of the state; a linear neuron without a threshold needs nothing, and keeps nothing
+        "nothing": Fraction(0),
+        "potential": Fraction(needs),
+        "input": Fraction(len(variant.step.before), variant.chunk),
+        "bits": Fraction(variant.width, 8 * BYTES[variant.real]),
+    }[variant.keeps]
+    bits = variant.width if variant.in_bits else 0
     way_back = [Access("backward", "reads", "g_out", one)]
-    if keep == "input" and needs:  # a linear neuron without a threshold needs nothing, and reads nothing
+    if variant.keeps == "input":
         way_back += [Access("backward", "reads", "x", one)]
-    if needs:
-        way_back += [Access("backward", "reads", "kept", kept, stateful=True)]
-    written = (Access("forward", "writes", "kept", kept, stateful=True),) if kept else ()
+    if kept:
+        way_back += [Access("backward", "reads", "kept", kept, True, bits)]
+    written = (Access("forward", "writes", "kept", kept, True, bits),) if kept else ()
     return (*forward, *written, *way_back, Access("backward", "writes", "g_x", one))
 
 
@@ -83,7 +96,8 @@ def nbytes(accesses: Iterable[Access], dtype: str = "float32", kernel: str | Non
     if dtype not in BYTES:
         raise ValueError(f"dtype must be {', '.join(BYTES)}, but got {dtype!r}.")
     data, state = BYTES[dtype], BYTES["float64" if dtype == "float64" else "float32"]
-    return sum((a.words * (state if a.stateful else data) for a in accesses if kernel in (None, a.kernel)), Fraction(0))
+    chosen = [access for access in accesses if kernel in (None, access.kernel)]
+    return sum((Fraction(a.bits, 8) or a.words * (state if a.stateful else data) for a in chosen), Fraction(0))
 
 
 def kept_bytes(neuron: Neuron, keep: str = "input", dtype: str = "float32") -> Fraction:

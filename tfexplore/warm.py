@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import torch
 from tfexplore import backends, neurons
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
+from tfexplore.keep import fastest
 from tfexplore.step import scalars_of, step_of
 
 COMMON: tuple[Neuron, ...] = (
@@ -45,7 +47,9 @@ def variants() -> list[tuple[Neuron, Variant]]:
         (lif, Variant(step_of(lif), record=("h", "v"))),
         (lif, Variant(step_of(lif), "float64", "float64", "input")),
     ]
-    return special + [(n, Variant(step_of(n), keep=keep)) for n in COMMON for keep in ("nothing", "input")]
+    return special + [
+        (n, Variant(step_of(n), keep=keep)) for n in COMMON for keep in ("nothing", fastest(step_of(n), "numba"))
+    ]
 
 
 def warm() -> Iterator[Progress]:
@@ -66,6 +70,7 @@ def warm() -> Iterator[Progress]:
 
 def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
     """One pass over a single neuron: compiling is a side effect of running."""
+    variant = dataclasses.replace(variant, gpu=name == "cuda")
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
     x = torch.zeros(1, 1, dtype=dtype, device=device)
     start, rows = x.new_zeros(len(step.before), 1), x.new_full((len(step.rows), 1), 2.0)

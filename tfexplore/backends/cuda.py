@@ -9,6 +9,7 @@ CUDA graph holds its own copy of them, and no launch waits for a transfer.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.codegen import Variant, cuda_source, fingerprint
+from tfexplore.codegen import ACCESS, Variant, cuda_source, fingerprint
 from tfexplore.cuda_setup import explain
 from tfexplore.files import write_once
 from tfexplore.paths import cache_dir, kernels_dir
 
-THREADS = 256
 OPTIONS = ("-std=c++17", "-fmad=false")
+BLOCKS = (128, 256, 512)
+"""Threads of a block that are tried: the first of those of which a multiprocessor holds the most threads."""
 
 
 def why_not() -> str:
@@ -42,8 +44,17 @@ def why_not() -> str:
 source = functools.cache(cuda_source)
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled loop on one device, `vector` neurons in each of a block's `threads`."""
+
+    function: Any
+    vector: int
+    threads: int
+
+
 @functools.cache
-def load(header: str, loop: str, device: int) -> Any:
+def load(header: str, loop: str, vector: int, device: int) -> Kernel:
     """The compiled kernel `loop` ("forward" or "backward") around this generated neuron, on this device."""
     import cupy
 
@@ -53,9 +64,25 @@ def load(header: str, loop: str, device: int) -> Any:
     text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
     try:
         with cupy.cuda.Device(device):
-            return cupy.RawModule(code=text, options=(*OPTIONS, f"-I{folder}")).get_function(loop)
+            options = (*OPTIONS, f"-DVECTOR={vector}", f"-I{folder}", f"-I{kernels_dir()}")
+            function = cupy.RawModule(code=text, options=options).get_function(loop)
+            return Kernel(function, vector, max(BLOCKS, key=lambda threads: resident(function, threads)))
     except Exception as error:  # the usual one: CUDA's headers for half precision are missing
         raise RuntimeError(f"The CUDA kernel {loop!r} does not compile: {explain(error)}") from error
+
+
+def resident(function: Any, threads: int) -> int:
+    """Threads that a multiprocessor of the current device holds at once, in blocks of this size."""
+    import cupy
+
+    return int(cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function.kernel.ptr, threads, 0)) * threads
+
+
+def wide(variant: Variant, tensors: tuple[Tensor, ...], neurons: int, device: int) -> int:
+    """Neurons in each thread: `variant.vector` where every row begins at a whole access and enough threads are left, else 1."""
+    fits = neurons % variant.vector == 0 and all(t.data_ptr() % ACCESS == 0 for t in tensors)
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return variant.vector if fits and neurons >= variant.vector * BLOCKS[0] * processors else 1
 
 
 def launch(
@@ -65,15 +92,16 @@ def launch(
     import cupy
 
     device = tensors[0].device.index or 0
-    kernel = load(source(variant), loop, device)
+    kernel = load(source(variant), loop, wide(variant, tensors, neurons, device), device)
     # one item of raw bytes is what CuPy passes by value: the kernel's struct Scalars
     values = np.array(scalars or [0.0], variant.real)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = map(np.int64, (*(t.data_ptr() for t in tensors), steps, neurons))
     # CuPy asks a stream for its address only; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
+    grid = -(-neurons // (kernel.vector * kernel.threads))
     with cupy.cuda.Device(device):
-        kernel((-(-neurons // THREADS),), (THREADS,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)
+        kernel.function((grid,), (kernel.threads,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)
 
 
 def forward(
@@ -83,7 +111,7 @@ def forward(
     steps, neurons = x.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     state = torch.empty_like(start, memory_format=torch.contiguous_format)
-    kept = start.new_empty(variant.kept_shape(steps, neurons))
+    kept = start.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
     watched = start.new_empty(steps if variant.record else 1, len(variant.record), neurons)
     given = (x.contiguous(), start.contiguous(), rows.contiguous())
     launch(variant, "forward", (*given, out, state, kept, watched), scalars, steps, neurons)

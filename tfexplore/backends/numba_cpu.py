@@ -10,7 +10,6 @@ threading layer (Numba's portable one aborts on concurrent calls) and compiles i
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib.util
 import os
@@ -26,12 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tfexplore.backends.memory import empty
 from tfexplore.codegen import Variant, fingerprint, numba_source
 from tfexplore.files import write_once
-from tfexplore.paths import cache_dir, kernels_dir
+from tfexplore.paths import PACKAGE, cache_dir, kernels_dir
 
-BLOCK = 2048
-SMALL = 1 << 19
+UNIT = 1024
+"""Neurons come to a thread in multiples of this: whole cache lines, and enough for the vectorised loops."""
+SMALL = 1 << 18
 """Element-steps below which a second thread costs more (some 50 us) than it saves."""
 
 _compiling = threading.RLock()
@@ -41,7 +42,8 @@ _compiling = threading.RLock()
 def load(variant_source: str, loop: str) -> Callable[..., None]:
     """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
     text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
-    folder = cache_dir() / "numba" / fingerprint(variant_source, text)
+    stores = (PACKAGE / "backends" / "streaming.py").read_text(encoding="utf-8")  # compiled into every kernel
+    folder = cache_dir() / "numba" / fingerprint(variant_source, text, stores)
     folder.mkdir(parents=True, exist_ok=True)
     neuron, kernel = folder / "neuron.py", folder / f"{loop}.py"
     write_once(neuron, variant_source)
@@ -76,35 +78,23 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="tfexplore")
 
 
-def run(kernel: Callable[..., None], steps: int, neurons: int, arguments: tuple[Any, ...]) -> None:
-    """Calls the kernel on pieces of the neurons, in as many threads as torch uses."""
-    threads = torch.get_num_threads()
-    blocks = -(-neurons // BLOCK)
-    if threads == 1 or steps * neurons < SMALL or blocks == 1:
-        kernel(np.uint64(0), np.uint64(neurons), *arguments)
-        return
-    pieces = min(4 * threads, blocks)  # a few per thread: cores are rarely equally fast
-    edges = [np.uint64(min(neurons, BLOCK * (blocks * k // pieces))) for k in range(pieces + 1)]
-    pool = _pool(threads, os.getpid())  # a forked child has no threads: it gets a pool of its own
-    list(pool.map(lambda k: kernel(edges[k], edges[k + 1], *arguments), range(pieces)))
+def run(kernel: Callable[..., None], written: int, steps: int, neurons: int, arguments: tuple[Any, ...]) -> None:
+    """Calls the kernel on pieces of the neurons, in as many threads as torch uses.
 
-
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-HUGE_PAGE = 1 << 21
-MADV_HUGEPAGE = 14
-
-
-def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """`torch.empty`; large memory asks the system for 2 MiB pages.
-
-    A fresh tensor of 64 MiB costs 16,384 page faults otherwise, three times the time of the kernel that fills it.
+    written: bytes of each tensor [T, N] that it writes. Where they fill half the cache, they are stored past it.
     """
-    made = torch.empty(shape, dtype=dtype)
-    if LIBC is not None and made.nbytes >= 2 * HUGE_PAGE:
-        begin = -(-made.data_ptr() // HUGE_PAGE) * HUGE_PAGE
-        end = (made.data_ptr() + made.nbytes) // HUGE_PAGE * HUGE_PAGE
-        LIBC.madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_HUGEPAGE)  # advice: it may be refused
-    return made
+    threads = torch.get_num_threads()
+    units = -(-neurons // UNIT)
+    from tfexplore.backends.streaming import CACHE  # here: without Numba, this module still imports
+
+    stream = written > CACHE // 2
+    if threads == 1 or steps * neurons < SMALL or units == 1:
+        kernel(np.uint64(0), np.uint64(neurons), stream, *arguments)
+        return
+    pieces = min(4 * threads, units)  # a few per thread: cores are rarely equally fast
+    edges = [np.uint64(min(neurons, UNIT * (units * k // pieces))) for k in range(pieces + 1)]
+    pool = _pool(threads, os.getpid())  # a forked child has no threads: it gets a pool of its own
+    list(pool.map(lambda k: kernel(edges[k], edges[k + 1], stream, *arguments), range(pieces)))
 
 
 def array(tensor: Tensor, dtype: torch.dtype) -> Any:
@@ -119,10 +109,16 @@ def forward(
     steps, neurons = x.shape
     out = empty((steps, neurons), dtype)
     state = empty(start.shape, dtype)
-    kept = empty(variant.kept_shape(steps, neurons), dtype)
+    kept = empty(variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
     watched = empty((steps if variant.record else 1, len(variant.record), neurons), dtype)
     given = (*(array(tensor, dtype) for tensor in (x, start, rows)), np.array(scalars, variant.real))
-    run(load(source(variant), "forward"), steps, neurons, (*given, *(t.numpy() for t in (out, state, kept, watched))))
+    run(
+        load(source(variant), "forward"),
+        out.nbytes,
+        steps,
+        neurons,
+        (*given, *(t.numpy() for t in (out, state, kept, watched))),
+    )
     return out.to(x.dtype), state, kept, watched
 
 
@@ -137,5 +133,5 @@ def backward(
     g_rows = torch.zeros(rows.shape, dtype=dtype)
     given = (*(array(tensor, dtype) for tensor in (x, g_out, g_state, rows)), np.array(scalars, variant.real))
     arrays = (*given, kept.numpy(), *(t.numpy() for t in (g_x, g_start, g_rows)))
-    run(load(source(variant), "backward"), steps, neurons, arrays)
+    run(load(source(variant), "backward"), g_x.nbytes, steps, neurons, arrays)
     return g_x.to(g_out.dtype), g_start, g_rows

@@ -12,12 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from tfexplore import neurons
-from tfexplore.codegen import KEEP
 from tfexplore.equations import Neuron
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Explorer, choice, slider
 from tfexplore.explore.sources import source_panel, table
-from tfexplore.explore.stepping import ENDS, KERNELS, REGISTERS, body, stepped
+from tfexplore.explore.stepping import ENDS, KEEPS, KERNELS, REGISTERS, body, stepped
 
 STATES = ("not touched yet", "touched before", "read now", "written now")
 COLOURS = ("#f3f3f3", "#c9c9c9", plots.colour(0), plots.colour(1))
@@ -73,7 +72,7 @@ class Kernel(Explorer):
                 f"neuron must be one of {', '.join(self.neurons)}, or one of your own like LIF(tau=3.0), but got {neuron!r}."
             )
         result = stepped(self.neurons[name], kernel, keep, threads, steps)
-        keeps = KEEP if kernel == "forward" else KEEP[1:]
+        keeps = KEEPS if kernel == "forward" else KEEPS[1:]
         controls = {
             "kernel": choice("kernel", list(KERNELS), kernel, "the way there, or the way back"),
             "keep": choice(
@@ -130,7 +129,7 @@ class Kernel(Explorer):
 
     def other_kernel(self) -> None:
         """The way back needs something kept, so the choice is another one there."""
-        keep, keeps = self.controls["keep"], KEEP if self.controls["kernel"].value == "forward" else KEEP[1:]
+        keep, keeps = self.controls["keep"], KEEPS if self.controls["kernel"].value == "forward" else KEEPS[1:]
         value = keep.value if keep.value in keeps else "potential"
         with self.quietly():
             keep.options = list(keeps)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.codegen import KEEP, Variant, numba_source
+from tfexplore.codegen import Variant, numba_source
 from tfexplore.counting import Counted, Log
 from tfexplore.equations import Neuron
 from tfexplore.paths import kernels_dir
@@ -31,6 +31,8 @@ MEMORY = ("x", "g_out", "kept", "scratch", "out", "g_x")
 """The arrays with a row per time step, as they are shown; `scratch` is the one that a GPU thread holds in registers."""
 REGISTERS = ("state", "scratch", "g_start", "g_rows", "rows")
 """In the GPU's kernel these are local variables; in its CPU twin short arrays that stay in the cache."""
+KEEPS = ("nothing", "potential", "input")
+"""Without "bits": eight steps share a byte, so a word is no longer the unit in which a line reads and writes."""
 ENDS = ("start", "g_state")
 """Read once per neuron, however many steps follow."""
 
@@ -117,7 +119,7 @@ def stepped(neuron: Neuron, kernel: str = "forward", keep: str = "input", thread
     variant = Variant(step_of(neuron), keep=keep)
     arrays = data(variant, neuron, threads, steps)
     if kernel == "backward":
-        python("forward", variant).run(0, threads, *(arrays[name] for name in ARGUMENTS["forward"]))
+        python("forward", variant).run(0, threads, False, *(arrays[name] for name in ARGUMENTS["forward"]))
         loop = python("backward", variant)
     else:
         loop = python("forward", variant)
@@ -130,7 +132,7 @@ def check(neuron: Any, kernel: str, keep: str, threads: int, steps: int) -> None
         raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be 'forward' or 'backward', but got {kernel!r}.")
-    allowed = KEEP if kernel == "forward" else KEEP[1:]
+    allowed = KEEPS if kernel == "forward" else KEEPS[1:]
     if keep not in allowed:
         raise ValueError(f"keep must be {', '.join(map(repr, allowed))} for the {kernel} kernel, but got {keep!r}.")
     for name, value in (("threads", threads), ("steps", steps)):
@@ -169,10 +171,18 @@ def python(kernel: str, variant: Variant) -> Loop:
         exec(compile(source, file, "exec"), names)
         return names
 
-    numba = SimpleNamespace(njit=njit)
-    neuron = SimpleNamespace(**run(numba_source(variant), "neuron.py", {"numba": numba}))
+    def write(row: Any, target: Any, stream: bool) -> None:
+        target[:] = row[: len(target)]
+
+    # how a CPU meets its memory changes no value, and a GPU does it by itself
+    streaming = SimpleNamespace(
+        cut=lambda array, row, begin, end: array[row, begin:end], write=write, prefetch=lambda piece, stream: None,
+        fence=lambda: None,
+    )  # fmt: skip
+    modules = {"numba": SimpleNamespace(njit=njit), "tfexplore.backends.streaming": streaming}
+    modules["neuron"] = SimpleNamespace(**run(numba_source(variant), "neuron.py", modules))
     source = (kernels_dir() / f"{kernel}.py").read_text(encoding="utf-8")
-    names = run(source, f"{kernel}.py", {"numba": numba, "neuron": neuron})
+    names = run(source, f"{kernel}.py", modules)
     names["BLOCK"] = np.uint64(1)  # a thread is a block of one neuron
     return Loop(source, names, names[kernel])
 
@@ -238,16 +248,17 @@ def variables(found: dict[str, Any]) -> dict[str, float]:
 def record(loop: Loop, kernel: str, thread: int, arrays: dict[str, np.ndarray]) -> Recorder:
     log = Recorder()
 
-    def empty(shape: tuple[int, ...], dtype: Any) -> Counted:
-        return Counted("scratch" if len(shape) == 3 else "state", np.zeros(shape, dtype), log)
+    def empty(shape: Any, dtype: Any) -> Any:
+        made = np.zeros(shape, dtype)
+        return Counted("scratch", made, log) if made.ndim == 3 else made
 
-    loop.names["np"] = SimpleNamespace(uint64=np.uint64, empty=empty)
+    loop.names["np"] = SimpleNamespace(uint64=np.uint64, uint8=np.uint8, empty=empty)
     given = [arrays[name] if name == "scalars" else Counted(name, arrays[name], log) for name in ARGUMENTS[kernel]]
     before = sys.gettrace()
     sys.settrace(lambda frame, *_: log.trace if frame.f_code is loop.run.__code__ else None)
     try:
         with np.errstate(all="ignore"):
-            loop.run(np.uint64(thread), np.uint64(thread + 1), *given)
+            loop.run(np.uint64(thread), np.uint64(thread + 1), False, *given)
     finally:
         sys.settrace(before)
     return log
@@ -347,6 +358,6 @@ def body(source: str, kernel: str) -> tuple[int, list[str]]:
     """The kernel's loop: the number of its first line, and its lines, without the common indent."""
     lines = source.splitlines()
     first = next(k for k, line in enumerate(lines) if line.startswith(f"def {kernel}("))
-    while not lines[first].startswith("    for ") and not lines[first].strip().startswith("steps ="):
+    while not lines[first].startswith("    for ") and not lines[first].strip().startswith("steps"):
         first += 1
     return first + 1, textwrap.dedent("\n".join(lines[first:])).splitlines()

@@ -1,0 +1,129 @@
+"""tfexplore in each backend and `keep`, beside what one writes without it: a plain loop, compiled or not, and the paper's kernel.
+
+"copy" copies a tensor of x's size. "paper" is the design of the temporal-fusion paper (Li et al., ICANN 2024): one thread (on a
+CPU, one turn of a parallel loop) for each neuron, scalar float32, spikes and potentials written in every pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import networks, reference
+from benchmarks.contestants import paper
+from benchmarks.work import (
+    BACKWARD,
+    BOTH,
+    FORWARD,
+    INFERENCE,
+    Case,
+    Modes,
+    Work,
+    copy_work,
+    linear_inputs,
+    linear_work,
+    neuron_inputs,
+    neuron_work,
+    versions,
+)
+from tfexplore import layers, neurons, surrogates, traffic
+from tfexplore.contestants import FUSED, LAYERED, STEPPED, why_not_compiled
+from tfexplore.keep import KEEP
+from tfexplore.schedules import layer_by_layer, step_by_step
+from tfexplore.states import carry
+from tfexplore.wrappers import FoldTime
+
+COMPILED_STEPS = 64
+"""torch.compile unrolls the loop: its time to compile grows with T, to minutes beyond this."""
+KERNEL = {FORWARD: "forward", BACKWARD: "backward", BOTH: None}
+
+
+def VERSIONS() -> dict[str, str]:
+    return versions("tfexplore", "torch", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "triton")
+
+
+def fused(case: Case) -> str:
+    return "numba" if case["device"] == "cpu" else "cuda"
+
+
+def lif(case: Case) -> neurons.LIF:
+    surrogate = {"ATan": surrogates.ATan(), "Rectangle": surrogates.Rectangle()}[case["surrogate"]]
+    return neurons.LIF(tau=2.0, reset="soft", detach_reset=True, surrogate=surrogate)
+
+
+def least(case: Case, keep: str) -> int:
+    """Bytes that the fused kernels must move."""
+    if case["passes"] == INFERENCE:
+        accesses, kernel = traffic.traffic(lif(case), gradient=False), None
+    else:
+        accesses, kernel = traffic.traffic(lif(case), keep), KERNEL[case["passes"]]
+    return round(traffic.nbytes(accesses, case["dtype"], kernel) * case["T"] * case["N"])
+
+
+def plain(case: Case) -> Callable[[Tensor], Tensor]:
+    return lambda x: reference.plain_loop(x, case["surrogate"], state=torch.float32)
+
+
+def compiled(case: Case) -> Callable[[Tensor], Tensor]:
+    if case["T"] > COMPILED_STEPS:
+        raise ValueError(
+            f"unrolled by the compiler, it takes minutes to compile from {COMPILED_STEPS} steps on: left out"
+        )
+    if reason := why_not_compiled(case["device"]):
+        raise ValueError(reason)
+    torch.compiler.reset()
+    loop: Callable[[Tensor], Tensor] = torch.compile(plain(case), fullgraph=True, dynamic=False)
+    return loop
+
+
+def neuron(case: Case) -> Modes:
+    def layer(backend: str, keep: str = "auto", moved: int | None = None) -> Work:
+        return neuron_work(layers.Layer(lif(case), backend=backend, keep=keep), case, least=moved)
+
+    def kept(keep: str) -> Callable[[], Work]:
+        return lambda: layer(fused(case), keep, least(case, keep))
+
+    modes: Modes = {"copy": lambda: copy_work(case, neuron_inputs(case)[0])}
+    if case["passes"] == INFERENCE:
+        modes[fused(case)] = kept("input")
+    else:
+        modes |= {f"{fused(case)}, keep={keep}": kept(keep) for keep in KEEP}
+    return modes | {
+        "eager torch": lambda: layer("torch"),
+        "plain loop": lambda: neuron_work(plain(case), case),
+        "torch.compile of the plain loop": lambda: neuron_work(compiled(case), case),
+        "paper's design": lambda: neuron_work(paper.layer(case), case, least=paper.least(case)),
+    }
+
+
+def growth(case: Case) -> Modes:
+    return {mode: make for mode, make in neuron(case).items() if mode.startswith(fused(case)) or mode == "eager torch"}
+
+
+def linear_lif(case: Case) -> Modes:
+    def layer(backend: str) -> Work:
+        return linear_work(layers.Layer(lif(case), backend=backend), case)
+
+    return {
+        "copy": lambda: copy_work(case, linear_inputs(case)[0]),
+        fused(case): lambda: layer(fused(case)),
+        "eager torch": lambda: layer("torch"),
+        "plain loop": lambda: linear_work(plain(case), case),
+    }
+
+
+def training(case: Case) -> Modes:
+    def library(backend: str, walk: networks.Walk, **options: Any) -> networks.Library:
+        return networks.Library(lambda: layers.Layer(lif(case), backend=backend), FoldTime, walk, **options)
+
+    per_step = partial(step_by_step, batch_norm="per step")
+    ways = {
+        STEPPED: library("torch", per_step, begin=carry, stepped=True),
+        LAYERED: library("torch", layer_by_layer),
+        FUSED: library(fused(case), layer_by_layer),
+    }
+    return networks.training(case, ways)

@@ -1,0 +1,82 @@
+"""snnTorch: Leaky, stepped in a Python loop, as its tutorials do. Its reset subtracts the threshold one step later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import snntorch
+import torch
+from snntorch import surrogate
+from torch import Tensor, nn
+
+from benchmarks import networks
+from benchmarks.work import Case, Modes, Work, linear_work, neuron_work, versions
+
+DELAYED = (
+    "the reset subtracts the threshold in the next step, after the decay; compared with a reference that does so too"
+)
+MODE = "Leaky, loop over time"
+
+
+def VERSIONS() -> dict[str, str]:
+    return versions("snntorch", "torch")
+
+
+def rectangle(u: Tensor, gradient: Tensor, _: Tensor) -> Tensor:
+    return gradient * (u.abs() <= 0.5)
+
+
+def lif(case: Case, **options: Any) -> snntorch.Leaky:
+    grad = surrogate.atan(alpha=2.0) if case["surrogate"] == "ATan" else surrogate.custom_surrogate(rectangle)
+    node = snntorch.Leaky(beta=0.5, threshold=1.0, spike_grad=grad, reset_mechanism="subtract", **options)
+    return node.to(case["device"])
+
+
+def layer(case: Case) -> Callable[[Tensor], Tensor]:
+    node = lif(case)
+
+    def run(x: Tensor) -> Tensor:
+        membrane, spikes = node.reset_mem(), []
+        for x_t in x:
+            spike, membrane = node(x_t, membrane)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+    return run
+
+
+def neuron(case: Case) -> Modes:
+    if case["dtype"] != "float32":
+        return {MODE: not_half}
+    names = {"spikes": "spikes (delayed reset)", "x.grad": "x.grad (delayed reset)"}
+    return {MODE: lambda: neuron_work(layer(case), case, names=names, equation=DELAYED)}
+
+
+def not_half() -> Work:
+    raise ValueError("snnTorch's surrogates give float32 spikes for half precision")
+
+
+def linear_lif(case: Case) -> Modes:
+    names = {"spikes": "spikes (delayed reset)", "weight.grad": "weight.grad (delayed reset)"}
+    return {MODE: lambda: linear_work(layer(case), case, DELAYED, names)}
+
+
+def training(case: Case) -> Modes:
+    library = networks.Library(
+        neuron=lambda: lif(case, init_hidden=True),
+        fold=nn.Sequential,
+        walk=lambda net, x: torch.stack([net(x_t) for x_t in x]),
+        begin=begin,
+        stepped=True,
+        delayed=True,
+    )
+    return networks.training(case, {MODE: library})
+
+
+def begin(net: nn.Module) -> nullcontext[None]:
+    for module in net.modules():
+        if isinstance(module, snntorch.Leaky):
+            module.reset_mem()
+    return nullcontext()

@@ -1,0 +1,91 @@
+"""The results that every contestant is compared with: a plain loop over time in float64, by PyTorch's autograd.
+
+It shares nothing with tfexplore. Where a case is large, only every so-many-th neuron (`every`) is computed and compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.work import Arrays, Case, array, linear_inputs, neuron_inputs
+
+TAU, THRESHOLD = 2.0, 1.0
+COMPARED = 2**25
+"""Element-steps of a case that are compared, about."""
+
+
+class ATan(torch.autograd.Function):
+    """1 where u >= 0; on the way back 1 / (1 + (pi u)^2)."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor) -> Tensor:
+        ctx.save_for_backward(u)
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return grad_outputs[0] / (1 + (math.pi * u).square())
+
+
+class Rectangle(ATan):
+    """1 where u >= 0; on the way back 1 where |u| <= 1/2."""
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return grad_outputs[0] * (u.abs() <= 0.5)
+
+
+SURROGATES: dict[str, Callable[[Tensor], Tensor]] = {"ATan": ATan.apply, "Rectangle": Rectangle.apply}
+
+
+def plain_loop(x: Tensor, surrogate: str = "ATan", reset: str = "soft", state: torch.dtype | None = None) -> Tensor:
+    """LIF as anyone would write it: x [T, ...] -> spikes. state: the dtype of the potential.
+
+    reset, always detached: "soft" subtracts the threshold, "hard" sets zero, "delayed" subtracts the threshold one step later.
+    """
+    fire, dtype = SURROGATES[surrogate], state or x.dtype
+    v, s, spikes = torch.zeros_like(x[0], dtype=dtype), torch.zeros_like(x[0], dtype=dtype), []
+    for x_t in x:
+        h = v + x_t.to(dtype) - v / TAU
+        v = h = h - s.detach() * THRESHOLD if reset == "delayed" else h
+        s = fire(h - THRESHOLD)
+        if reset != "delayed":
+            v = h - s.detach() * (THRESHOLD if reset == "soft" else h)
+        spikes.append(s.to(x.dtype))
+    return torch.stack(spikes)
+
+
+def every(element_steps: int) -> int:
+    """Every so-many-th neuron is compared."""
+    return math.ceil(element_steps / COMPARED)
+
+
+def neuron(case: Case) -> Arrays:
+    """Spikes and x's gradient of every `case["every"]`-th neuron; with other resets too, for those who have none else."""
+    x, g = (values[..., :: case["every"]].double() for values in neuron_inputs(case))
+    found = {}
+    for reset, about in (("soft", ""), ("delayed", " (delayed reset)"), ("hard", " (hard reset)")):
+        out = plain_loop(x.requires_grad_(), case["surrogate"], reset)
+        found["spikes" + about] = array(out)
+        found["x.grad" + about] = array(torch.autograd.grad(out, x, g)[0])
+    found["spikes (rough state)"] = found["spikes"]
+    return found
+
+
+def linear_lif(case: Case) -> Arrays:
+    """Spikes and the gradient of the weight's rows, of every `case["every"]`-th neuron."""
+    x, weight, g = (values.double() for values in linear_inputs(case))
+    weight = weight[:: case["every"]].requires_grad_()
+    found = {}
+    for reset, about in (("soft", ""), ("delayed", " (delayed reset)")):
+        out = plain_loop(x @ weight.T, case["surrogate"], reset)
+        found["spikes" + about] = array(out)
+        found["weight.grad" + about] = array(torch.autograd.grad(out, weight, g[..., :: case["every"]])[0])
+    return found

@@ -1,0 +1,215 @@
+"""What a contestant does in a benchmark (`Work`), and how a PyTorch layer does it in each kind of pass.
+
+A contestant is a module `benchmarks/contestants/NAME.py`, NAME being its distribution on PyPI (or "ours"), with
+
+    VERSIONS(): the versions of what it uses, {"name": "version"}
+    neuron(case), linear_lif(case), training(case): for each benchmark it takes part in {mode: a function that makes its Work}
+
+A mode is one way to do the case, named as it stands in the table; what it cannot do raises ValueError, and the text is the reason
+in the table. `case` is a plain dict: what the benchmark put there, with "device" and "seed".
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Case: TypeAlias = dict[str, Any]
+Arrays: TypeAlias = dict[str, np.ndarray]
+PASSES = INFERENCE, FORWARD, BACKWARD, BOTH = ("inference", "forward", "backward", "forward + backward")
+"""Without gradient; with what the way back needs; the way back alone; both together."""
+
+
+@dataclass
+class Work:
+    """One contestant's way to do one case.
+
+    run:       one complete pass; what it returns is freed after the clock has stopped. PyTorch's device is synchronised before
+               and after by who times; other libraries wait for their own results.
+    result:    runs once, untimed, and gives what is compared with the reference (all of its names, or fewer: see `equation`).
+    kept:      bytes held for the backward pass, measured; None where the library cannot say.
+    before:    what precedes a run, untimed.
+    least:     bytes that this way must at least read and write, derived; None where nobody derived it.
+    equation:  in words, where it is not the case's own; spikes and gradients are then compared only if `result` gives them.
+    """
+
+    run: Callable[[], object]
+    result: Callable[[], Arrays]
+    kept: Callable[[], int | None] = lambda: None
+    before: Callable[[], object] = lambda: None
+    least: int | None = None
+    equation: str = ""
+
+
+Modes: TypeAlias = dict[str, Callable[[], Work]]
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Of the distributions `names`, those that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def inputs(case: Case, *drawn: tuple[tuple[int, ...], float]) -> list[Tensor]:
+    """Normal random tensors of these shapes and standard deviations, of the case's dtype and on its device.
+
+    From the case's seed through NumPy, so that all processes get the same; made once for all modes of a process.
+    """
+    return _inputs(case["seed"], case.get("dtype", "float32"), case["device"], drawn)
+
+
+@functools.lru_cache(maxsize=1)
+def _inputs(seed: int, dtype: str, device: str, drawn: tuple[tuple[tuple[int, ...], float], ...]) -> list[Tensor]:
+    make = np.random.default_rng(seed)
+    draws = (make.standard_normal(shape, np.float32) * np.float32(scale) for shape, scale in drawn)
+    return [torch.from_numpy(values).to(device, getattr(torch, dtype)) for values in draws]
+
+
+def forget() -> None:
+    """Frees the inputs of the last case."""
+    _inputs.cache_clear()
+
+
+def neuron_inputs(case: Case) -> list[Tensor]:
+    """The current x and the gradient of the spikes, [T, B, N / B]."""
+    shape = (case["T"], case["B"], case["N"] // case["B"])
+    return inputs(case, (shape, 1.0), (shape, 1.0))
+
+
+def linear_inputs(case: Case) -> list[Tensor]:
+    """x [T, B, n], a weight [n, n] that leaves x's variance as it is, and the gradient of the spikes."""
+    shape, n = (case["T"], case["B"], case["n"]), case["n"]
+    return inputs(case, (shape, 1.0), ((n, n), 1 / math.sqrt(n)), (shape, 1.0))
+
+
+def array(values: Tensor) -> np.ndarray:
+    return values.detach().float().cpu().numpy()  # bfloat16 is none of NumPy's
+
+
+def kept_bytes(forward: Callable[[], object]) -> int:
+    """Bytes of the distinct storages that autograd holds for the backward pass of `forward`."""
+    held: dict[int, int] = {}
+
+    def pack(values: Tensor) -> Tensor:
+        storage = values.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        return values
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda values: values):
+        _out = forward()  # alive, so that no storage is freed and counted again
+    return sum(held.values())
+
+
+def neuron_work(
+    layer: Callable[[Tensor], Tensor],
+    case: Case,
+    *,
+    scale: float = 1.0,
+    batch_first: bool = False,
+    names: Mapping[str, str] = MappingProxyType({}),
+    least: int | None = None,
+    equation: str = "",
+) -> Work:
+    """The neuron benchmark for a PyTorch layer, x [T, B, N / B] -> spikes, which begins anew in each call.
+
+    scale: x is given times this number, for a library that multiplies its input with the reciprocal. batch_first: the layer
+    takes and gives [B, T, N / B]. names: the reference's names for "spikes" and "x.grad" where they are another equation's; ""
+    where there is nothing to compare with.
+    """
+    current, gradient = neuron_inputs(case)
+    x, gradient = (_turned(values, batch_first) for values in (current * scale if scale != 1.0 else current, gradient))
+    x = x.detach().requires_grad_(case["passes"] != INFERENCE)
+
+    def result() -> Arrays:
+        out = layer(x)
+        found = {"spikes": out}
+        if x.requires_grad and names.get("x.grad", "x.grad"):
+            found["x.grad"] = torch.autograd.grad(out, x, gradient)[0] * scale
+        compared = {names.get(name, name): _turned(values, batch_first) for name, values in found.items()}
+        return {name: array(values[..., :: case["every"]]) for name, values in compared.items() if name}
+
+    return passes_work(lambda: layer(x), (x,), gradient, case["passes"], result, least, equation)
+
+
+def linear_work(
+    layer: Callable[[Tensor], Tensor],
+    case: Case,
+    equation: str = "",
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Work:
+    """The linear_lif benchmark for a PyTorch layer of neurons, currents [T, B, n] -> spikes, behind a product with the weight."""
+    x, weight, gradient = linear_inputs(case)
+    weight = weight.detach().requires_grad_(case["passes"] != INFERENCE)
+    x = x.detach().requires_grad_(case["passes"] != INFERENCE)
+
+    def forward() -> Tensor:
+        return layer(torch.nn.functional.linear(x, weight))
+
+    def result() -> Arrays:
+        out = forward()
+        found = {names.get("spikes", "spikes"): array(out[..., :: case["every"]])}
+        if weight.requires_grad and (name := names.get("weight.grad", "weight.grad")):
+            found[name] = array(torch.autograd.grad(out, weight, gradient)[0][:: case["every"]])
+        return found
+
+    return passes_work(forward, (x, weight), gradient, case["passes"], result, equation=equation)
+
+
+def copy_work(case: Case, x: Tensor) -> Work:
+    """A copy of x: two words an element, the unit of memory-bound work."""
+    target = torch.empty_like(x)
+    return Work(run=lambda: target.copy_(x), result=dict, least=2 * x.nbytes)
+
+
+def _turned(values: Tensor, batch_first: bool) -> Tensor:
+    return values.transpose(0, 1).contiguous() if batch_first else values
+
+
+def passes_work(
+    forward: Callable[[], Tensor],
+    inputs: Sequence[Tensor],
+    gradient: Tensor,
+    passes: str,
+    result: Callable[[], Arrays],
+    least: int | None = None,
+    equation: str = "",
+) -> Work:
+    """The Work of a PyTorch function whose gradient goes to `inputs`, in one kind of pass."""
+    waiting: list[Tensor] = []
+
+    def without() -> Tensor:
+        with torch.no_grad():
+            return forward()
+
+    def wait() -> None:
+        waiting.clear()
+        waiting.append(forward())
+
+    runs: dict[str, Callable[[], object]] = {
+        INFERENCE: without,
+        FORWARD: forward,
+        BACKWARD: lambda: torch.autograd.grad(waiting.pop(), inputs, gradient),
+        BOTH: lambda: torch.autograd.grad(forward(), inputs, gradient),
+    }
+    return Work(
+        run=runs[passes],
+        result=result,
+        kept=(lambda: 0) if passes == INFERENCE else lambda: kept_bytes(forward),
+        before=wait if passes == BACKWARD else lambda: None,
+        least=least,
+        equation=equation,
+    )
