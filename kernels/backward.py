@@ -20,9 +20,9 @@ from neuron import (
 from numba import njit
 from tfexplore.backends.streaming import cut, fence, prefetch, write
 
-PIECE = np.uint64(1024)
-# with keep="input", CHUNK x NEEDS values of each neuron of a block wait in the L2 cache: 512 KiB
-BLOCK = np.uint64((16 if KEEP_INPUT else 64) * 1024 // np.dtype(real).itemsize)
+PIECE = np.uint64(512)
+# with keep="input", CHUNK x NEEDS values of each neuron of a block wait in the L2 cache: 256 KiB
+BLOCK = np.uint64((8 if KEEP_INPUT else 32) * 1024 // np.dtype(real).itemsize)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -20,8 +20,8 @@ from neuron import (
 from numba import njit
 from tfexplore.backends.streaming import cut, fence, prefetch, write
 
-PIECE = np.uint64(1024)  # neurons between two looks ahead; what they write fits the L1 cache
-BLOCK = np.uint64(64 * 1024 // np.dtype(real).itemsize)  # long runs per row of time; its states fit the L2 cache
+PIECE = np.uint64(512)  # neurons between two looks ahead; what they write fits the L1 cache
+BLOCK = np.uint64(32 * 1024 // np.dtype(real).itemsize)  # long runs per row of time; its states fit the L2 cache
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import tfexplore
 from tfexplore import FoldTime, Recurrent
 from tfexplore.timeline import Event, Events, what_ran
+from tfexplore.traffic import traffic, words
 
 pytestmark = pytest.mark.usefixtures("no_gradient")
 
@@ -70,8 +71,8 @@ def test_the_eager_lif_against_a_count_by_hand():
     reads, writes, parameters = 2 + 1 + 1 + 2 + 1 + 1 + 1 + 1 + 2, 9, 4
     per_step = (reads + writes) * neurons + parameters
     assert [(event.launches, event.words) for event in events[1:4]] == [(9, per_step)] * 3
-    # before the first step: a zero is made, and copied to every neuron
-    assert (events[0].launches, events[0].words) == (9 + 2, per_step + 1 + 1 + neurons)
+    # before the first step: a zero is written for every neuron
+    assert (events[0].launches, events[0].words) == (9 + 1, per_step + neurons)
     # afterwards: the spikes of all steps are put together, and the state
     assert events[4].kind == "gather"
     assert (events[4].launches, events[4].words) == (2, 2 * steps * neurons + 2 * neurons)
@@ -83,10 +84,10 @@ def test_the_fused_lif_moves_two_words_and_the_ends():
     layer = tfexplore.LIF(backend="numba")
     with what_ran(layer) as events:
         layer(torch.rand(steps, 4, 10))
-    per = tfexplore.traffic.words(tfexplore.traffic.traffic(layer.neuron, gradient=False))
+    per = words(traffic(layer.neuron, gradient=False))
     assert per == 2
-    ends = 2 * neurons + (1 + 1 + neurons)  # the state at both ends; before that, a zero copied to every neuron
-    assert (events[0].launches, events[0].words) == (3, per * steps * neurons + ends)
+    ends = 2 * neurons + neurons  # the state at both ends; before that, a zero written for every neuron
+    assert (events[0].launches, events[0].words) == (2, per * steps * neurons + ends)
 
 
 def test_the_fused_lif_with_a_gradient_writes_what_it_keeps():
@@ -96,8 +97,8 @@ def test_the_fused_lif_with_a_gradient_writes_what_it_keeps():
             layer = tfexplore.LIF(backend="numba", keep=keep)
             with what_ran(layer) as events:
                 layer(torch.rand(steps, 4, 10, requires_grad=True))
-            per = tfexplore.traffic.words(tfexplore.traffic.traffic(layer.neuron, keep), "forward")
-            assert events[0].words == per * steps * neurons + 2 * neurons + 1 + 1 + neurons
+            per = words(traffic(layer.neuron, keep), "forward")
+            assert events[0].words == per * steps * neurons + 2 * neurons + neurons
 
 
 class Odd(nn.Module):

@@ -14,6 +14,7 @@ With keep="bits", q holds the outcomes of comparisons, and the loops pack those 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 from dataclasses import dataclass
@@ -53,49 +54,56 @@ class Variant:
     gpu: bool = False
 
     @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in dataclasses.fields(self)))
+
+    def __hash__(self) -> int:  # of every call of a kernel, which is found by its variant
+        return self._hash
+
+    @functools.cached_property
     def adjoint(self) -> Adjoint:
         adjoint = adjoint_of(self.step)
         return in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
 
-    @property
+    @functools.cached_property
     def needs(self) -> tuple[Symbol, ...]:
         """What the adjoint needs of every step: values, or with keep="bits" the outcomes of comparisons."""
         if self.keep == "nothing":
             return ()
         return tuple(bit for bit, _ in self.adjoint.bits) if self.keep == "bits" else self.adjoint.needs
 
-    @property
+    @functools.cached_property
     def keeps(self) -> str:
         """As `keep`, but "nothing" for a neuron whose adjoint needs nothing of the way there: one that is linear."""
         return self.keep if self.needs else "nothing"
 
-    @property
+    @functools.cached_property
     def in_bits(self) -> bool:
         """Whether what is kept are bytes."""
         return self.keeps == "bits"
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
         """Bits that one time step takes of a byte with keep="bits": 1, 2, 4 or 8, so that no step straddles two."""
         return 1 << (max(1, len(self.needs)) - 1).bit_length()
 
-    @property
+    @functools.cached_property
     def steps(self) -> int:
         """Time steps that share a byte of what is kept; 1 without bits."""
         return BYTE // self.width if self.in_bits else 1
 
-    @property
+    @functools.cached_property
     def vector(self) -> int:
         """Neurons in each thread of a GPU: 16 bytes of x, the widest access it has; 4 at most with parameters of their own."""
         return min(ACCESS // DTYPES[self.data], 4 if self.step.rows else ACCESS)
 
-    @property
+    @functools.cached_property
     def chunk(self) -> int:
         """Steps per chunk: a power of two; on a GPU, the chunk's needed values stay within `REGISTERS` of a thread."""
         longest = 4 * REGISTERS // (self.vector * DTYPES[self.real]) if self.gpu else LONGEST_CHUNK
         return max(1, longest >> (max(1, len(self.needs)) - 1).bit_length())
 
-    @property
+    @functools.cached_property
     def kept_dtype(self) -> str:
         return "uint8" if self.in_bits else self.real
 

@@ -154,15 +154,14 @@ class Layer(Stateful):
 
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         dtype = state_dtype(x.dtype)
-        steps, shape = x.shape[0], x.shape[1:]
-        count, order = math.prod(shape), memory_order(x)
+        shape, order = x.shape[1:], memory_order(x)
         learned = self.learned if self.neuron.learn else {}
         rows = self._rows(learned, x, dtype, order)
         if state is None:
             start = self._initial(rows)
         else:
             check_state(state, self.neuron.states, x, dtype)
-            start = torch.stack(state).permute(0, *order).reshape(len(state), count)
+            start = flattened(torch.stack(state), order)
         names = () if self.sink is None else self.sink.kernel_names(self)
         if x.numel() == 0:
             if self.sink is not None:
@@ -173,19 +172,19 @@ class Layer(Stateful):
         key = key_of(
             self.step, self.backend, x.device.type, x.dtype, self.keep if needs_grad else "nothing", names, self.relaxed
         )
-        flat = x.permute(0, *order).reshape(steps, count)
+        flat = flattened(x, order)
         if key == "torch":
             variant = Variant(self.step, record=names, relaxed=self.relaxed)
             out, after, watched = torch_reference.run(variant, flat, start, rows, self.scalars)
         else:
-            out, after, _, watched = ops.forward(flat, start, rows, self.scalars, key)
+            out, after, _, watched = ops.fused(flat, start, rows, self.scalars, key)
         out, after = unflattened(out, shape, order), unflattened(after, shape, order)
         if self.sink is not None:
             traces = {name: unflattened(watched[:, k], shape, order) for k, name in enumerate(names)}
             self.sink.add(self, out, traces)
         return out, tuple(after[k] for k in range(len(after)))
 
-    def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype, order: tuple[int, ...]) -> Tensor:
+    def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype, order: Order) -> Tensor:
         """The learned parameters, one value per neuron: [ROWS, N]. Autograd sums their gradients back."""
         count = math.prod(x.shape[1:])
         if not learned:
@@ -201,12 +200,14 @@ class Layer(Stateful):
             )
         spread = (1, -1) + (1,) * (x.ndim - 3) if self.channels is not None else (1,) * (x.ndim - 1)
         each = [v.to(dtype).view(spread).expand(x.shape[1:]) for v in learned.values()]
-        return torch.stack(each).permute(0, *order).reshape(len(each), count)
+        return flattened(torch.stack(each), order)
 
     def _initial(self, rows: Tensor) -> Tensor:
         """The states before the first step, [STATES, N]."""
         if self.learns_initial:
             values = torch_reference.initial(self.step, rows, self.scalars)
+        elif len(set(self.initial)) == 1:
+            return rows.new_full((len(self.initial), rows.shape[1]), self.initial[0])
         else:
             values = tuple(rows.new_full((), value) for value in self.initial)
         return torch.stack([value.expand(rows.shape[1:]) for value in values])
@@ -249,23 +250,32 @@ def fused_key(
     return ops.register(name, Variant(step, real, data if gpu else real, keep, names, relaxed, gpu))
 
 
-def memory_order(x: Tensor) -> tuple[int, ...]:
-    """x's axes after time, outermost in memory first, if they lie without gaps in every time step; else as they are.
+Order: TypeAlias = tuple[int, ...] | None
+
+
+def memory_order(x: Tensor) -> Order:
+    """x's axes after time, outermost in memory first, if that is not as they are named but each step lies without gaps.
 
     The neurons of a layer are independent, so those of a channels-last x are walked as they lie, without a copy.
 
     >>> memory_order(torch.zeros(4, 2, 3, 5, 5)), memory_order(torch.zeros(4, 2, 5, 5, 3).movedim(-1, 2))
-    ((1, 2, 3, 4), (1, 3, 4, 2))
+    (None, (1, 3, 4, 2))
     """
-    usual = tuple(range(1, x.ndim))
     if x.is_contiguous():
-        return usual
-    order = tuple(sorted(usual, key=x.stride, reverse=True))
-    return order if x.permute(0, *order).is_contiguous() else usual
+        return None
+    order = tuple(sorted(range(1, x.ndim), key=x.stride, reverse=True))
+    return order if x.permute(0, *order).is_contiguous() else None
 
 
-def unflattened(flat: Tensor, shape: torch.Size, order: tuple[int, ...]) -> Tensor:
-    """[K, N] with the neurons in this order of axes -> [K, *shape]."""
+def flattened(x: Tensor, order: Order) -> Tensor:
+    """[K, *shape] -> [K, N], the neurons in this order of axes."""
+    return (x if order is None else x.permute(0, *order)).reshape(len(x), math.prod(x.shape[1:]))
+
+
+def unflattened(flat: Tensor, shape: torch.Size, order: Order) -> Tensor:
+    """[K, N], the neurons in this order of axes -> [K, *shape]."""
+    if order is None:
+        return flat.view(len(flat), *shape)
     lying = flat.view(len(flat), *(shape[axis - 1] for axis in order))
     return lying.permute(0, *(1 + order.index(axis) for axis in range(1, len(shape) + 1)))
 

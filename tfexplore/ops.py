@@ -2,6 +2,10 @@
 
 Both work on flat tensors, x [T, N] and states [STATES, N], and name their compiled variant by a content hash, so that
 `torch.compile` sees one opaque operator with known shapes. The eager backend needs no operator: autograd sees through it.
+
+An operator written in Python costs some 100 us there and back in PyTorch's own machinery, more than a small layer's kernels.
+It is there for who looks at operators: compilers, exporters, transforms, modes, profilers. Where none does, `fused` calls
+the same functions through a plain `autograd.Function`.
 """
 
 from __future__ import annotations
@@ -84,12 +88,16 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     ctx.save_for_backward(x if variant.keeps == "input" else x.new_empty(0, x.shape[1]), rows, kept)
 
 
-def _way_back(ctx: Any, g_out: Tensor | None, g_state: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, g_out: Tensor | None, g_state: Tensor | None) -> tuple[Any, ...]:
+    """The arguments of `backward`."""
     x, rows, kept = ctx.saved_tensors
     g_out = ctx.like_out.new_zeros(ctx.shape) if g_out is None else g_out
     g_state = ctx.like_state.new_zeros(ctx.states) if g_state is None else g_state
-    g_x, g_start, g_rows = backward(x, g_out, g_state, rows, ctx.scalars, kept, ctx.key)
-    return g_x, g_start, g_rows, None, None
+    return x, g_out, g_state, rows, ctx.scalars, kept, ctx.key
+
+
+def _way_back(ctx: Any, g_out: Tensor | None, g_state: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    return *backward(*_gradients(ctx, g_out, g_state)), None, None
 
 
 def _no_second_way_back(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
@@ -100,3 +108,41 @@ def _no_second_way_back(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
 
 forward.register_autograd(_way_back, setup_context=_remember)
 backward.register_autograd(_no_second_way_back, setup_context=lambda ctx, inputs, output: None)
+
+
+class Direct(torch.autograd.Function):
+    """`forward` and its derivative without the operators around them."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:  # a setup_context of its own would cost 25 us
+        x, start, rows, scalars, key = inputs
+        backend, variant = find(key)
+        made: tuple[Tensor, ...] = backends.module(backend).forward(variant, x, start, rows, scalars)
+        _remember(ctx, inputs, made)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True: the operator tells that there is no second derivative
+            return _way_back(ctx, *gradients)
+        x, g_out, g_state, rows, scalars, kept, key = _gradients(ctx, *gradients[:2])
+        backend, variant = find(key)
+        return *backends.module(backend).backward(variant, x, g_out, g_state, rows, scalars, kept), None, None
+
+
+def fused(x: Tensor, start: Tensor, rows: Tensor, scalars: list[float], key: str) -> tuple[Tensor, ...]:
+    """`forward` by the shortest way."""
+    way = forward if torch.compiler.is_compiling() or looked_at(x, start, rows) else Direct.apply
+    made: tuple[Tensor, ...] = way(x, start, rows, scalars, key)
+    return made
+
+
+def looked_at(*tensors: Tensor) -> bool:
+    """Whether anybody follows the operators of these tensors: a mode, a transform, a tensor of its own kind, a profiler."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.jit.is_tracing()
+        or torch.autograd._profiler_enabled()
+        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in tensors)
+    )

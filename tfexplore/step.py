@@ -39,6 +39,13 @@ class Step:
     scalars: tuple[sympy.Symbol, ...]
     rows: tuple[sympy.Symbol, ...]
 
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def __hash__(self) -> int:  # of every call of a layer, which finds its kernel by its step
+        return self._hash
+
     @property
     def slope(self) -> sympy.Expr:
         return choices(self.surrogate.derivative(self.u))

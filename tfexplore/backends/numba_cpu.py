@@ -4,7 +4,7 @@ Every kernel has a folder of its own in the cache, named by the hash of its sour
 of its loop. Numba caches functions of real files only, beside the file; equal sources share one folder, so a
 neuron from a notebook cell is compiled once and found again by the next process.
 
-The kernels are serial and release the GIL; their neurons are shared out to a thread pool of torch's size. That needs no
+The kernels are serial and release the GIL; their neurons are shared out to torch's threads (see `threads`). That needs no
 threading layer (Numba's portable one aborts on concurrent calls) and compiles in a fraction of the time of `prange`.
 """
 
@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor
 
 from tfexplore.backends.memory import empty
+from tfexplore.backends.threads import share
 from tfexplore.codegen import Variant, fingerprint, numba_source
 from tfexplore.files import write_once
 from tfexplore.paths import PACKAGE, cache_dir, kernels_dir
@@ -73,11 +72,6 @@ def import_file(name: str, path: Path) -> ModuleType:
 source = functools.cache(numba_source)
 
 
-@functools.lru_cache(maxsize=1)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="tfexplore")
-
-
 def run(kernel: Callable[..., None], written: int, steps: int, neurons: int, arguments: tuple[Any, ...]) -> None:
     """Calls the kernel on pieces of the neurons, in as many threads as torch uses.
 
@@ -93,12 +87,15 @@ def run(kernel: Callable[..., None], written: int, steps: int, neurons: int, arg
         return
     pieces = min(4 * threads, units)  # a few per thread: cores are rarely equally fast
     edges = [np.uint64(min(neurons, UNIT * (units * k // pieces))) for k in range(pieces + 1)]
-    pool = _pool(threads, os.getpid())  # a forked child has no threads: it gets a pool of its own
-    list(pool.map(lambda k: kernel(edges[k], edges[k + 1], stream, *arguments), range(pieces)))
+    share(lambda k: kernel(edges[k], edges[k + 1], stream, *arguments), pieces)
 
 
 def array(tensor: Tensor, dtype: torch.dtype) -> Any:
-    return tensor.detach().to(dtype).contiguous().numpy()
+    return tensor.detach().to(dtype).contiguous().numpy() if not plain(tensor, dtype) else tensor.detach().numpy()
+
+
+def plain(tensor: Tensor, dtype: torch.dtype) -> bool:
+    return tensor.dtype == dtype and tensor.is_contiguous()
 
 
 def forward(

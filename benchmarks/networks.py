@@ -1,0 +1,308 @@
+"""The networks of the training benchmark, each written once over a small `Library`, and a training step of them as `Work`.
+
+    mlp       64 – 256 – 10, for digits
+    conv      8 x 8: 16 maps, pooling, 32 maps, 10: the shapes of `explore.networks.conv`
+    resnet18  Spiking-ResNet18 at 32 x 32: the plain spiking residual, spike(BN(conv) + shortcut), a 3 x 3 stem without pooling
+    vgg11     VGG-11 at 32 x 32: conv, BN, spike; max pooling; one linear layer
+
+The images are normal noise, held as a constant current. The loss is the cross-entropy of the output's mean over time, the
+optimiser SGD with momentum. The weights are drawn by NumPy and copied in the order of the layers, so they are the same in every
+library and process. BatchNorm takes its statistics over T*B where a library walks layer by layer, and over B at each step where
+it walks step by step: those are two computations, each compared with its own reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmarks import reference
+from benchmarks.work import Arrays, Case, Modes, Work, array, inputs, kept_bytes
+
+LATER = 2
+"""Training steps after the first whose losses are compared: they see the weights' update, and the momentum."""
+RATE, MOMENTUM, CLASSES = 0.05, 0.9, 10
+PER_STEP = "BatchNorm over the batch at each step, not over all steps"
+DELAYED = "the reset subtracts the threshold in the next step, after the decay"
+RESULTS = ("first loss", "its gradients' norms", "later losses")
+REFERENCES = ("", ", BatchNorm per step", " (delayed reset)", ", BatchNorm per step (delayed reset)")
+WEIGHTED = (nn.Conv2d, nn.Linear)
+
+Walk: TypeAlias = Callable[[nn.Module, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a network needs of a library.
+
+    neuron:  makes a layer of LIF neurons: tau = 2, soft detached reset, threshold 1, ATan.
+    fold:    makes one module of stateless modules, for x as the library's neurons take it.
+    walk:    runs the network from rest: x [T, B, *features] -> [T, B, classes].
+    begin:   within this context, the modules of a network may be called by themselves, from rest, in the order of the steps.
+    stepped, delayed:  whether it walks step by step; whether it resets a step late. Both change the equations, not the work.
+    """
+
+    neuron: Callable[[], nn.Module]
+    fold: Callable[..., nn.Module]
+    walk: Walk
+    begin: Callable[[nn.Module], AbstractContextManager[object]] = lambda net: nullcontext()
+    stepped: bool = False
+    delayed: bool = False
+
+
+# -- the networks ------------------------------------------------------------------------------------------------
+
+
+def mlp(library: Library, width: int) -> nn.Sequential:
+    fold = library.fold
+    return nn.Sequential(fold(nn.Linear(64, width)), library.neuron(), fold(nn.Linear(width, CLASSES)))
+
+
+def conv(library: Library, width: int) -> nn.Sequential:
+    fold, neuron = library.fold, library.neuron
+    return nn.Sequential(
+        fold(nn.Conv2d(1, width, 3, padding=1)),
+        neuron(),
+        fold(nn.AvgPool2d(2), nn.Conv2d(width, 2 * width, 3, padding=1)),
+        neuron(),
+        fold(nn.Flatten(), nn.Linear(2 * width * 4 * 4, CLASSES)),
+    )
+
+
+def normalised(channels: int, outputs: int, size: int = 3, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(channels, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)
+
+
+class Residual(nn.Module):
+    """The basic block: conv, BN, spike, conv, BN, plus the shortcut, spike."""
+
+    def __init__(self, library: Library, channels: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        fold, same = library.fold, stride == 1 and channels == outputs
+        first, second = fold(*normalised(channels, outputs, 3, stride)), fold(*normalised(outputs, outputs))
+        self.main = nn.Sequential(first, library.neuron(), second)
+        self.shortcut = nn.Identity() if same else fold(*normalised(channels, outputs, 1, stride))
+        self.neuron = library.neuron()
+
+    def forward(self, x: Tensor) -> Tensor:
+        spikes: Tensor = self.neuron(self.main(x) + self.shortcut(x))
+        return spikes
+
+
+def resnet18(library: Library, width: int) -> nn.Sequential:
+    stages = [width, 2 * width, 4 * width, 8 * width]
+    blocks: list[nn.Module] = []
+    for channels, outputs in zip([width, *stages], stages, strict=False):
+        blocks += [Residual(library, channels, outputs, outputs // channels), Residual(library, outputs, outputs, 1)]
+    head = library.fold(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(stages[-1], CLASSES))
+    return nn.Sequential(library.fold(*normalised(3, width)), library.neuron(), *blocks, head)
+
+
+def vgg11(library: Library, width: int) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    before: list[nn.Module] = []
+    channels = 3
+    for outputs, pooled in ((1, True), (2, True), (4, False), (4, True), (8, False), (8, True), (8, False), (8, True)):
+        parts += [library.fold(*before, *normalised(channels, outputs * width)), library.neuron()]
+        channels, before = outputs * width, [nn.MaxPool2d(2)] * pooled
+    return nn.Sequential(*parts, library.fold(*before, nn.Flatten(), nn.Linear(channels, CLASSES)))
+
+
+@dataclass(frozen=True)
+class Network:
+    """make: of a library and a width. shape: of one image. width: that of the benchmark. largest: neurons in the largest layer.
+    norm: whether it has BatchNorm."""
+
+    make: Callable[[Library, int], nn.Sequential]
+    shape: tuple[int, ...]
+    width: int
+    largest: int
+    norm: bool
+
+
+NETWORKS = {
+    "mlp": Network(mlp, (64,), 256, 256, False),
+    "conv": Network(conv, (1, 8, 8), 16, 16 * 8 * 8, False),
+    "resnet18": Network(resnet18, (3, 32, 32), 64, 64 * 32 * 32, True),
+    "vgg11": Network(vgg11, (3, 32, 32), 64, 64 * 32 * 32, True),
+}
+
+
+# -- training ----------------------------------------------------------------------------------------------------
+
+
+class Training:
+    """A network of the case in a library, with its batch and its optimiser; the same start for every library."""
+
+    def __init__(self, case: Case, library: Library) -> None:
+        network = NETWORKS[case["network"]]
+        self.library, self.norm = library, network.norm
+        self.net = network.make(library, case.get("width", network.width))
+        images = (case["B"], *network.shape)
+        layers = [module for module in self.net.modules() if isinstance(module, WEIGHTED)]
+        spread = [(tuple(layer.weight.shape), math.sqrt(2 / layer.weight[0].numel())) for layer in layers]
+        x, *weights = inputs(case, (images, 1.0), *spread)
+        with torch.no_grad():
+            for layer, weight in zip(layers, weights, strict=True):
+                layer.weight.copy_(weight)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+        self.net.to(case["device"])
+        self.x = x.expand(case["T"], *images)
+        self.labels = torch.arange(case["B"], device=case["device"]) % CLASSES
+        self.optimiser = torch.optim.SGD(self.net.parameters(), lr=RATE, momentum=MOMENTUM)
+
+    @property
+    def equation(self) -> str:
+        """In words, where it is not the one of who walks layer by layer."""
+        return "; ".join([PER_STEP] * (self.norm and self.library.stepped) + [DELAYED] * self.library.delayed)
+
+    def loss(self) -> Tensor:
+        with self.library.begin(self.net):
+            return cross_entropy(self.library.walk(self.net, self.x).mean(0), self.labels)
+
+    def step(self) -> Tensor:
+        self.optimiser.zero_grad()
+        loss = self.loss()
+        loss.backward()
+        self.optimiser.step()
+        return loss.detach()
+
+    def result(self) -> Arrays:
+        """What is compared with the reference; the names say which one."""
+        first = self.step()
+        norms = torch.stack([p.grad.norm() for p in self.net.parameters() if p.grad is not None])
+        later = torch.stack([self.step() for _ in range(LATER)])
+        which = (
+            ", BatchNorm per step" * (self.norm and self.library.stepped) + " (delayed reset)" * self.library.delayed
+        )
+        found = dict(zip(RESULTS, (first, norms, later), strict=True))
+        return {name + which: array(values) for name, values in found.items()}
+
+
+PARTS = NEURONS, WEIGHTS, NORM, OPTIMISER = ("neurons", "conv + linear", "batch norm", "optimiser")
+"""Of a training step; each is timed by itself, on the inputs that it gets in the network, forward and backward."""
+
+
+def parts_of(network: str) -> list[str]:
+    return [part for part in PARTS if part != NORM or NETWORKS[network].norm]
+
+
+def training(case: Case, libraries: dict[str, Library]) -> Modes:
+    """By mode: the whole training step in each of these libraries (by its name) and, as "name: part", each of its parts."""
+    modes: Modes = {}
+    for mode, library in libraries.items():
+        made = cache(partial(Training, case, library))  # one network for the whole and its parts
+        modes[mode] = partial(whole, made)
+        modes |= {f"{mode}: {part}": partial(alone, made, part) for part in parts_of(case["network"])}
+    return modes
+
+
+def whole(make: Callable[[], Training]) -> Work:
+    made = make()
+    return Work(
+        run=made.step,
+        result=made.result,
+        kept=lambda: kept_bytes(made.loss),
+        equation=made.equation,
+    )
+
+
+def alone(make: Callable[[], Training], part: str) -> Work:
+    run = optimise(make()) if part == OPTIMISER else there_and_back(make(), part)
+
+    def result() -> Arrays:
+        run()
+        return {}
+
+    return Work(run=run, result=result)
+
+
+def there_and_back(made: Training, part: str) -> Callable[[], None]:
+    """Forward and backward through each module of this part by itself, in all its calls of one training step."""
+    kinds: dict[str, Any] = {NEURONS: type(made.library.neuron()), WEIGHTS: WEIGHTED, NORM: _BatchNorm}
+    calls: dict[nn.Module, list[Tensor]] = {
+        module: [] for module in made.net.modules() if isinstance(module, kinds[part])
+    }
+
+    def listen(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        calls[module].append(args[0].detach().requires_grad_(args[0].requires_grad))
+
+    hooks = [module.register_forward_pre_hook(listen) for module in calls]
+    made.loss()
+    for hook in hooks:
+        hook.remove()
+    with made.library.begin(made.net), torch.no_grad():
+        gradients = {module: [torch.randn_like(module(x)) for x in xs] for module, xs in calls.items()}
+
+    def run() -> None:
+        with made.library.begin(made.net):
+            for module, xs in calls.items():
+                wanted = [x for x in xs if x.requires_grad] + list(module.parameters())
+                torch.autograd.grad([module(x) for x in xs], wanted, gradients[module])
+
+    return run
+
+
+def optimise(made: Training) -> Callable[[], None]:
+    """One step of the optimiser, from gradients that are there, and setting them to zero; at rate 0, so that the weights stay."""
+    optimiser = torch.optim.SGD(made.net.parameters(), lr=0.0, momentum=MOMENTUM)
+    made.loss().backward()
+    gradients = [p.grad for p in made.net.parameters()]
+
+    def run() -> None:
+        for p, gradient in zip(made.net.parameters(), gradients, strict=True):
+            p.grad = gradient
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return run
+
+
+# -- the reference: plain loops, layer by layer, by PyTorch's autograd; it shares nothing with tfexplore ------------
+
+
+class Plain(nn.Module):
+    def __init__(self, reset: str) -> None:
+        super().__init__()
+        self.reset = reset
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reference.plain_loop(x, reset=self.reset)
+
+
+class Folded(nn.Sequential):
+    """Over T*B."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Stepped(nn.Sequential):
+    """Over B, for each step by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([super(Stepped, self).forward(x_t) for x_t in x])
+
+
+def plain(stepped: bool, delayed: bool) -> Library:
+    """Layer by layer in any case; `stepped` normalises as who walks step by step."""
+    neuron, fold = partial(Plain, "delayed" if delayed else "soft"), Stepped if stepped else Folded
+    return Library(neuron, fold, lambda net, x: net(x), stepped=stepped, delayed=delayed)
+
+
+def expected(case: Case) -> Arrays:
+    """The results of all references."""
+    found: Arrays = {}
+    for library in (plain(False, False), plain(True, False), plain(True, True)):
+        found |= Training(case, library).result()
+    return found
