@@ -94,7 +94,7 @@ TABLE: list[Bad] = [
     ("no channel dimension", lambda: lif(learn="tau", channels=2)(X[..., 0]), ValueError, r"x must be \[T, B, 2, \.\.\.\] .*"),
     # -- backends and devices
     ("backend", lambda: lif(backend="jax"), ValueError, r"backend must be one of 'auto', 'torch', 'numba', 'cuda', but got 'jax'\."),
-    ("keep", lambda: lif(keep="bits"), ValueError, r"keep must be one of 'auto', 'potential', 'input', but got 'bits'\."),
+    ("keep", lambda: lif(keep="x"), ValueError, r"keep must be one of 'auto', 'potential', 'input', 'bits', but got 'x'\."),
     ("CPU tensor to cuda", lambda: lif(backend="cuda")(X), ValueError, r"backend='cuda' runs CUDA tensors, but x is on 'cpu'; move x with x\.to\('cuda'\),? or use backend='auto'\."),
     ("GPU tensor to numba", lambda: lif(backend="numba")(META), ValueError, r"backend='numba' runs CPU tensors, but x is on 'meta'; move x with x\.to\('cpu'\),? or use backend='auto'\."),
     ("learned elsewhere", lambda: learned_elsewhere(META), ValueError, r"x is on meta, but the learned tau is on cpu; move the layer: layer\.to\('meta'\)\."),

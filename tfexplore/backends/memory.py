@@ -33,16 +33,26 @@ _free: OrderedDict[int, Tensor] = OrderedDict()  # by address, those returned la
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Like `torch.empty`, on the CPU; a large tensor takes the memory of one that is gone, or 2 MiB pages."""
-    size = prod(shape) * dtype.itemsize
-    if size < LARGE:
+    wanted = prod(shape) * dtype.itemsize
+    if wanted < LARGE:
         return torch.empty(shape, dtype=dtype)
-    size = -(-size // HUGE_PAGE) * HUGE_PAGE
+    size = rounded(wanted)
     with _lock:
         found = next((address for address, memory in reversed(_free.items()) if memory.nbytes == size), None)
         memory = _fresh(size) if found is None else _free.pop(found)
-    seen = memory.numpy().view()  # the tensor below keeps this array alive, and nothing else does
+    seen = memory.numpy()[:wanted]  # the tensor below keeps this array alive, and nothing else does
     weakref.finalize(seen, _give_back, memory).atexit = False
-    return torch.from_numpy(seen)[: prod(shape) * dtype.itemsize].view(dtype).view(shape)
+    return torch.from_numpy(seen).view(dtype).view(shape)
+
+
+def rounded(size: int) -> int:
+    """Up to an eighth more, so that a batch of slightly another size finds memory too.
+
+    >>> rounded(1 << 20) == 1 << 20, rounded((1 << 20) + 1) == 9 << 17
+    (True, True)
+    """
+    step = 1 << (size.bit_length() - 4)
+    return -(-size // step) * step
 
 
 def held() -> int:
