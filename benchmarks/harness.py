@@ -58,9 +58,9 @@ class Effort:
     """seconds: of timing for a contestant and case, from `least` to `most` runs. patience: seconds after which one answer is no
     longer waited for. long: a first run beyond so many seconds is timed once only."""
 
-    seconds: float = 2.0
+    seconds: float = 1.0
     least: int = 3
-    most: int = 50
+    most: int = 25
     patience: float = 300.0
     long: float = 20.0
 

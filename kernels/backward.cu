@@ -11,8 +11,11 @@
 // WIDTH / 32 for "bits".
 //
 // Versions (none measured on a GPU yet; registers as compiled for sm_90, LIF, float32):
-//   1  one thread per neuron, 4-byte accesses
-//   2  16-byte accesses, AHEAD steps under way before the first use (this one)
+//   1  one thread per neuron, 4-byte accesses, chunks of 32 steps: 48 registers
+//   2  16-byte accesses, AHEAD steps under way before the first use, chunks of 32: 251, and learned parameters spill
+//   3  chunks of 16 steps (8 in half precision): 151 (this one; 128 with KEEP_POTENTIAL, 40 with KEEP_BITS), no spill
+// A step's division by tau stays a division: its exact twin, a product and two corrections by fused multiply-adds, differs
+// for infinite and denormal potentials. Whether it would pay in half precision is not measured.
 
 #include "neuron.cuh"
 #include "pack.cuh"

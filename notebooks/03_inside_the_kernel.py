@@ -82,8 +82,9 @@ print(explore.sources(Hasty()).cuda.split("\n\n")[0])
 # Two places hold numbers. *Memory* is large and far away: it holds the currents `x`, the spikes `out`, and whatever must
 # be `kept` for the way back. A *register* belongs to one thread, is right beside its arithmetic, and costs next to
 # nothing to use. The potential $v$ is needed again one step later, by the same thread: so it **stays in a register** for
-# all $T$ steps, and that is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 2,048, whose
-# potentials stay in the cache.)
+# all $T$ steps, and that is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 8,192, whose
+# potentials stay in the cache. In a large layer, a GPU's thread takes four neighbours instead of one neuron, since its widest
+# access has 16 bytes; each of them is computed as you see it here.)
 #
 # Now watch it. The explorer runs the real source of the CPU's kernel, line by line, for one neuron after the other, and
 # lays the records side by side: GPU thread $i$ does the same for its neuron $i$. (`state` is an array here; on the GPU

@@ -32,6 +32,7 @@ from IPython.display import Latex
 
 from tfexplore import LIF, codegen, explore, neurons, printing, puzzles, step, surrogates
 from tfexplore.explore.kept import WAYS
+from tfexplore.traffic import kept_bytes
 
 # %% [markdown]
 # ## A step has no slope to learn from
@@ -396,8 +397,38 @@ puzzles.check("recompute", recompute)
 # ### Can it be less?
 #
 # Take the rectangle surrogate and a detached soft reset. Of each step the way back then needs to know one thing only: was
-# $u$ within the rectangle, or not? That is one *bit* instead of 32. The library does not do this yet (`keep="bits"` is
-# planned), but you can:
+# $u$ within the rectangle, or not? That is one *bit* instead of 32, and the library keeps just that with `keep="bits"`. It asks
+# the equations whether bits are enough: once the outcomes of all comparisons are known, is every number in the adjoint one
+# of finitely many? If not, it says what stands in the way:
+
+# %%
+box = surrogates.Rectangle()
+for neuron in (
+    neurons.LIF(surrogate=box),
+    neurons.LIF(surrogate=box, reset="hard"),
+    neurons.LIF(),
+    neurons.LIF(surrogate=box, reset="hard", detach_reset=False),
+    neurons.Izhikevich(surrogate=box),
+):
+    try:
+        print(f"{float(8 * kept_bytes(neuron, 'bits')):.0f} bits per neuron and step, instead of 32")
+    except ValueError as error:
+        print(error)
+
+# %% [markdown]
+# The gradient is the same to the last digit, whatever is kept:
+
+# %%
+x = torch.randn(100, 1, 1000, generator=torch.Generator().manual_seed(0), requires_grad=True)
+gradients = []
+for keep in ("potential", "input", "bits"):
+    spikes = LIF(surrogate=box, keep=keep)(x)
+    gradients += torch.autograd.grad(spikes[-1].sum(), x)
+assert gradients[0].any()
+print(torch.equal(gradients[0], gradients[1]), torch.equal(gradients[0], gradients[2]))
+
+# %% [markdown]
+# How would you do it?
 
 # %% [markdown] nbgrader={"grade_id": "keep_bits-text"}
 # ### Puzzle: keep only bits
@@ -430,7 +461,8 @@ puzzles.check("keep_bits", keep_bits)
 #   the last step to the first, in one launch.
 # * With a detached soft reset the gradient fades by $1 - 1/\tau$ per step. A hard reset cuts it at a spike; an attached reset
 #   with a narrow surrogate may make it explode.
-# * What must be kept follows from the equations: one potential per step, or the current and a few potentials to recompute from.
+# * What must be kept follows from the equations: one potential per step; or the current and a few potentials to recompute from;
+#   or, where every choice of the adjoint hangs on a comparison, a bit.
 #
 # **Where to read on:** `05_train_a_network` puts all of it to work. The derivation is in `tfexplore/adjoint.py`: it fits on a
 # page.

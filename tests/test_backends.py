@@ -6,6 +6,8 @@ Also the machinery around them: the choice of a backend, the cache of compiled k
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 import sys
 import threading
@@ -20,8 +22,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tfexplore
-from tfexplore import Layer, backends, layers, neurons, surrogates
+from tfexplore import Layer, backends, layers, neurons, surrogates, warm
 from tfexplore.backends import numba_cpu
+from tfexplore.codegen import Variant
+from tfexplore.step import step_of
 
 EXACT = [case for case in CASES if case.cls is not neurons.EIF]  # + - * / and comparisons only
 EXPONENTIAL = [case for case in CASES if case.cls is neurons.EIF]
@@ -319,6 +323,22 @@ def test_the_same_equations_share_a_kernel_and_others_do_not(kernels_used):
     assert kernels_used[0] == kernels_used[1] != kernels_used[2]
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads the assembly of x86")
+@pytest.mark.parametrize(
+    "neuron", [neurons.LIF(), neurons.ALIF(), neurons.Izhikevich()], ids=lambda n: type(n).__name__
+)
+def test_the_loops_over_neurons_are_vectorised(neuron, tmp_path, monkeypatch):
+    """The one loop of arithmetic in each of these works on several neurons at once: packed products and quotients."""
+    monkeypatch.setenv("TFEXPLORE_CACHE", str(tmp_path))  # what Numba takes from its cache shows no assembly
+    numba_cpu.load.cache_clear()
+    variant = Variant(step_of(neuron), keep="potential")
+    warm.run("numba", "cpu", neuron, variant)
+    for loop in ("forward", "backward"):
+        (assembly,) = numba_cpu.load(numba_cpu.source(variant), loop).inspect_asm().values()
+        assert re.search(r"\bv?(mul|div)ps\b", assembly), loop
+    numba_cpu.load.cache_clear()
+
+
 # -- threads and processes -------------------------------------------------------------------------------------------
 
 
@@ -331,7 +351,7 @@ def threads():
 
 def large(layer: Layer) -> list[Tensor]:
     """More than one block of neurons and enough work to be shared out between threads."""
-    x = CASES[1].input(80, (3, 2500)).requires_grad_()
+    x = CASES[1].input(150, (3, 2500)).requires_grad_()
     assert x[0].numel() > numba_cpu.UNIT
     assert x.numel() > numba_cpu.SMALL
     out, state = layer(x, return_state=True)
@@ -370,7 +390,7 @@ def test_from_four_threads_at_once(threads: Callable[[int], None]):
 
 FORK = """
 import os, torch, tfexplore
-layer, x = tfexplore.LIF(backend="numba"), torch.rand(80, 3, 2500)
+layer, x = tfexplore.LIF(backend="numba"), torch.rand(150, 3, 2500)
 expected = layer(x).numpy().tobytes()  # the parent's threads are at work before the fork
 child = os.fork()
 if child == 0:  # where torch's own parallel operators, torch.equal among them, would wait for threads that are gone

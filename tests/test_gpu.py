@@ -100,6 +100,29 @@ def test_it_gives_the_bits_of_the_cpu(neuron: Neuron, dtype: torch.dtype, keep: 
             assert_gradients_near(found, wanted, small, (steps, count, backend))
 
 
+BOX = surrogates.Rectangle()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "neuron", [neurons.LIF(surrogate=BOX), neurons.LIF(surrogate=BOX, reset="hard"), neurons.ALIF(surrogate=BOX)], ids=repr
+)  # fmt: skip
+def test_wide_accesses_and_bits(neuron: Neuron, dtype: torch.dtype) -> None:
+    """Enough neurons for 16 bytes of them in each thread, whatever is kept; one more, and each thread takes one."""
+    processors = torch.cuda.get_device_properties(DEVICE).multi_processor_count
+    enough = 8 * cuda.BLOCKS[0] * processors
+    for steps, count in ((33, enough), (20, enough + 1)):
+        x = current(neuron, steps, count, dtype)
+        wanted = run(Layer(neuron, backend="torch"), x, torch.device("cpu"))
+        found = {keep: run(Layer(neuron, backend="cuda", keep=keep), x, DEVICE) for keep in (*KEEP, "bits")}
+        for keep, made in found.items():
+            assert torch.equal(made["out"], wanted["out"]), (keep, count)
+            assert torch.equal(flushed(made["state"]), flushed(wanted["state"])), (keep, count)
+            assert torch.equal(made["g_x"], found["potential"]["g_x"]), (keep, count)
+        if dtype in (torch.float32, torch.float64):
+            assert_gradients_near(found["bits"], wanted, 1e-6 if dtype == torch.float32 else 1e-14, count)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_with_exp_it_differs_in_the_last_bits_only(dtype: torch.dtype) -> None:
     x = current(neurons.EIF(), 33, 1000, dtype)

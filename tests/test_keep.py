@@ -8,7 +8,7 @@ from cases import distance, same_bits
 from oracle import box, lif, paper_lif
 from torch import Tensor
 
-from tfexplore import Layer, neurons, surrogates
+from tfexplore import Layer, neurons, results, surrogates
 from tfexplore import keep as keeping
 from tfexplore.backends import numba_cpu, streaming
 from tfexplore.equations import Neuron
@@ -115,7 +115,7 @@ def test_every_keep_gives_the_same_bits(neuron, stream, monkeypatch) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_bits_from_several_threads(threads) -> None:
     before, neuron = torch.get_num_threads(), neurons.LIF(surrogate=BOX, reset="hard")
-    data = given(neuron, 140, 4100)
+    data = given(neuron, 260, 4100)
     assert data[0].numel() > numba_cpu.SMALL
     try:
         torch.set_num_threads(threads)
@@ -175,3 +175,13 @@ def test_auto_takes_the_fastest_that_is_exact(kernels_used) -> None:
     for keep in ("auto", "bits", "input"):
         Layer(neurons.LIF(surrogate=BOX), keep=keep)(x)
     assert kernels_used[0] == kernels_used[1] != kernels_used[2]
+
+
+def test_auto_is_the_fastest_of_the_recorded_table() -> None:
+    """Within a tenth, and of the recorded machine; a new measurement that says otherwise asks for another rule."""
+    rows = [row for record in results.records(benchmark="keep") for row in record.rows]
+    assert len(rows) >= 2 * len(neurons.ALL)
+    for row in rows:
+        neuron = getattr(neurons, row["neuron"])(surrogate=getattr(surrogates, row["surrogate"])())
+        chosen = keeping.fastest(step_of(neuron), row["backend"])
+        assert row["median_ms"][chosen] <= 1.1 * min(row["median_ms"].values()), row

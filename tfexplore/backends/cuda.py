@@ -58,13 +58,15 @@ def load(header: str, loop: str, vector: int, device: int) -> Kernel:
     """The compiled kernel `loop` ("forward" or "backward") around this generated neuron, on this device."""
     import cupy
 
-    folder = cache_dir() / "cuda" / fingerprint(header)
+    text, pack = ((kernels_dir() / name).read_text(encoding="utf-8") for name in (f"{loop}.cu", "pack.cuh"))
+    # CuPy's cache looks at the text and the options, but into no header: their contents must name the folder
+    folder = cache_dir() / "cuda" / fingerprint(header, pack)
     folder.mkdir(parents=True, exist_ok=True)
     write_once(folder / "neuron.cuh", header)
-    text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
+    write_once(folder / "pack.cuh", pack)
     try:
         with cupy.cuda.Device(device):
-            options = (*OPTIONS, f"-DVECTOR={vector}", f"-I{folder}", f"-I{kernels_dir()}")
+            options = (*OPTIONS, f"-DVECTOR={vector}", f"-I{folder}")
             function = cupy.RawModule(code=text, options=options).get_function(loop)
             return Kernel(function, vector, max(BLOCKS, key=lambda threads: resident(function, threads)))
     except Exception as error:  # the usual one: CUDA's headers for half precision are missing
