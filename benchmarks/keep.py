@@ -41,10 +41,7 @@ def row(neuron: Neuron, steps: int, count: int, device: str, rounds: int = ROUND
     found = {keep: torch.autograd.grad(layer(x), x, gradient)[0] for keep, layer in layers.items()}
     if device == "cpu" and not all(torch.equal(g.nan_to_num(), found["input"].nan_to_num()) for g in found.values()):
         raise RuntimeError(f"{neuron!r}: the gradients depend on what is kept; nothing was timed.")
-    work = {
-        keep: lambda layer=layer: torch.autograd.grad(layer(x), x, gradient)  # type: ignore[misc]
-        for keep, layer in layers.items()
-    }
+    work = {keep: lambda layer=layer: torch.autograd.grad(layer(x), x, gradient) for keep, layer in layers.items()}
     *_, taken = samples(work, rounds, device)
     quartiles = {keep: quantiles(values, n=4) for keep, values in taken.items()}
     return {

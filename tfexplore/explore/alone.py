@@ -25,14 +25,15 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     if real != x.dtype:
         raise TypeError(f"x must be float32 or float64, but got {str(x.dtype).removeprefix('torch.')}.")
     name = str(real).removeprefix("torch.")
-    variant, (steps, count) = Variant(step, name, name, keep), x.shape
+    variant, (steps, count) = Variant(step, name, name, keep, gpu=backend == "cuda"), x.shape
 
     def column(values: list[float]) -> Tensor:
         return x.new_tensor(values).reshape(-1, 1).repeat(1, count)
 
     start = column([float(value) for value in neuron.initial()])
     rows = column([getattr(neuron, symbol.name) for symbol in step.rows])
-    out, state, kept = torch.zeros_like(x), torch.zeros_like(start), x.new_zeros(variant.kept_shape(steps, count))
+    out, state = torch.zeros_like(x), torch.zeros_like(start)
+    kept = x.new_zeros(variant.kept_shape(steps, count), dtype=getattr(torch, variant.kept_dtype))
     g_x, g_start, g_rows = torch.zeros_like(x), torch.zeros_like(start), torch.zeros_like(rows)
     run = _runner(backend, variant, list(scalars_of(neuron).values()), steps, count)
 
@@ -52,7 +53,7 @@ def _runner(backend: str, variant: Variant, scalars: list[float], steps: int, co
 
     def numba(loop: str, given: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
         arrays = (*(t.numpy() for t in given), np.array(scalars, variant.real), *(t.numpy() for t in results))
-        module.run(module.load(module.source(variant), loop), steps, count, arrays)
+        module.run(module.load(module.source(variant), loop), given[0].nbytes, steps, count, arrays)
 
     def cuda(loop: str, given: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
         module.launch(variant, loop, (*given, *results), scalars, steps, count)
