@@ -45,8 +45,9 @@ explore.sources(neurons.LIF(tau=2.0))
 # %% [markdown]
 # <details><summary>An answer</summary>
 #
-# It is the line `h_v = …` in the function `charge`. The loop over time is `for (long long t = 0; t < steps; ++t)` on the left and
-# `for t in range(steps)` on the right. Inside it, both call `charge`, `fire`, `spike`, `reset` and `output`.
+# It is the line `h_v = …` in the function `charge`. The loop over time is `for t in range(steps)` on the right. On the left it
+# is two loops, over `first` and over `a`: the currents of `AHEAD` steps are asked for together, and then used one after the
+# other. Inside, both call `charge`, `fire`, `spike`, `reset` and `output`.
 # </details>
 #
 # Neither $\tau$ nor the threshold has a value in this code: they arrive in the list `p` when the kernel is called. That is why
