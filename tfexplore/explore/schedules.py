@@ -35,7 +35,7 @@ class Schedules(Explorer):
     >>> made = Schedules()
     >>> made.controls["walk"].value = "fused"
     >>> len(made.walk.pieces), made.walk.launches
-    (5, 9)
+    (5, 7)
     """
 
     caption = (
