@@ -30,7 +30,7 @@ def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
     message(page).get_by_text("Fused: 4 pieces of work").wait_for(timeout=120_000)  # the last cell has run
     scroll_to(page, 0)
     first = explorer(page, "network")
-    message(first).get_by_text("Step by step: 40 pieces of work, 219 launches").wait_for()
+    message(first).get_by_text("Step by step: 40 pieces of work, 217 launches").wait_for()
     as_wide_as_the_page(page, first)
     assert len(drawn(first, 0)) == 40
     first.screenshot(path=pictures / "schedules.png")
@@ -57,14 +57,14 @@ def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
     assert 15 <= done(first) == stopped < 40, "paused"
 
     first.get_by_label("walk").select_option("fused")
-    message(first).get_by_text("Fused: 5 pieces of work, 9 launches").wait_for()
+    message(first).get_by_text("Fused: 5 pieces of work, 7 launches").wait_for()
     page.wait_for_timeout(500)
     assert len(drawn(first, 0)) == 5
     first.screenshot(path=pictures / "schedules_fused.png")
     play.first.focus()
     play.first.press("Enter")  # from the end, it begins anew
     message(first).get_by_text(re.compile(r"piece [1-4] of 5")).wait_for(timeout=10_000)
-    message(first).get_by_text("Fused: 5 pieces of work, 9 launches").wait_for(timeout=10_000)
+    message(first).get_by_text("Fused: 5 pieces of work, 7 launches").wait_for(timeout=10_000)
 
     first.get_by_label("network").select_option("recurrent layer")
     first.locator("[role=alert]").get_by_text("The library refuses").wait_for()
