@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -33,11 +33,12 @@ def test_on_linux_torchs_own_threads_are_found() -> None:
 
 def test_every_piece_once_in_as_many_threads_as_torch_uses() -> None:
     for pieces in (1, 2, 3, 50):
-        seen, who = [], set()
+        seen, who, together = [], set(), threading.Barrier(min(3, pieces))
 
-        def work(piece: int, seen: list[int] = seen, who: set[int] = who) -> None:
+        def work(piece: int, seen: Any = seen, who: Any = who, together: threading.Barrier = together) -> None:
+            if piece < together.parties:  # the first wait for each other: a busy machine cannot give all to one thread
+                together.wait(timeout=60)
             who.add(threading.get_ident())
-            time.sleep(0.002)  # so that the others come to their turn
             seen.append(piece)
 
         share(work, pieces)
