@@ -56,7 +56,7 @@ class Stateful(nn.Module):
             raise TypeError(f"state must be a tuple of {len(names)} tensors ({', '.join(names)}), but got {came}.")
         out, after = self.run(x, None if given is None else tuple(given))
         if provider is not None:
-            provider.leave(self, after)
+            out = provider.leave(self, after, out)
         return (out, after) if return_state else out
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 `carry` is the one state provider: streaming, chunks of time, truncated backpropagation and step-by-step are all "take
 the state you left last time". A provider is anything with the four methods of `States`: take, leave, begin_pass, end_pass.
+`leave` is given the layer's output too and returns it, so that time splitting can hang the state's way back on it.
 """
 
 from __future__ import annotations
@@ -62,9 +63,10 @@ class States(dict[Key, State], Passes):
             )
         return self.get(self.key(layer))
 
-    def leave(self, layer: Stateful, state: State) -> None:
+    def leave(self, layer: Stateful, state: State, out: Tensor) -> Tensor:
         self[self.key(layer)] = state
         self.called(layer)
+        return out
 
     def detach(self) -> None:
         """Cuts the gradient here, after `backward()`: what follows does not reach back before this point."""

@@ -42,6 +42,7 @@ class Event:
                  that looks up a few rows of a table counts all of it.
     nbytes:      the same in bytes: a word of float32 has four, a truth value one.
     needs:       the earlier events (by their place in the record) that wrote what this one read.
+    part:        the micro-batch, where the batch is cut (time splitting).
     """
 
     layer: str
@@ -55,6 +56,7 @@ class Event:
     words: int
     nbytes: int
     needs: tuple[int, ...] = ()
+    part: int = 0
 
 
 class Events(list[Event]):

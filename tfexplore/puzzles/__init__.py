@@ -19,6 +19,7 @@ from tfexplore.puzzles.check import OUTCOMES, Verdict, find, framed, judge
 from tfexplore.puzzles.kernel import PUZZLES as KERNEL
 from tfexplore.puzzles.neuron import PUZZLES as NEURON
 from tfexplore.puzzles.puzzle import Case, Complaint, Puzzle
+from tfexplore.puzzles.split import PUZZLES as SPLIT
 from tfexplore.puzzles.training import PUZZLES as TRAINING
 from tfexplore.puzzles.walk import PUZZLES as WALK
 
@@ -27,7 +28,7 @@ __all__ = [
     "solution",
 ]  # fmt: skip
 
-ALL: dict[str, Puzzle] = {puzzle.name: puzzle for puzzle in (*NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING)}
+ALL: dict[str, Puzzle] = {puzzle.name: puzzle for puzzle in (*NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING, *SPLIT)}
 """Every puzzle by name, in the order of the notebooks."""
 
 _verdicts: dict[str, Verdict] = {}

@@ -1,0 +1,64 @@
+"""BatchNorm over all of time, when every rank has a piece of it: mean and variance are summed up over the ranks.
+
+That is a barrier: no rank gets past such a layer before all have reached it, so the wavefront is gone. It is here because
+networks have it, and the plan shows what it costs. (torch's own SyncBatchNorm needs a GPU.)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tfexplore.timesplit.ranks import Ranks
+from tfexplore.timesplit.sums import mix
+
+
+def active(net: nn.Module) -> dict[str, _BatchNorm]:
+    """The modules whose statistics are those of the data at hand: in training mode, or without running statistics."""
+    return {
+        name: module
+        for name, module in net.named_modules()
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+    }
+
+
+@contextmanager
+def synchronised(net: nn.Module, ranks: Ranks) -> Iterator[None]:
+    """Within this block, the BatchNorms of `net` take their statistics over all ranks."""
+    found = active(net)
+    try:
+        for name, module in found.items():
+            module.forward = functools.partial(normalise, module, ranks, name)  # type: ignore[method-assign]
+        yield
+    finally:
+        for module in found.values():
+            del module.forward  # the class's own comes back
+
+
+def normalise(module: _BatchNorm, ranks: Ranks, name: str, x: Tensor) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, with mean and variance per channel over all ranks."""
+    module._check_input_dim(x)
+    what = f"the statistics of {name!r}"
+    over, spread = [0, *range(2, x.ndim)], (1, -1) + (1,) * (x.ndim - 2)
+    count = x.new_full((1,), x.numel() // x.shape[1])
+    summed = mix(ranks, torch.cat([x.sum(over), count]), what)
+    count = summed[-1].detach()
+    mean = summed[:-1] / count
+    centred = x - mean.view(spread)
+    variance = mix(ranks, centred.square().sum(over), what) / count
+    out = centred * torch.rsqrt(variance + module.eps).view(spread)
+    if module.training and module.running_mean is not None and module.running_var is not None:
+        assert module.num_batches_tracked is not None
+        with torch.no_grad():
+            module.num_batches_tracked += 1
+            rate = 1 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
+            module.running_mean.lerp_(mean.to(module.running_mean.dtype), rate)
+            module.running_var.lerp_((variance * count / (count - 1)).to(module.running_var.dtype), rate)
+    if module.affine:
+        out = out * module.weight.view(spread) + module.bias.view(spread)
+    return out

@@ -1,0 +1,216 @@
+"""Several processes on this machine, started from a notebook or a test, that run a function together and report.
+
+torchrun starts and watches them. They hang on a TCPStore that lives in this process: jobs and results go through it, and when
+this process ends, however it does, the store is gone and every one of them ends too.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from tfexplore.paths import PACKAGE
+from tfexplore.timesplit.ranks import TIMEOUT, RankError
+
+LONG = timedelta(days=365)
+"""How long a process waits for its next job: until there is one, or the store is gone."""
+START = 120.0
+"""Seconds within which all processes must have started."""
+
+GRACE = 3.0
+"""Seconds that the other ranks have to report when one has failed."""
+
+
+class Crew:
+    """`size` processes that run functions together; they start with the first job, and stay for the next ones.
+
+    timeout: seconds that a rank waits for another one in a job. threads: of torch in each process; default: the cores shared out.
+
+    >>> def work(ranks, x):                               # in a notebook's cell or in a module
+    ...     return ranks.rank * x
+    >>> with Crew(2) as crew:                             # doctest: +SKIP
+    ...     crew.run(work, 10)
+    [0, 10]
+    """
+
+    def __init__(self, size: int, *, timeout: float = TIMEOUT, threads: int | None = None) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"size must be a whole number of processes from 1 on, but got {size!r}.")
+        self.size, self.timeout = size, timeout
+        self.threads = threads or max(1, (os.cpu_count() or 1) // size)
+        self._engine: _Engine | None = None
+
+    def start(self) -> None:
+        """Starts the processes, if they are not there; some seconds, most of which torch takes to be imported."""
+        if self._engine is None or self._engine.launcher.poll() is not None:
+            self.end()
+            self._engine = _Engine(self.size, self.threads)
+
+    def run(self, function: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
+        """function(ranks, *given, **named) in every process, within `timesplit.ranks()`; the results in the order of the ranks.
+
+        What they print is printed here. RankError says which rank failed and how; the next `run` works again. A function of
+        a notebook's cell is sent as it is (cloudpickle), one of a module by its name.
+        """
+        self.start()
+        assert self._engine is not None
+        try:
+            return self._engine.run((function, given, named), self.timeout)
+        except BaseException:
+            if self._engine.launcher.poll() is not None or not self._engine.idle:
+                self.end()  # a process died, or this one was interrupted in the middle
+            raise
+
+    def end(self) -> None:
+        """Ends the processes, whatever they do."""
+        if self._engine is not None:
+            self._engine.finalizer()
+            self._engine = None
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes' numbers, while they run."""
+        return [] if self._engine is None else list(self._engine.pids)
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class _Engine:
+    """The processes from their start to their end."""
+
+    def __init__(self, size: int, threads: int) -> None:
+        self.size, self.jobs, self.idle = size, 0, True
+        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=LONG)
+        self.words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+        self.launcher = subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}",
+             "-m", "tfexplore.timesplit.worker", str(self.store.port)],
+            stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        self.pids: list[int] = []
+        self.finalizer = weakref.finalize(self, _end, self.launcher, self.pids, self.words)
+        try:
+            for rank in range(size):
+                self._any({f"pid/{rank}": rank}, START, {})
+        except BaseException:
+            self.finalizer()
+            raise
+        self.pids.extend(int(self.store.get(f"pid/{rank}")) for rank in range(size))
+
+    def run(self, work: Any, timeout: float) -> list[Any]:
+        job, self.jobs, self.idle = self.jobs, self.jobs + 1, False
+        self.store.set(f"job/{job}", pickled((sys.path, timeout, pickled(work))))  # type: ignore[arg-type]  # bytes do as well
+        missing, reports, most = set(range(self.size)), dict[int, Any](), float("inf")
+        while missing:
+            missing.remove(rank := self._any({f"result/{job}/{rank}": rank for rank in missing}, most, reports))
+            reports[rank] = pickle.loads(self.store.get(f"result/{job}/{rank}"))
+            self.store.delete_key(f"result/{job}/{rank}")
+            if reports[rank][1]:
+                most = GRACE  # one that hangs would never report
+        self.idle = True
+        for rank in range(self.size):
+            for line in reports[rank][0].splitlines():
+                print(f"[rank {rank}] {line}")
+        if failed := _failure(reports):
+            raise failed
+        return [reports[rank][2] for rank in range(self.size)]
+
+    def _any(self, keys: dict[str, int], most: float, reports: dict[int, Any]) -> int:
+        """The rank of the first key that is there."""
+        until, pause = time.monotonic() + most, 0.001
+        while True:
+            ended = self.launcher.poll() is not None
+            for key, rank in keys.items():
+                if self.store.check([key]):
+                    return rank
+            if ended:
+                raise _failure(reports, only_told=True) or RankError(*self._last_words())
+            if time.monotonic() > until:
+                silent = " and ".join(f"rank {rank}" for rank in sorted(keys.values()))
+                failed = _failure(reports) or RankError(
+                    f"not all of the {self.size} processes started within {most:g} s{self._tail()}."
+                )
+                failed.add_note(f"{silent} gave no answer.")
+                raise failed
+            time.sleep(pause)
+            pause = min(2 * pause, 0.05)
+
+    def _text(self) -> str:
+        self.words.seek(0)
+        return self.words.read()
+
+    def _tail(self) -> str:
+        lines = self._text().strip().splitlines()
+        return f": {lines[-1]}" if lines else ""
+
+    def _last_words(self) -> tuple[str, int | None]:
+        """What torchrun says of the first process that ended: which rank, and how."""
+        root = self._text().partition("Root Cause")[2]
+        rank, code = re.search(r"rank\s*:\s*(\d+)", root), re.search(r"exitcode\s*:\s*(-?\d+)", root)
+        if rank is None or code is None:
+            return f"the processes ended without a word{self._tail()}", None
+        number = int(code[1])
+        how = (
+            f"was killed by {signal.Signals(-number).name}" if number < 0 else f"ended itself with exit status {number}"
+        )
+        return f"rank {rank[1]} {how} in the middle of a job; all ranks stop.", int(rank[1])
+
+
+def _end(launcher: subprocess.Popen[bytes], pids: list[int], words: Any) -> None:
+    """Ends the processes at once; those that torchrun has just lost, too."""
+    if launcher.poll() is None:
+        for pid in pids:
+            with suppress(OSError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        with suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(launcher.pid, signal.SIGKILL)
+            else:
+                launcher.kill()
+    launcher.wait()
+    words.close()
+
+
+def _failure(reports: dict[int, Any], only_told: bool = False) -> RankError | None:
+    """Of the errors that were reported, the one that began it: not one that says that another rank failed."""
+    failed = {rank: error for rank, (_, error, _) in reports.items() if error}
+    began = {rank: error for rank, error in failed.items() if not error[0].startswith("RankError: ")}
+    if not failed or (only_told and not began):
+        return None
+    rank, (text, trace) = next(iter((began or failed).items()))
+    error = RankError(f"rank {rank} failed: {text}" if began else text.removeprefix("RankError: "), rank)
+    error.add_note(f"On rank {rank}:\n{trace}")
+    return error
+
+
+def pickled(work: Any) -> bytes:
+    try:
+        import cloudpickle
+    except ImportError:
+        try:
+            return pickle.dumps(work)
+        except (pickle.PicklingError, AttributeError) as error:
+            raise ImportError(
+                f"{error}; functions of a notebook's cell need cloudpickle: pip install cloudpickle."
+            ) from None
+    sent: bytes = cloudpickle.dumps(work)
+    return sent

@@ -1,0 +1,99 @@
+"""What ran when on every rank, as events of the one record (`timeline.Event`): the Gantt chart of a real run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from tfexplore.timeline import Event, is_leaf
+from tfexplore.timesplit.split import TimeSplit
+
+
+@contextmanager
+def what_ran(split: TimeSplit) -> Iterator[list[Event]]:
+    """Within this block, the work and the waits of all ranks are written down; after it, every rank has the events of all.
+
+    An event's `device` is "rank 0", ...; its `kind` "forward" or "backward" for a layer's work, or "wait" for a message or for
+    a sum over the ranks, whose `layer` says what was waited for. Its steps are counted over all of T, its `part` is the
+    micro-batch. Seconds are those of the clocks of the ranks' machines, from the first event on. (What is no layer, an
+    addition of two branches, counts to the layer before it on the way there, and behind it on the way back.)
+
+    All ranks must enter and leave the block.
+    """
+    watch = Watch(split)
+    with ExitStack() as undo:
+        inner: set[nn.Module] = set()
+        for name, module in split.net.named_modules():
+            if is_leaf(module) and module not in inner:
+                inner.update(module.modules())
+                undo.callback(module.register_forward_pre_hook(watch.begins(name)).remove)
+                undo.callback(module.register_forward_hook(watch.ended(name)).remove)
+        undo.callback(split.register_forward_hook(watch.passed).remove)
+        undo.callback(setattr, split.ranks, "watch", None)
+        split.ranks.watch = watch
+        events: list[Event] = []
+        yield events
+        watch.switch(None, "")
+    everybody = [event for own in split.ranks.gather_objects(watch.finished()) for event in own]
+    begin = min((event.begin for event in everybody), default=0.0)
+    moved = [Event(**{**vars(e), "begin": e.begin - begin, "end": e.end - begin}) for e in everybody]
+    events.extend(sorted(moved, key=lambda event: event.begin))
+
+
+class Watch:
+    """One rank's clock: at every moment it is at one piece of work or another, or at none."""
+
+    def __init__(self, split: TimeSplit) -> None:
+        self.split, self.part = split, 0
+        self._now: tuple[str | None, str, int] = (None, "", 0)
+        self._since = time.time()  # the one clock that all processes of a machine share
+        self._pieces: list[tuple[str, str, int, float, float]] = []
+
+    def switch(self, kind: str | None, layer: str, part: int | None = None) -> tuple[str | None, str, int]:
+        """Ends the piece at hand and begins another; says what was at hand."""
+        if self.split.ranks.device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
+        before, now = self._now, time.time()
+        if before[0] is not None and now > self._since:
+            self._pieces.append((before[0], before[1], before[2], self._since, now))
+        self._now, self._since = (kind, layer, self.part if part is None else part), now
+        return before
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        kind, layer, part = self.switch("wait", what, self._now[2])
+        try:
+            yield
+        finally:
+            self.switch(kind, layer, part)
+
+    def begins(self, name: str) -> Any:
+        return lambda *_: self.switch("forward", name) and None
+
+    def ended(self, name: str) -> Any:
+        """On the way back, the layer's work begins when the gradient of its output is there."""
+
+        def note(module: nn.Module, given: Any, out: Any) -> None:
+            part = self.part
+            if isinstance(out, Tensor) and out.grad_fn is not None:
+                out.grad_fn.register_prehook(lambda _: self.switch("backward", name, part) and None)
+
+        return note
+
+    def passed(self, *_: Any) -> None:
+        self.switch(None, "")
+
+    def finished(self) -> list[Event]:
+        steps, rank = self.split.steps, self.split.ranks.rank
+        first = sum(steps[:rank])
+        last = first + (steps[rank] if steps else 0)
+        return [
+            Event(layer, first, last, f"rank {rank}", begin, end, kind, 0, 0, 0, part=part)
+            for kind, layer, part, begin, end in self._pieces
+        ]

@@ -1,0 +1,52 @@
+"""One process of a `Crew`: does job after job, until the store that it hangs on is gone."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+import traceback
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from tfexplore.timesplit.crew import LONG, pickled
+from tfexplore.timesplit.ranks import ranks
+
+
+def serve(port: int) -> None:
+    rank = int(os.environ["RANK"])
+    store, watched = (dist.TCPStore("127.0.0.1", port, is_master=False, timeout=LONG) for _ in range(2))
+    threading.Thread(target=end_with, args=[watched], daemon=True).start()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    store.set(f"pid/{rank}", str(os.getpid()))
+    job = 0
+    while True:
+        path, timeout, work = pickle.loads(store.get(f"job/{job}"))
+        sys.path.extend(folder for folder in path if folder not in sys.path)
+        printed = StringIO()
+        try:
+            function, given, named = pickle.loads(work)
+            with redirect_stdout(printed), ranks(timeout, store=dist.PrefixStore(f"group/{job}", store)) as group:
+                result = function(group, *given, **named)
+            report = pickled((printed.getvalue(), None, result))
+        except BaseException as error:  # noqa: BLE001  (it is told to who asked)
+            report = pickled((printed.getvalue(), (f"{type(error).__name__}: {error}", traceback.format_exc()), None))
+        store.set(f"result/{job}/{rank}", report)  # type: ignore[arg-type]  # bytes do as well
+        job += 1
+
+
+def end_with(store: Any) -> None:
+    """Ends this process, whatever it does, when the one that keeps the store has ended."""
+    try:
+        store.get("never")
+    finally:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))
