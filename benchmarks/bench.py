@@ -12,7 +12,7 @@ import torch
 from benchmarks import harness, record
 from tfexplore.measure import machine
 
-NAMES = ("neuron", "keep", "linear_lif", "training", "growth")
+NAMES = ("neuron", "keep", "linear_lif", "training", "growth", "split")
 
 
 def run(

@@ -1,7 +1,7 @@
 """The networks of the training benchmark, each written once over a small `Library`, and a training step of them as `Work`.
 
     mlp       64 – 256 – 10, for digits
-    conv      8 x 8: 16 maps, pooling, 32 maps, 10: the shapes of `explore.networks.conv`
+    conv      8 x 8: 16 maps, pooling, 32 maps, 10: the shapes of `networks.conv`
     resnet18  Spiking-ResNet18 at 32 x 32: the plain spiking residual, spike(BN(conv) + shortcut), a 3 x 3 stem without pooling
     vgg11     VGG-11 at 32 x 32: conv, BN, spike; max pooling; one linear layer
 

@@ -21,9 +21,10 @@ from tests.pictures import spread
 from tfexplore import FoldTime, Layer, Recurrent, explore, layers, neurons
 from tfexplore.explore import networks
 from tfexplore.explore.breakdown import AFTER, BEFORE, PARTS
-from tfexplore.explore.networks import conv, firing_rates, images, look, mlp, tuned
+from tfexplore.explore.networks import firing_rates, look, tuned
 from tfexplore.explore.plots import zigzag
 from tfexplore.explore.training import CHOSEN, IMAGE, POTENTIAL, RASTER, RATE, RATE_BEFORE, THRESHOLD
+from tfexplore.networks import conv, images, mlp
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure the fused layers side by side with other libraries, or draw what was measured",
         epilog="`make peers` installs the other libraries; one that is missing is named and left out.",
     )
-    bench.add_argument("names", nargs="*", help="neuron, keep, linear_lif, training, growth; default: all")
+    bench.add_argument("names", nargs="*", help="neuron, keep, linear_lif, training, growth, split; default: all")
     sizes = bench.add_mutually_exclusive_group()
     sizes.add_argument("--quick", dest="size", action="store_const", const="quick", help="few cases, and not recorded")
     sizes.add_argument(

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from tfexplore import measure
 from tfexplore.data import currents
 from tfexplore.explore import plots
-from tfexplore.explore.networks import BATCH, RATES, WALKS, built_in, fit, own, try_out, tuned
+from tfexplore.explore.networks import WALKS, own, try_out, tuned
 from tfexplore.layers import Stateful
+from tfexplore.networks import BATCH, RATES, built_in, fit
 
 BEFORE, AFTER = "layer by layer", "fused"
 PARTS = ("neurons", "linear and conv", "optimiser", "loss, Python, the rest")

@@ -16,7 +16,8 @@ from tfexplore import measure
 from tfexplore.data import Split
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
-from tfexplore.explore.networks import BATCH, RATES, WALKS, accuracy, built_in, fit, tuned
+from tfexplore.explore.networks import WALKS, accuracy, tuned
+from tfexplore.networks import BATCH, RATES, built_in, fit
 
 STEPPED, FUSED = PAIR = ("step by step", "fused")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

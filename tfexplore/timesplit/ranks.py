@@ -122,7 +122,7 @@ class Ranks:
         """Sends without waiting for the arrival; the tensor must not change until `sent`."""
         with self._explained(f"rank {to} to take a message"):
             tensor = tensor.detach().to(self._transit(tensor.device)).contiguous()
-            work = dist.isend(tensor, dist.get_global_rank(self.group, to), self.group, tag % HANG_UP)
+            work = self.group.send([tensor], to, tag % HANG_UP)
             self._under_way.append((work, tensor))  # the memory must stay until it is gone
 
     def await_from(
@@ -131,7 +131,7 @@ class Ranks:
         """Opens the door for a message: gloo transfers nothing before, so the earlier the better."""
         with self._explained(f"a message of rank {source}"):
             memory = torch.empty(tuple(shape), dtype=dtype, device=self._transit(device))
-            work = dist.irecv(memory, dist.get_global_rank(self.group, source), self.group, tag % HANG_UP)
+            work = self.group.recv([memory], source, tag % HANG_UP)
             return Coming(self, work, memory, device)
 
     def sent(self) -> None:
@@ -247,9 +247,7 @@ def hang_up() -> None:
         if "gloo" in config:
             for other in set(range(size)) - {me}:  # all of them: asking one that is gone already closes nothing
                 with suppress(Exception):
-                    work = dist.irecv(torch.zeros(1), dist.get_global_rank(group, other), group, HANG_UP)
-                    assert work is not None
-                    work.wait(timedelta(milliseconds=1))
+                    group.recv([torch.zeros(1)], other, HANG_UP).wait(timedelta(milliseconds=1))
         if "nccl" in config:
             with suppress(Exception):
                 group.abort()

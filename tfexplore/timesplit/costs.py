@@ -1,0 +1,150 @@
+"""What a plan starts from, measured: seconds and bytes of each layer on this machine, and the link between two ranks."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tfexplore.states import carry
+from tfexplore.timeline import is_leaf
+from tfexplore.timesplit import batchnorm
+from tfexplore.timesplit.plan import Cost, Link
+from tfexplore.timesplit.ranks import Ranks, ranks
+from tfexplore.timesplit.record import what_ran
+from tfexplore.timesplit.split import TimeSplit
+
+PING = 2**29
+"""The tag of the first message that measures a link."""
+
+
+def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 7) -> list[Cost]:
+    """What each layer of `net` costs in this process: medians of forward and backward at two lengths of time, which tell the
+    seconds per step from those per call, and the bytes of state, of what is kept for the way back, and of weights.
+
+    group: the ranks of a larger group, which then all measure at once, each for itself: as they will work.
+
+    >>> from tfexplore import LIF
+    >>> net = nn.Sequential(nn.Linear(8, 5), LIF())
+    >>> linear, lif = costs(net, torch.rand(12, 2, 8), runs=1)
+    >>> lif.state == 2 * 5 * 4, linear.weights == (8 + 1) * 5 * 4, lif.kept > 0, lif.forward + lif.forward_call > 0
+    (True, True, True, True)
+    """
+    if len(x) < 2:
+        raise ValueError(f"x must have 2 time steps or more, as two lengths are compared, but got {len(x)}.")
+    with ExitStack() as undo:
+        if group is None:
+            alone = undo.enter_context(ranks())
+        else:
+            alone = Ranks([dist.new_group([rank]) for rank in range(group.size)][group.rank])
+        split = TimeSplit(net, ranks=alone)
+        short = x[: max(1, len(x) // 4)]
+        seconds: dict[int, dict[tuple[str, str], list[float]]] = {len(part): defaultdict(list) for part in (x, short)}
+        for run in range(runs + 1):
+            for part in (x, short):
+                found = one_step(split, part)
+                for place in found if run else ():  # the first is for warming up
+                    seconds[len(part)][place].append(found[place])
+        sizes = bytes_of(net, x)
+    long, brief = len(x), len(short)
+    made = []
+    for name, module in leaves(net).items():
+        given: dict[str, float] = {}
+        for kind in ("forward", "backward"):
+            most, least = (statistics.median(seconds[steps].get((name, kind), [0.0])) for steps in (long, brief))
+            per_step = max(0.0, (most - least) / (long - brief))
+            given |= {kind: per_step, f"{kind}_call": max(0.0, most - per_step * long)}
+        weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+        state, kept = sizes[name]
+        made.append(
+            Cost(name, **given, state=state, kept=kept / long, weights=weights, barrier=bool(batchnorm.active(module)))
+        )
+    return made
+
+
+def leaves(net: nn.Module) -> dict[str, nn.Module]:
+    """The rows of the (layer, time) grid."""
+    found, inner = dict[str, nn.Module](), set[nn.Module]()
+    for name, module in net.named_modules():
+        if is_leaf(module) and module not in inner:
+            found[name] = module
+            inner.update(module.modules())
+    return found
+
+
+def one_step(split: TimeSplit, x: Tensor) -> dict[tuple[str, str], float]:
+    """Seconds by (layer, kind) of one pass there and back."""
+    with what_ran(split) as events:
+        split(x).square().mean().backward()
+    split.zero_grad()
+    spent: dict[tuple[str, str], float] = defaultdict(float)
+    for event in events:
+        if event.kind != "wait":
+            spent[event.layer, event.kind] += event.end - event.begin
+    return spent
+
+
+def bytes_of(net: nn.Module, x: Tensor) -> dict[str, tuple[float, float]]:
+    """The state of each layer, and what autograd keeps for its way back; memory that several layers keep counts once."""
+    kept: dict[str, float] = defaultdict(float)
+    known = {p.untyped_storage().data_ptr() for p in (*net.parameters(), *net.buffers())}
+    alive: list[Tensor] = []  # so that no address is given away twice
+    at = [""]
+
+    def pack(tensor: Tensor) -> Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in known:
+            known.add(address)
+            alive.append(tensor)
+            kept[at[0]] += tensor.untyped_storage().nbytes()
+        return tensor
+
+    def enters(name: str) -> Callable[..., None]:
+        return lambda *_: at.__setitem__(0, name)
+
+    with ExitStack() as undo:
+        for name, module in leaves(net).items():
+            undo.callback(module.register_forward_pre_hook(enters(name)).remove)
+        states = undo.enter_context(carry(net))
+        undo.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
+        net(x)
+    held: dict[str, float] = defaultdict(float)
+    for (name, _), state in states.items():
+        held[name] += sum(z.numel() * z.element_size() for z in state)
+    return {name: (held[name], kept[name]) for name in leaves(net)}
+
+
+def link(group: Ranks, *, runs: int = 30) -> Link:
+    """Latency and bandwidth between ranks 0 and 1, from messages of 1 number and of 2^18 that go there and back."""
+    if group.size < 2:
+        raise ValueError("a link needs two ranks or more, but the group has 1.")
+    seconds = []
+    for size in (1, 2**18):
+        taken = []
+        for run in range(runs):
+            begin = time.perf_counter()
+            there_and_back(group, torch.zeros(size), PING + run)
+            taken.append((time.perf_counter() - begin) / 2)
+        seconds.append(statistics.median(taken))
+    few, many = group.gather_objects(seconds)[0]
+    return Link(latency=few, bandwidth=4 * (2**18 - 1) / max(many - few, 1e-9))
+
+
+def there_and_back(group: Ranks, message: Tensor, tag: int) -> None:
+    if group.rank > 1:
+        return
+    other = 1 - group.rank
+    coming: Any = group.await_from(other, tag, message.shape, message.dtype, message.device)
+    if group.rank == 0:
+        group.send(message, other, tag)
+    coming.wait("an echo")
+    if group.rank == 1:
+        group.send(message, other, tag)
+    group.sent()

@@ -1,0 +1,55 @@
+"""A layer that only waits: a stand-in for a device of its own, where a laptop has fewer cores than ranks.
+
+Processes that share cores slow each other down; layers that sleep do not. So the schedule, the messages and the plan can be
+looked at with more ranks than cores. What it computes is nothing: the current passes through it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tfexplore.layers import State, Stateful, state_dtype
+
+
+class StandIn(Stateful):
+    """x [T, B, *features] -> x, after T * B * seconds; on the way back after twice as many. Its state is the current's sum.
+
+    >>> StandIn(seconds=0.0)(torch.ones(3, 1, 2)).shape
+    torch.Size([3, 1, 2])
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be from 0 on, but got {seconds!r}.")
+        self.seconds = seconds
+        self.gain = torch.nn.Parameter(torch.ones(()))  # something to train: a way back
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("sum",)
+
+    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+        before = x.new_zeros(x.shape[1:], dtype=state_dtype(x.dtype)) if state is None else state[0]
+        out: Tensor = Waits.apply(x * self.gain, before, len(x) * x.shape[1] * self.seconds)
+        return out, (before + out.sum(0),)
+
+    def extra_repr(self) -> str:
+        return f"seconds={self.seconds}"
+
+
+class Waits(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, before: Tensor, seconds: float) -> Tensor:
+        ctx.seconds = seconds
+        time.sleep(seconds)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        time.sleep(2 * ctx.seconds)
+        return gradient, None, None
