@@ -14,7 +14,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,8 +23,8 @@ from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage
 from tfexplore import LIF
 from tfexplore.networks import conv
 from tfexplore.timesplit import Crew, Ranks, TimeSplit
-from tfexplore.timesplit.costs import costs, link
-from tfexplore.timesplit.plan import Cost, plan
+from tfexplore.timesplit.costs import costs, link, mean_costs
+from tfexplore.timesplit.plan import plan
 from tfexplore.timesplit.standin import StandIn
 
 WHAT = (
@@ -85,6 +84,7 @@ def measured(group: Ranks, kind: str, steps: int, batch: int, runs: int) -> dict
         "median_ms": {name: 1e3 * statistics.median(taken) for name, taken in seconds.items()},
         "quartiles_ms": {name: [1e3 * low, 1e3 * high] for name, (low, _, high) in quartiles.items()},
         "predicted_ms": predicted,
+        "costs": [vars(cost) for cost in found],
         "link": {"latency_us": 1e6 * wire.latency, "bandwidth_gb_s": wire.bandwidth / 1e9},
         "rounds": {name: len(taken) for name, taken in seconds.items()},
     }
@@ -111,14 +111,6 @@ def ways_of(group: Ranks, kind: str, x: Tensor) -> dict[str, Callable[[], None]]
 def train(net: nn.Module, rate: Callable[[], Tensor]) -> None:
     net.zero_grad()
     rate().square().mean().backward()
-
-
-def mean_costs(everybody: list[list[Cost]]) -> list[Cost]:
-    kinds = ("forward", "backward", "forward_call", "backward_call")
-    return [
-        replace(layer[0], **{kind: statistics.mean(getattr(cost, kind) for cost in layer) for kind in kinds})
-        for layer in zip(*everybody, strict=True)
-    ]
 
 
 def lines(row: Row) -> Iterator[str]:

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Puzzles
 #
-# **About 1½ to 5 hours in all; 16 puzzles of 5 to 20 minutes each, in any order.** Here you will
+# **About 1½ to 6 hours in all; 19 puzzles of 5 to 20 minutes each, in any order.** Here you will
 #
 # 1. write every piece of a spiking network yourself: forwards, backwards, and fused,
 # 2. see each checked at once, with a picture of what is expected and of what came,
@@ -441,6 +441,82 @@ def amdahl(parts, name, times):
 puzzles.check("amdahl", amdahl)
 
 # %% [markdown]
+# ## 6 · Split time
+#
+# These belong to the notebook `06_split_time`.
+
+# %% [markdown] nbgrader={"grade_id": "split_forward-text"}
+# ### Puzzle: pass the state over the cut
+#
+# Time is cut into pieces, one for each of `ranks` devices. All of them run your function at once: each with its own number
+# `rank`, from 0 to ranks − 1, and its own piece `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
+# `layer(x, state)`. It runs over the whole piece and returns two things: the spikes, which are the next layer's `x`, and the
+# state in which it leaves its neurons. The state `None` is a layer at rest. So rank 0 begins; every other rank begins where the
+# rank before it ended.
+#
+# Call `send` as `send(to, value)`: it puts a message on its way to another rank, and waits for nobody. Call `receive` as
+# `receive(source)`: it waits for the next message from that rank, and returns it. Return the spikes of the last layer.
+#
+# To run a layer over a piece takes one *time slot*; a message takes none. Be done with $P$ ranks and $L$ layers after
+# $L + P - 1$ slots. The picture shows in which slot each rank ran each layer.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("split_forward")`
+
+
+# %% nbgrader={"grade_id": "split_forward"}
+def split_forward(rank, ranks, x, layers, send, receive):
+    """The spikes of the last layer for this rank's piece x of the currents; the state comes from the rank before."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "split_forward-check"}
+puzzles.check("split_forward", split_forward)
+
+# %% [markdown] nbgrader={"grade_id": "stuck_ranks-text"}
+# ### Puzzle: spot the deadlock
+#
+# Often a `send` waits too: its message goes over only when the other rank stands at the `receive` for it; then both go on.
+# (Large messages are sent so: there is no place to put them meanwhile.) Ranks that wait for each other in a circle then wait for
+# ever, and so does a rank that waits for one that has ended.
+#
+# Of all `programs`, `programs[rank]` lists what this rank does, step after step: `("send", to)` or `("receive", source)`. Find
+# out how far each rank comes. Return one truth value per rank: `True` if it waits for ever, `False` if it comes to its end.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("stuck_ranks")`
+
+
+# %% nbgrader={"grade_id": "stuck_ranks"}
+def stuck_ranks(programs):
+    """For every rank, whether it waits for ever (True) or comes to the end of its program (False)."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "stuck_ranks-check"}
+puzzles.check("stuck_ranks", stuck_ranks)
+
+# %% [markdown] nbgrader={"grade_id": "best_ranks-text"}
+# ### Puzzle: the best number of devices
+#
+# One device needs `serial` seconds. $P$ devices share the work, but each one after the first adds `communication` seconds, in
+# which the others wait for messages:
+#
+# $$T(P) = \frac{T_\text{serial}}{P} + (P - 1)\, T_\text{communication}$$
+#
+# More devices are not always faster. Return the whole number of devices, from 1 to `most`, that needs the least time.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("best_ranks")`
+
+
+# %% nbgrader={"grade_id": "best_ranks"}
+def best_ranks(serial, communication, most):
+    """The number of devices, 1 to most, with the least time: serial / P + (P - 1) * communication seconds."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "best_ranks-check"}
+puzzles.check("best_ranks", best_ranks)
+
+# %% [markdown]
 # ## The score
 #
 # What this session has checked; run it again after each puzzle.
@@ -449,5 +525,5 @@ puzzles.check("amdahl", amdahl)
 puzzles.progress()
 
 # %% [markdown]
-# **Where to read on:** the notebooks `01_the_neuron` to `05_train_a_network` explain what the puzzles ask for. For a teacher:
+# **Where to read on:** the notebooks `01_the_neuron` to `06_split_time` explain what the puzzles ask for. For a teacher:
 # `python tools/puzzles.py teacher FOLDER` writes the notebooks with their solutions as a course for nbgrader.

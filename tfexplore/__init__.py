@@ -28,6 +28,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ("explore", "puzzles"):  # need plotly, ipywidgets, matplotlib: imported when they are asked for
+    if name in ("explore", "puzzles", "timesplit"):  # need plotly or torch.distributed: imported when they are asked for
         return importlib.import_module(f"tfexplore.{name}")
     raise AttributeError(f"module 'tfexplore' has no attribute {name!r}")

@@ -17,6 +17,8 @@ from tfexplore.explore.schedules import Schedules as schedules
 from tfexplore.explore.seeds import Seeds as seeds
 from tfexplore.explore.sources import Sources as sources
 from tfexplore.explore.speed import Speed as speed
+from tfexplore.explore.split_plan import SplitPlan as split_plan
+from tfexplore.explore.split_run import SplitRun as split_run
 from tfexplore.explore.surrogate import SurrogateExplorer as surrogate
 from tfexplore.explore.training import Training as training
 
@@ -33,6 +35,8 @@ __all__ = [
     "seeds",
     "sources",
     "speed",
+    "split_plan",
+    "split_run",
     "surrogate",
     "training",
 ]

@@ -327,6 +327,35 @@ $L + P - 1$ slots. The picture shows in which slot each rank ran each layer.
         },
     ),
     Puzzle(
+        stuck_ranks,
+        "06_split_time",
+        "spot the deadlock",
+        """
+Often a `send` waits too: its message goes over only when the other rank stands at the `receive` for it; then both go on.
+(Large messages are sent so: there is no place to put them meanwhile.) Ranks that wait for each other in a circle then wait for
+ever, and so does a rank that waits for one that has ended.
+
+Of all `programs`, `programs[rank]` lists what this rank does, step after step: `("send", to)` or `("receive", source)`. Find
+out how far each rank comes. Return one truth value per rank: `True` if it waits for ever, `False` if it comes to its end.
+""",
+        (
+            "Play it, with a finger on the next step of every rank. Which two fingers can move on, both at once?",
+            'A rank that stands at `("send", to)` goes on when rank `to` stands at `("receive", rank)`: move both fingers.',
+            "Do so for all ranks, again and again, `while moved`. In which order you look at them does not matter.",
+            'Keep the steps left in lists: where `left[to][:1] == [("receive", rank)]`, `del left[rank][0], left[to][0]`.',
+        ),
+        stuck_cases,
+        "stuck",
+        {
+            "Not only two ranks can wait for each other: in a ring, each waits for the next.": in_pairs,
+            "Here a send waits too, until the other rank stands at the receive for it.": stuck(buffered=True),
+            "Every message has its receiver, but does that ever get there? Follow the steps in their order.": by_counting,
+            "Some are stuck, but not all: look at each.": lambda programs: [any(left_over(programs))] * len(programs),
+            "It stops too early: go over the ranks again, until none of them can move.": stuck(sweeps=1),
+            "Turned round: True is for who waits for ever.": lambda programs: [not r for r in left_over(programs)],
+        },
+    ),
+    Puzzle(
         best_ranks,
         "06_split_time",
         "the best number of devices",
@@ -355,35 +384,6 @@ More devices are not always faster. Return the whole number of devices, from 1 t
             "That is the least time, in seconds. How many devices need it?": lambda serial, communication, most: min(
                 serial / ranks + (ranks - 1) * communication for ranks in range(1, most + 1)
             ),
-        },
-    ),
-    Puzzle(
-        stuck_ranks,
-        "06_split_time",
-        "spot the deadlock",
-        """
-Often a `send` waits too: its message goes over only when the other rank stands at the `receive` for it; then both go on.
-(Large messages are sent so: there is no place to put them meanwhile.) Ranks that wait for each other in a circle then wait for
-ever, and so does a rank that waits for one that has ended.
-
-Of all `programs`, `programs[rank]` lists what this rank does, step after step: `("send", to)` or `("receive", source)`. Find
-out how far each rank comes. Return one truth value per rank: `True` if it waits for ever, `False` if it comes to its end.
-""",
-        (
-            "Play it, with a finger on the next step of every rank. Which two fingers can move on, both at once?",
-            'A rank that stands at `("send", to)` goes on when rank `to` stands at `("receive", rank)`: move both fingers.',
-            "Do so for all ranks, again and again, `while moved`. In which order you look at them does not matter.",
-            'Keep the steps left in lists: where `left[to][:1] == [("receive", rank)]`, `del left[rank][0], left[to][0]`.',
-        ),
-        stuck_cases,
-        "stuck",
-        {
-            "Not only two ranks can wait for each other: in a ring, each waits for the next.": in_pairs,
-            "Here a send waits too, until the other rank stands at the receive for it.": stuck(buffered=True),
-            "Every message has its receiver, but does that ever get there? Follow the steps in their order.": by_counting,
-            "Some are stuck, but not all: look at each.": lambda programs: [any(left_over(programs))] * len(programs),
-            "It stops too early: go over the ranks again, until none of them can move.": stuck(sweeps=1),
-            "Turned round: True is for who waits for ever.": lambda programs: [not r for r in left_over(programs)],
         },
     ),
 )

@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--micro-batches", type=int, default=1, help="parts of each batch; default: %(default)s")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds a rank waits for another; default: %(default)g")
+    parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT, help="seconds a rank waits for another; default: %(default)g"
+    )
     parser.add_argument("--check", action="store_true", help="train in one process, too, and compare")
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
@@ -57,7 +59,10 @@ def main() -> None:
         losses, seconds = train(net, walk)
         if group.first:
             pieces = " + ".join(map(str, split.steps))
-            print(f"{args.network}, {args.batches} batches, {args.steps} time steps = {pieces} on {group.size} ranks: {seconds:.1f} s")
+            print(
+                f"{args.network}, {args.batches} batches, {args.steps} time steps = {pieces} on {group.size} ranks: "
+                f"{seconds:.1f} s"
+            )
             print("losses:", *(f"{loss:.4f}" for loss in losses))
         if args.check and group.first:
             alone, seconds = train(built_in(args.network)[0].to(group.device, dtype), lambda net, x: net(x))

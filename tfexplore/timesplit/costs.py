@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,6 +68,15 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
             Cost(name, **given, state=state, kept=kept / long, weights=weights, barrier=bool(batchnorm.active(module)))
         )
     return made
+
+
+def mean_costs(everybody: list[list[Cost]]) -> list[Cost]:
+    """The costs of several ranks, gathered: the mean seconds of each layer."""
+    kinds = ("forward", "backward", "forward_call", "backward_call")
+    return [
+        replace(layer[0], **{kind: statistics.mean(getattr(cost, kind) for cost in layer) for kind in kinds})
+        for layer in zip(*everybody, strict=True)
+    ]
 
 
 def leaves(net: nn.Module) -> dict[str, nn.Module]:

@@ -118,6 +118,8 @@ class TimeSplit(nn.Module):
             layer.provider = layer.provider or self._again
 
     def _arrived(self) -> None:
+        if self.ranks.watch is not None:
+            self.ranks.watch.switch(None, "")
         for layer in stateful(self.net):
             layer.provider = None if layer.provider is self._again else layer.provider
 

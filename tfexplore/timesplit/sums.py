@@ -20,7 +20,7 @@ from tfexplore.timesplit.ranks import Ranks
 def share(ranks: Ranks, parameters: Sequence[Tensor], done: Callable[[], None]) -> tuple[Tensor, list[Tensor]]:
     """The parameters for this rank's use, and an anchor: what hangs on it comes before them on the way back.
 
-    done: called at the end of the way back.
+    done: called when all that hangs on them is through with its way back.
     """
     anchor, *shared = Share.apply(ranks, done, *(parameters or [torch.zeros((), requires_grad=True)]))
     return anchor, shared if parameters else []
@@ -50,6 +50,7 @@ class Share(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, _: Tensor | None, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         ranks: Ranks = ctx.ranks
+        ctx.done()  # all layers are through
         ranks.sent()
         found: list[Tensor | None] = [None] * len(gradients)
         for dtype, device in dict.fromkeys((dtype, device) for _, dtype, device in ctx.kinds):
@@ -64,7 +65,6 @@ class Share(torch.autograd.Function):
             counts, values = summed[: len(mine)].tolist(), summed[len(mine) :].split([part.numel() for part in parts])
             for k, count, value in zip(mine, counts, values, strict=True):
                 found[k] = value.view(ctx.kinds[k][0]).clone() if count else None
-        ctx.done()
         return (None, None, *found)
 
 

@@ -1,0 +1,332 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Split time over devices
+#
+# **About 40 minutes.** At the end you will have
+#
+# 1. watched several processes share the time steps of one network, as a wavefront, in a real run on your machine,
+# 2. passed a neuron's state over the cut, forwards, and its gradient back, and got the gradients of one process,
+# 3. seen what happens to all the others when one of them fails,
+# 4. planned how many devices pay, and when cutting the batch is the better idea.
+#
+# Everything here works without a GPU: the devices are processes of this machine.
+
+# %%
+import numpy as np  # noqa: F401  (for your answers)
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from tfexplore import LIF, explore, puzzles, timesplit
+from tfexplore.data import currents, digits
+
+# %% [markdown]
+# ## What can be cut
+#
+# A training step is too slow, or its memory too large, for one device. There are several. What do you cut?
+#
+# | cut | each device has | what travels | and if there is only one ... |
+# |---|---|---|---|
+# | the batch (*data parallelism*) | some of the samples | the weights' gradients, once | sample: nothing to cut |
+# | the layers (*pipeline*) | some of the layers | the outputs of a layer, all $T$ steps of them | layer: nothing to cut |
+# | **time** | some of the time steps | the **state** at the cut, one step's worth | time step: nothing to cut |
+#
+# Cutting time looks hopeless: step $t$ needs the potential of step $t-1$. But it needs nothing else from the past. So this
+# holds: run the first steps, hand the state over, run the rest. Notebook 02 did that under the name `carry`:
+
+# %%
+torch.manual_seed(0)
+layer, x = LIF(tau=4.0), torch.rand(20, 2, 5)
+first, state = layer(x[:12], return_state=True)  # the first device
+second = layer(x[12:], state)  # the second one
+assert torch.equal(torch.cat([first, second]), layer(x))
+print(f"The state at the cut: {state[0].numel()} numbers. The current: {x.numel()}.")
+
+# %% [markdown]
+# For a single layer nothing is won: the second device waits until the first has finished. Two layers make the difference.
+# While the first device runs its piece of layer 2, the second one has the state of layer 1 at hand, and runs its own piece
+# of layer 1. With many layers all devices are at work at once, each one layer behind the other: a **wavefront**. On the way
+# back it is the same from the other end: the gradient of the state at the cut travels from the later device to the earlier one.
+#
+# ## Watch it happen
+#
+# The next cells start three real processes, with torch's own launcher, and run a training step on them. Above is what each
+# process did, by its own clock; below is what a plan had predicted. A layer has one colour; hatched is the way back; a thin
+# line is a wait. (The layers only wait, as if each process were a device of its own: your machine may have fewer cores
+# than processes. You can choose layers that compute.)
+
+# %%
+run = explore.split_run(processes=3, layers=4)
+run.show()
+
+# %% tags=["nbval-ignore-output"]
+result = await run.run()
+print(result.sentence())
+
+# %%
+if result.seconds:  # you did not stop it before the first run
+    done = {(event.device, event.kind) for event in result.events}
+    assert done >= {(f"rank {r}", kind) for r in range(3) for kind in ("forward", "backward", "wait")}
+
+# %% [markdown]
+# **Do** (each change needs **Start** again):
+#
+# 1. Follow one colour from process 0 to process 2. Why does process 2 begin so late? Why does process 0 wait in the middle?
+# 2. *Layers* = 8, then 1. What becomes of the waits?
+# 3. *Micro-batches* = 4: the batch is cut as well, and the quarters follow each other. What is gained, and what does it cost?
+# 4. *Linear and LIF layers*, with 2 and with 4 processes. Is it as fast as planned? (How many cores has your machine?)
+#
+# <details><summary>An answer</summary>
+#
+# 1. It needs the state of the first layer at step 32, which is there when processes 0 and 1 have run their pieces. In the
+#    middle stands the loss: it looks at all time steps, so nobody can turn back before the last process is through.
+# 2. With $L$ layers a pass takes $L + P - 1$ turns instead of $L \cdot P$. The $P - 1$ are waits at the beginning and at the end,
+#    the *bubble*. Eight layers hide it well; with one layer there is nothing but bubble: three processes are as slow as one.
+# 3. $M$ micro-batches make $L \cdot M + P - 1$ turns, each an $M$-th as long: the bubble shrinks. But there are $M$ times as many
+#    messages, and small pieces of work are less efficient.
+# 4. Processes that compute share the cores. With more processes than cores each one is slower, and the plan, which thinks
+#    of devices of their own, promises too much.
+# </details>
+
+# %% [markdown] nbgrader={"grade_id": "split_forward-text"}
+# ### Puzzle: pass the state over the cut
+#
+# Time is cut into pieces, one for each of `ranks` devices. All of them run your function at once: each with its own number
+# `rank`, from 0 to ranks − 1, and its own piece `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
+# `layer(x, state)`. It runs over the whole piece and returns two things: the spikes, which are the next layer's `x`, and the
+# state in which it leaves its neurons. The state `None` is a layer at rest. So rank 0 begins; every other rank begins where the
+# rank before it ended.
+#
+# Call `send` as `send(to, value)`: it puts a message on its way to another rank, and waits for nobody. Call `receive` as
+# `receive(source)`: it waits for the next message from that rank, and returns it. Return the spikes of the last layer.
+#
+# To run a layer over a piece takes one *time slot*; a message takes none. Be done with $P$ ranks and $L$ layers after
+# $L + P - 1$ slots. The picture shows in which slot each rank ran each layer.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("split_forward")`
+
+
+# %% nbgrader={"grade_id": "split_forward"}
+def split_forward(rank, ranks, x, layers, send, receive):
+    """The spikes of the last layer for this rank's piece x of the currents; the state comes from the rank before."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "split_forward-check"}
+puzzles.check("split_forward", split_forward)
+
+# %% [markdown]
+# ## A network of your own
+#
+# You write an ordinary network, and wrap it. `split.piece(x)` is what this process has to run. A loss needs all of time, so
+# `split.mean(out)` gives every process the mean over all steps (there are also `last`, `whole` and `total`). The rest is as ever.
+
+# %%
+x_train, y_train, _, _ = digits()
+x, y = currents(x_train[:32], steps=24).double(), y_train[:32]
+
+
+def my_network():
+    torch.manual_seed(1)
+    net = nn.Sequential(
+        nn.Linear(64, 50), LIF(v_threshold=0.3), nn.Linear(50, 30), LIF(v_threshold=0.2), nn.Linear(30, 10)
+    )
+    return net.double()
+
+
+def train_step(ranks):
+    """Runs in every process."""
+    split = timesplit.TimeSplit(my_network(), ranks=ranks)
+    out = split(split.piece(x))  # states cross the cuts in here
+    loss = cross_entropy(split.mean(out), y)  # the same in every process
+    loss.backward()  # gradients of states cross them in here, and the weights' are summed
+    print(f"steps {sum(split.steps[: ranks.rank])} to {sum(split.steps[: ranks.rank + 1]) - 1}, loss {loss:.6f}")
+    return loss.item(), [p.grad for p in split.parameters()]
+
+
+crew = timesplit.Crew(3)
+losses, gradients = zip(*crew.run(train_step), strict=True)
+
+# %% [markdown]
+# Is it the same as in one process? In double precision, rounding is all that differs:
+
+# %%
+net = my_network()
+loss = cross_entropy(net(x).mean(0), y)
+loss.backward()
+pairs = zip((p.grad for p in net.parameters()), gradients[0], strict=True)
+apart = max(((expected - found).abs().max() / expected.abs().max()).item() for expected, found in pairs)
+assert losses[0] == losses[1] == losses[2]
+assert abs(losses[0] - loss.item()) < 1e-12
+assert apart < 1e-12
+print("one process: the same loss, and the same gradients to 12 digits")
+
+# %% [markdown]
+# In a script it is the same code within `with timesplit.ranks() as ranks:`, and torch's launcher starts it, on one machine
+# or on many, on CPUs (gloo) or GPUs (NCCL):
+#
+# ```sh
+# torchrun --nproc-per-node 4 my_script.py
+# torchrun --nproc-per-node 4 -m tfexplore.timesplit --check     # the digits, and the losses of one process beside them
+# ```
+#
+# ## When one of them fails
+#
+# All others wait for it: for a state, for a gradient, for a sum. A program that hangs, without a word, is the classic misery
+# of many processes. Here every wait knows what it waits for, and the news of a failure travels along the same connections:
+
+
+# %%
+def fails(ranks):
+    split = timesplit.TimeSplit(my_network(), ranks=ranks)
+    out = split(split.piece(x))
+    if ranks.rank == 1:
+        raise ValueError("a mistake in the loss")
+    return split.mean(out)  # the others wait here for rank 1 ... but not for long
+
+
+try:
+    crew.run(fails)
+except timesplit.RankError as error:
+    print(error)
+
+assert len(crew.run(train_step)) == 3  # and it works again
+crew.end()
+
+# %% [markdown]
+# A killed process is noticed at once as well; one that hangs, after a minute (`timeout=`). What no software can notice in
+# advance is a program in which everybody waits for somebody else. You can:
+
+# %% [markdown] nbgrader={"grade_id": "stuck_ranks-text"}
+# ### Puzzle: spot the deadlock
+#
+# Often a `send` waits too: its message goes over only when the other rank stands at the `receive` for it; then both go on.
+# (Large messages are sent so: there is no place to put them meanwhile.) Ranks that wait for each other in a circle then wait for
+# ever, and so does a rank that waits for one that has ended.
+#
+# Of all `programs`, `programs[rank]` lists what this rank does, step after step: `("send", to)` or `("receive", source)`. Find
+# out how far each rank comes. Return one truth value per rank: `True` if it waits for ever, `False` if it comes to its end.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("stuck_ranks")`
+
+
+# %% nbgrader={"grade_id": "stuck_ranks"}
+def stuck_ranks(programs):
+    """For every rank, whether it waits for ever (True) or comes to the end of its program (False)."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "stuck_ranks-check"}
+puzzles.check("stuck_ranks", stuck_ranks)
+
+# %% [markdown]
+# ## How many devices pay?
+#
+# More devices make each piece shorter, and the waits longer. With $T_s$ seconds on one device, and $T_c$ seconds that every
+# further device adds (a message over the cut, a turn of waiting),
+#
+# $$\text{seconds}(P) \approx \frac{T_s}{P} + (P - 1) \, T_c,$$
+#
+# and the derivative is zero at $P = \sqrt{T_s / T_c}$: a network that takes 100 times as long pays 10 times as many devices.
+
+# %% [markdown] nbgrader={"grade_id": "best_ranks-text"}
+# ### Puzzle: the best number of devices
+#
+# One device needs `serial` seconds. $P$ devices share the work, but each one after the first adds `communication` seconds, in
+# which the others wait for messages:
+#
+# $$T(P) = \frac{T_\text{serial}}{P} + (P - 1)\, T_\text{communication}$$
+#
+# More devices are not always faster. Return the whole number of devices, from 1 to `most`, that needs the least time.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("best_ranks")`
+
+
+# %% nbgrader={"grade_id": "best_ranks"}
+def best_ranks(serial, communication, most):
+    """The number of devices, 1 to most, with the least time: serial / P + (P - 1) * communication seconds."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "best_ranks-check"}
+puzzles.check("best_ranks", best_ranks)
+
+# %% [markdown]
+# The explorer below plans a whole training step from costs of layers that were measured (on the machine that it names). It
+# walks through the same schedule as the processes above, with as many devices as you like. On the right is how much faster
+# that is than one device: split in time, with the batch cut (*data parallel*), and with both together.
+
+# %%
+plan = explore.split_plan(devices=4, layers=4, batch=16, steps=256)
+plan
+
+# %%
+planned = plan.result
+assert planned.plan.seconds < planned.one.seconds, "four devices are faster than one"
+assert planned.data_parallel.seconds < planned.plan.seconds, "and cutting this batch is faster still"
+
+# %% [markdown]
+# **Do:**
+#
+# 1. *Batch* = 16: cutting the batch wins as long as there are enough samples. Where do its steps in the curve come from?
+# 2. *Batch* = 1, *T* = 16,384: what can data parallelism do now? How many devices does time splitting use well?
+# 3. *Batch* = 4, and 16 devices: which of the three is fastest, and how does it use them?
+# 4. *Link, bytes per second* = 0.01 GB/s, then *latency* = 1,000 µs: what hurts more, and why?
+# 5. *Normalisation* = BatchNorm. Its mean and variance run over all time steps, so nobody can go on before all have arrived:
+#    a barrier in every layer. What is left of the wavefront?
+#
+# <details><summary>An answer</summary>
+#
+# 1. Nobody waits for anybody but for one sum of gradients at the end. 9 devices share 16 samples as slowly as 8 do: somebody
+#    has 2 of them.
+# 2. Nothing: a single sample cannot be cut. Time splitting goes on, up to some dozen devices.
+# 3. Both together: 4 replicas, each of 4 pieces of time.
+# 4. A state is small (one time step of one layer), so bytes hurt only on a very slow link. Latency is paid for every message,
+#    and there is one for each layer, cut and micro-batch, each way.
+# 5. All devices still work at the same time, but the waits at each barrier add up, and every barrier costs two sums over all
+#    devices, each way. (Micro-batches with BatchNorm would compute something else, so they are refused.)
+# </details>
+
+# %%
+alone = explore.split_plan(devices=16, layers=4, batch=1, steps=16384)
+assert alone.result.data_parallel is None, "one sample cannot be cut"
+assert alone.result.plan.speedup > 4, "time can"
+alone
+
+# %% [markdown]
+# ## When to use it
+#
+# **First cut the batch.** If it has enough samples for your devices, and memory suffices, data parallelism is simpler and
+# faster: it has no bubble. Measured on a machine of two cores, with a network of six linear and LIF layers and a batch of 64, two
+# processes were 1.9 times as fast as one with the batch cut, and 1.5 times with time cut.
+#
+# **Cut time when the batch cannot be cut** (one sample, or as few as the devices that share it already), when $T$ is very
+# long, or when the activations of one sample do not fit: each device keeps only its own time steps. With a batch of one and
+# 2,048 time steps, two processes were 1.3 times as fast as one, where data parallelism cannot start.
+#
+# **Do not cut time** with few time steps, with few layers, with BatchNorm in training, or over a link whose latency is as long
+# as a layer takes.
+#
+# These figures are of CPUs. Over several GPUs the same code runs with NCCL, but we have not been able to measure that yet.
+#
+# **What next?** All puzzles are in `puzzles`. Your own costs make your own plan:
+
+# %% tags=["nbval-ignore-output"]
+from tfexplore.timesplit.costs import costs
+
+for cost in costs(my_network(), x):
+    print(
+        f"layer {cost.layer}: {1e6 * (cost.forward + cost.backward):5.1f} µs per time step, {cost.state:6.0f} bytes of state"
+    )
