@@ -324,9 +324,7 @@ alone
 # **What next?** All puzzles are in `puzzles`. Your own costs make your own plan:
 
 # %% tags=["nbval-ignore-output"]
-from tfexplore.timesplit.costs import costs
-
-for cost in costs(my_network(), x):
+for cost in timesplit.costs(my_network(), x):
     print(
         f"layer {cost.layer}: {1e6 * (cost.forward + cost.backward):5.1f} µs per time step, {cost.state:6.0f} bytes of state"
     )

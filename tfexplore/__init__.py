@@ -28,6 +28,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ("explore", "puzzles", "timesplit"):  # need plotly or torch.distributed: imported when they are asked for
+    if name in (
+        "explore",
+        "puzzles",
+        "timesplit",
+    ):  # need plotly or torch.distributed: imported when they are asked for
         return importlib.import_module(f"tfexplore.{name}")
     raise AttributeError(f"module 'tfexplore' has no attribute {name!r}")

@@ -176,11 +176,14 @@ class _Engine:
 
 
 def _end(launcher: subprocess.Popen[bytes], pids: list[int], words: Any) -> None:
-    """Ends the processes at once; those that torchrun has just lost, too."""
+    """Ends the processes at once, whatever they do."""
     if launcher.poll() is None:
         for pid in pids:
             with suppress(OSError):
                 os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+        with suppress(subprocess.TimeoutExpired):  # torchrun clears away its dead; nobody else would in some containers
+            launcher.wait(3 if pids else 0)
+    if launcher.poll() is None:
         with suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(launcher.pid, signal.SIGKILL)

@@ -1,0 +1,74 @@
+"""Notebook 06 in JupyterLab: real processes from the page, Stop, Start again, and the plan by keyboard."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def scroll_to(page: Any, top: int) -> None:
+    """JupyterLab draws only the cells in view."""
+    page.locator(".jp-WindowedPanel-outer").evaluate("(node, top) => node.scrollTo(0, top)", top)
+    page.wait_for_timeout(500)
+
+
+def found(page: Any, title: str, nth: int = 0) -> Any:
+    for top in range(0, 14_000, 400):
+        scroll_to(page, top)
+        seen = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=title)
+        if seen.count() > nth:
+            seen.nth(nth).scroll_into_view_if_needed()
+            seen.nth(nth).locator(".js-plotly-plot").wait_for()
+            return seen.nth(nth)
+    raise AssertionError(f"no explorer with {title!r}")
+
+
+def test_split_time(page: Any, lab: str, pictures: Any) -> None:
+    open_notebook(page, lab.format(path="06_split_time.ipynb"))
+    run_all(page)
+    run = explorer(page, "processes P")
+    message(run).get_by_text(re.compile(r"3 processes: .* Planned: .* of what was measured")).wait_for(timeout=120_000)
+    page.wait_for_function(  # the last cell has run
+        "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(node => node.textContent.includes('*'))",
+        timeout=120_000,
+    )
+    run = explorer(page, "processes P")
+    as_wide_as_the_page(page, run)
+    assert len(drawn(run, 0)) >= 12, "3 processes, 4 layers"
+    assert len(drawn(run, 4)) == 12, "and the plan below"
+    run.screenshot(path=pictures / "split_run.png")
+
+    step(run, "processes P", "ArrowLeft")
+    message(run).get_by_text("Press Start").wait_for()
+    page.wait_for_timeout(300)
+    assert drawn(run, 0) == []
+    step(run, "micro-batches", "ArrowRight", presses=3)
+    run.get_by_role("button", name="Start").click()
+    message(run).get_by_text(re.compile("2 processes: .* \\(median of [1-4]\\)")).wait_for(timeout=60_000)
+    run.get_by_role("button", name="Stop").click()
+    run.locator("button:not([disabled])", has_text="Start").wait_for(timeout=20_000)
+    assert len(drawn(run, 4)) == 2 * 4 * 4
+    run.screenshot(path=pictures / "split_run_micro_batches.png")
+
+    plan = found(page, "devices P")
+    as_wide_as_the_page(page, plan)
+    message(plan).get_by_text("4 devices: ").wait_for()
+    assert len(drawn(plan, 0)) == 4 * 8
+    plan.screenshot(path=pictures / "split_plan.png")
+    step(plan, "devices P", "ArrowRight", presses=4)
+    message(plan).get_by_text("8 devices: ").wait_for()
+    page.wait_for_timeout(300)
+    assert len(drawn(plan, 0)) == 8 * 8
+    step(plan, "batch", "Home")
+    message(plan).get_by_text("a batch of 1 for 8 devices").wait_for()
+    step(plan, "time steps T", "End")
+    plan.get_by_label("normalisation").select_option("BatchNorm, a barrier")
+    message(plan).get_by_text("8 devices: ").wait_for()
+    page.wait_for_timeout(500)
+    plan.screenshot(path=pictures / "split_plan_barrier.png")
