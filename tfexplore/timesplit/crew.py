@@ -23,7 +23,7 @@ from typing import Any
 import torch.distributed as dist
 
 from tfexplore.paths import PACKAGE
-from tfexplore.timesplit.ranks import TIMEOUT, RankError
+from tfexplore.timesplit.ranks import GLOO, LOOPBACK, TIMEOUT, RankError
 
 LONG = timedelta(days=365)
 """How long a process waits for its next job: until there is one, or the store is gone."""
@@ -104,7 +104,7 @@ class _Engine:
             [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}",
              "-m", "tfexplore.timesplit.worker", str(self.store.port)],
             stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"},
+            env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
         )  # fmt: skip
         self.pids: list[int] = []
         self.finalizer = weakref.finalize(self, _end, self.launcher, self.pids, self.words)

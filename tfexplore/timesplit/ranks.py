@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
@@ -25,6 +26,9 @@ TIMEOUT = 60.0
 REASON = "tfexplore/failed"
 HANG_UP = 2**30
 """A tag that no message has."""
+GLOO, LOOPBACK = "GLOO_SOCKET_IFNAME", {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
+"""The variable that tells gloo its network, and this machine's own: without it gloo looks for the machine's name, which may
+not be known where there is no network."""
 
 
 class RankError(RuntimeError):
@@ -58,11 +62,13 @@ def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: Any = Non
     a_gpu_each = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     backend = backend or ("cpu:gloo,cuda:nccl" if gpus and a_gpu_each and dist.is_nccl_available() else "gloo")
     place: dict[str, Any] = {}
-    if "RANK" not in os.environ:
+    alone = "RANK" not in os.environ
+    if alone:
         place = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
     elif store is not None:
         place = {"store": store, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout), **place)
+    with patched(GLOO, LOOPBACK) if alone else nullcontext():
+        dist.init_process_group(backend, timeout=timedelta(seconds=timeout), **place)
     group = Ranks()
     try:
         yield group
@@ -72,6 +78,19 @@ def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: Any = Non
     finally:
         with suppress(Exception):  # after a failure it may refuse
             dist.destroy_process_group()
+
+
+@contextmanager
+def patched(name: str, value: str | None) -> Iterator[None]:
+    """Within this block the environment has this variable, unless it has it already."""
+    given = name in os.environ or value is None
+    if not given:
+        os.environ[name] = str(value)
+    try:
+        yield
+    finally:
+        if not given:
+            del os.environ[name]
 
 
 class Ranks:
@@ -150,9 +169,9 @@ class Ranks:
     def sum(self, tensor: Tensor, what: str) -> Tensor:
         """The sum over all ranks, the same bits on each of them."""
         with self._explained(what), self._watched(what):
-            total = tensor.detach().clone(memory_format=torch.contiguous_format)
+            total = tensor.detach().to(self._transit(tensor.device), copy=True, memory_format=torch.contiguous_format)
             dist.all_reduce(total, group=self.group)
-            return total
+            return total.to(tensor.device)
 
     def gather(self, row: Sequence[int]) -> list[list[int]]:
         """Everybody's row of whole numbers, in the order of the ranks."""
@@ -173,7 +192,9 @@ class Ranks:
         """Gives every rank the values that rank 0 has."""
         with self._explained("rank 0's weights"):
             for tensor in tensors:
-                dist.broadcast(tensor.detach(), dist.get_global_rank(self.group, 0), group=self.group)
+                moved = tensor.detach().to(self._transit(tensor.device)).contiguous()
+                dist.broadcast(moved, dist.get_global_rank(self.group, 0), group=self.group)
+                tensor.copy_(moved)
 
     # When something goes wrong.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
 
 from tfexplore.layers import DTYPES, Layer, check_input
 from tfexplore.states import _within, stateful
@@ -202,10 +203,10 @@ class TimeSplit(nn.Module):
         row = [0] * (7 + AXES)
         try:
             self._check(x)
-            random = self.net.training and any(
-                isinstance(m, nn.modules.dropout._DropoutNd) and m.p for m in self.net.modules()
-            )
-            drawn = zlib.crc32(torch.get_rng_state().numpy().tobytes()) if random else self.ranks.rank
+            drawn = self.ranks.rank  # differs, as it should
+            if self.net.training and any(isinstance(m, _DropoutNd) and m.p and m.training for m in self.net.modules()):
+                state = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+                drawn = zlib.crc32(state.numpy().tobytes())
             facts = [DTYPES.index(x.dtype), torch.is_grad_enabled(), x.requires_grad, self.net.training, x.ndim]
             row = [len(x), *map(int, facts), *x.shape[1:], *[0] * (AXES - x.ndim + 1), drawn]
         except (TypeError, ValueError) as wrong:
