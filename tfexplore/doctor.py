@@ -19,6 +19,7 @@ from tfexplore.cuda_setup import compile_tiny, cupy_wheels, driver_cuda, explain
 JUPYTER = {
     "jupyterlab": "the notebooks' home", "ipywidgets": "sliders and buttons", "anywidget": "live plotly figures",
     "plotly": "live figures", "matplotlib": "static figures", "sklearn": "the digits data set",
+    "cloudpickle": "functions of a cell in other processes",
 }  # fmt: skip
 WHEEL_NAMES = {"sklearn": "scikit-learn"}
 
@@ -69,7 +70,7 @@ def _print(line: str) -> None:
 
 def checks() -> list[Check]:
     """Every check, in the order in which one rests on another."""
-    return [_python(), _torch(), _device(), _cupy(), _nvrtc(), _numba(), _cache(), *_jupyter(), *_files()]
+    return [_python(), _torch(), _device(), _processes(), _cupy(), _nvrtc(), _numba(), _cache(), *_jupyter(), *_files()]
 
 
 def _import(name: str) -> ModuleType | Exception:
@@ -125,6 +126,18 @@ def _device() -> Check:
     except Exception as error:  # noqa: BLE001 - torch raises several types here
         return Check("device", "missing", explain(error))
     return Check("device", "missing", f"{says}, but torch sees no GPU", "look at CUDA_VISIBLE_DEVICES and nvidia-smi")
+
+
+def _processes() -> Check:
+    dist = _import("torch.distributed")
+    if isinstance(dist, Exception):
+        return Check("processes", "info", "unknown without torch")
+    if not (dist.is_available() and dist.is_gloo_available()):
+        return Check(
+            "processes", "info", "this build of torch cannot split time over processes (no gloo)", pip("torch")
+        )
+    nccl = ", NCCL for GPUs" if dist.is_nccl_available() else ""
+    return Check("processes", "ok", f"time can be split over several (gloo{nccl})")
 
 
 def _cupy() -> Check:
