@@ -59,7 +59,7 @@ def run(stage: Stage, size: str) -> Iterator[Row]:
 
 def measured(group: Ranks, kind: str, steps: int, batch: int, runs: int) -> dict[str, Any]:
     """Runs in every process: the medians of all ways, and what the plan says."""
-    x = torch.rand(steps, batch, *SHAPES[kind])
+    x = torch.rand(steps, batch, *SHAPES[kind], generator=torch.Generator().manual_seed(1))  # the same on all ranks
     ways = ways_of(group, kind, x)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(runs + 1):
@@ -104,13 +104,15 @@ def ways_of(group: Ranks, kind: str, x: Tensor) -> dict[str, Callable[[], None]]
     if x.shape[1] >= group.size:
         both = nn.parallel.DistributedDataParallel(network(kind))
         part = x.tensor_split(group.size, 1)[group.rank]
-        ways["data parallel"] = lambda: train(both, lambda: both(part).mean(0))
+        share = part.shape[1] / x.shape[1]
+        ways["data parallel"] = lambda: train(both, lambda: both(part).mean(0), share * group.size)
     return ways
 
 
-def train(net: nn.Module, rate: Callable[[], Tensor]) -> None:
+def train(net: nn.Module, rate: Callable[[], Tensor], weight: float = 1.0) -> None:
+    """weight: of this rank's loss, where the mean over the ranks is taken and their parts of the batch differ."""
     net.zero_grad()
-    rate().square().mean().backward()
+    (weight * rate().square().mean()).backward()
 
 
 def lines(row: Row) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -95,10 +96,6 @@ def only_one_layer(rank, ranks, x, layers, send, receive):
     return x
 
 
-def never_sends(rank, ranks, send, state):
-    pass
-
-
 def both_at_once(rank, ranks, x, layers, send, receive):
     spikes = layers[0](x, None)
     passes(rank, ranks, send, spikes)
@@ -107,11 +104,6 @@ def both_at_once(rank, ranks, x, layers, send, receive):
 
 def step_by_step(rank, ranks, x, layers, send, receive):
     return np.concatenate([layers[0](x[t : t + 1], None)[0] for t in range(len(x))])
-
-
-def runs_it_twice(rank, ranks, x, layers, send, receive):
-    layers[0](x, None)
-    return layers[0](x, None)[0]
 
 
 def another_layers_state(rank, ranks, x, layers, send, receive):
@@ -135,11 +127,6 @@ def sends_to_who_went_before(rank, ranks, send, state):
         send(rank - 1, state)
 
 
-def sends_twice(rank, ranks, send, state):
-    passes(rank, ranks, send, state)
-    passes(rank, ranks, send, state)
-
-
 def sends_on_and_on(rank, ranks, send, state):
     while rank + 1 < ranks:
         send(rank + 1, state)
@@ -155,15 +142,18 @@ def sends_on_and_on(rank, ranks, send, state):
         (forward(takes, lambda rank, ranks, send, state: send(rank, state)), "rank 0 sends to itself; the state goes from each"),
         (forward(takes, lambda rank, ranks, send, state: send(rank + 1, state)), "rank 0 sends to rank 1, but ranks"),
         (forward(takes, lambda rank, ranks, send, state: send(state, rank + 1)), "rank 0 sends to 'ndarray'; give"),
-        (forward(takes, never_sends), "deadlock, nobody can go on: rank 1 waits for rank 0, which has ended."),
+        (forward(takes, lambda *_: None), "deadlock, nobody can go on: rank 1 waits for rank 0, which has ended."),
         (forward(takes, sends_to_who_went_before), "deadlock, nobody can go on: rank 1 waits for rank 0, which has ended."),
-        (forward(takes, sends_twice), "never received: messages from rank 0 to rank 1."),
+        (forward(takes, lambda *given: (passes(*given), passes(*given))), "never received: messages from rank 0 to rank 1."),
         (forward(takes, sends_on_and_on), "rank 0 sends rank 1 more than 100 messages"),
         (in_a_circle, "deadlock, nobody can go on: rank 0 waits for rank 1, and rank 1 waits for rank 0."),
         (only_one_layer, "rank 0 should return spikes of shape (8, 4), but returned an array of shape (8, 6)."),
         (both_at_once, "rank 0 should return spikes of shape (8, 4), but returned a tuple."),
         (step_by_step, "layer 0 on rank 0 was given an x of shape (1, 6); it takes (8, 6), the whole piece."),
-        (runs_it_twice, "layer 0 on rank 0 was run twice"),
+        (
+            lambda rank, ranks, x, layers, send, receive: (layers[0](x, None), layers[0](x, None)),
+            "layer 0 on rank 0 was run twice",
+        ),
         (another_layers_state, "layer 1 on rank 0 was given a state of shape (6,); its own has shape (4,)."),
         (lambda rank, ranks, x, layers, send, receive: None, "`split_forward` returned None. Did you forget `return`?"),
     ],
@@ -203,10 +193,9 @@ def test_the_serial_answer_has_right_spikes_and_late_slots() -> None:
         assert verdict.case.name.startswith("3 ranks")
         np.testing.assert_array_equal(verdict.yours, np.arange(12).reshape(3, 4))
         np.testing.assert_array_equal(verdict.expected, [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]])
-        assert "8 of 12 values differ, the first at rank = 1, layer = 0: time slot should be 1, but got 4." in str(
-            verdict
-        )
-        assert remark in str(verdict)
+        text = str(verdict)
+        assert "8 of 12 values differ, the first at rank = 1, layer = 0: time slot should be 1, but got 4." in text
+        assert remark in text
 
 
 def test_a_state_that_leaves_one_layer_late_costs_a_slot_per_rank() -> None:
@@ -282,9 +271,8 @@ def test_a_rank_that_catches_everything_still_waits() -> None:
                 pass
         return x
 
-    assert "deadlock, nobody can go on: rank 0 waits for rank 1, which has ended." in str(
-        puzzles.check("split_forward", catches)
-    )
+    told = str(puzzles.check("split_forward", catches))
+    assert "deadlock, nobody can go on: rank 0 waits for rank 1, which has ended." in told
 
 
 def crashes_on_the_last(rank, ranks, x, layers, send, receive):
@@ -334,12 +322,8 @@ def test_the_best_number_is_that_of_all_numbers_tried_exactly() -> None:
 def test_the_rule_is_as_good_as_trying_all() -> None:
     rng = np.random.default_rng(8)
     answer = ALL["best_ranks"].answer()
-    for _ in range(300):
-        serial, communication, most = (
-            float(10 ** rng.uniform(-1, 3)),
-            float(10 ** rng.uniform(-3, 2)),
-            int(rng.integers(1, 60)),
-        )
+    for most in rng.integers(1, 60, 300).tolist():
+        serial, communication = (float(10 ** rng.uniform(*ends)) for ends in ((-1, 3), (-3, 2)))
         least = min(exact_time(serial, communication, ranks) for ranks in range(1, most + 1))
         best = answer(serial, communication, most)
         assert float(exact_time(serial, communication, best)) == pytest.approx(float(least), rel=1e-12)
@@ -364,12 +348,8 @@ def endings(programs: list[list[tuple[str, int]]]) -> set[tuple[bool, ...]]:
             return
         seen.add(at)
         now = [program[k] if k < len(program) else None for program, k in zip(programs, at, strict=True)]
-        pairs = [
-            (a, b)
-            for a in range(len(now))
-            for b in range(len(now))
-            if (now[a], now[b]) == (("send", b), ("receive", a))
-        ]
+        both = permutations(range(len(now)), 2)
+        pairs = [(a, b) for a, b in both if (now[a], now[b]) == (("send", b), ("receive", a))]
         for pair in pairs:
             walk(tuple(k + (rank in pair) for rank, k in enumerate(at)))
         if not pairs:

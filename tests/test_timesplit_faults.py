@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import split_faults as faults
 import split_jobs as jobs
 import torch
 
-from tfexplore.timesplit import Crew, RankError, Ranks, ranks
+from tfexplore.timesplit import Crew, RankError, Ranks, TimeSplit, ranks
 from tfexplore.timesplit.crew import GRACE
 
 TIMEOUT = 4.0
@@ -52,7 +53,7 @@ def others_told(found, kind: str, sentence: str, by: int = 1, end: str = "; all 
 
 def test_an_exception_in_the_network(crew) -> None:
     for rank in range(3):
-        found = crew.run(jobs.step_with, "forward", rank)
+        found = crew.run(faults.step_with, "forward", rank)
         others_told(found, "ArithmeticError", "a mistake in the network", rank)
 
 
@@ -62,10 +63,10 @@ def test_an_exception_in_the_network(crew) -> None:
 def test_an_exception_that_leaves_the_group(crew, job, mistake) -> None:
     begin = time.monotonic()
     with pytest.raises(RankError) as caught:
-        crew.run(*((jobs.step_with, "backward") if job == "way back" else (jobs.fails_outside,)))
+        crew.run(*((faults.step_with, "backward") if job == "way back" else (faults.fails_outside,)))
     assert time.monotonic() - begin < AT_ONCE
     assert (caught.value.rank, str(caught.value)) == (1, f"rank 1 failed: ArithmeticError: {mistake}")
-    assert "split_jobs.py" in caught.value.__notes__[0], "where it happened"
+    assert "split_faults.py" in caught.value.__notes__[0], "where it happened"
 
 
 def test_a_rank_that_is_killed(crew) -> None:
@@ -73,21 +74,21 @@ def test_a_rank_that_is_killed(crew) -> None:
     before = crew.pids
     begin = time.monotonic()
     with pytest.raises(RankError, match=r"^rank 1 was killed by SIGKILL in the middle of a job; all ranks stop\.$"):
-        crew.run(jobs.step_with, "killed")
+        crew.run(faults.step_with, "killed")
     assert time.monotonic() - begin < AT_ONCE
     assert not any(alive(pid) for pid in before)
-    assert len(set(crew.run(jobs.pid)) - set(before)) == 3
+    assert len(set(crew.run(faults.pid)) - set(before)) == 3
 
 
 def test_a_rank_that_hangs(hasty) -> None:
     before = hasty.pids
     begin = time.monotonic()
     with pytest.raises(RankError, match=r"^rank \d waited 4 s for .*; all ranks stop\.\n") as caught:
-        hasty.run(jobs.step_with, "hangs")
+        hasty.run(faults.step_with, "hangs")
     assert TIMEOUT < time.monotonic() - begin < TIMEOUT + GRACE + AT_ONCE
     assert "rank 1 gave no answer." in caught.value.__notes__
     assert not any(alive(pid) for pid in before)
-    assert len(hasty.run(jobs.pid)) == 3
+    assert len(hasty.run(faults.pid)) == 3
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_rank_that_hangs(hasty) -> None:
 def test_pieces_that_do_not_fit_together(crew, what, odd) -> None:
     has = f"rank 0 has float64 of shape [T, 6, 12], in training mode, and rank 1 has {odd}, in training mode"
     expected = f"the pieces of all ranks must differ in their time steps only, but {has}."
-    all_told(crew.run(jobs.other_pieces, what), "ValueError", expected)
+    all_told(crew.run(faults.other_pieces, what), "ValueError", expected)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_pieces_that_do_not_fit_together(crew, what, odd) -> None:
     ],
 )
 def test_a_piece_that_is_wrong_by_itself(crew, what, kind, sentence) -> None:
-    others_told(crew.run(jobs.other_pieces, what), kind, sentence, end="")
+    others_told(crew.run(faults.other_pieces, what), kind, sentence, end="")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_piece_that_is_wrong_by_itself(crew, what, kind, sentence) -> None:
     ],
 )
 def test_networks_that_differ(crew, what, usual, odd) -> None:
-    for rank, (name, text, seconds) in enumerate(crew.run(jobs.other_networks, what)):
+    for rank, (name, text, seconds) in enumerate(crew.run(faults.other_networks, what)):
         own, other, place = (odd, usual, 0) if rank == 1 else (usual, odd, 1)
         assert (name, seconds < AT_ONCE) == ("ValueError", True)
         assert text.startswith(f"all ranks must have the same network, but rank {rank} has {own}")
@@ -138,7 +139,7 @@ def test_networks_that_differ(crew, what, usual, odd) -> None:
 
 def test_more_ranks_than_time_steps(crew) -> None:
     sentence = "x has 2 time steps, fewer than the 3 ranks; start at most 2 ranks."
-    all_told(crew.run(jobs.too_few_steps), "ValueError", sentence)
+    all_told(crew.run(faults.too_few_steps), "ValueError", sentence)
 
 
 ORDER = "the network must call its layers in the same order"
@@ -172,12 +173,12 @@ STATE = "of shape (1, 6, 24), torch.float64, gradient True; in the first pass it
     ],
 )
 def test_states_that_do_not_match(crew, before, mood, by, sentence) -> None:
-    others_told(crew.run(jobs.moods, before, mood, (by,)), "RuntimeError", f"rank {by} {sentence}", by)
+    others_told(crew.run(faults.moods, before, mood, (by,)), "RuntimeError", f"rank {by} {sentence}", by)
 
 
 def test_a_state_of_another_shape_in_the_first_pass(crew) -> None:
     """The layer itself says so: what it got does not fit its current."""
-    found = crew.run(jobs.moods, None, "wider", (0,))
+    found = crew.run(faults.moods, None, "wider", (0,))
     sentence = "state 'v' must have x's shape without time, (6, 12), but got (6, 24)"
     sentence += "; begin anew with state=None (or a new carry) when the batch changes."
     others_told(found, "ValueError", sentence)
@@ -197,7 +198,7 @@ def test_a_state_of_another_shape_in_the_first_pass(crew) -> None:
     ],
 )
 def test_networks_that_cannot_be_split(crew, mood, sentence) -> None:
-    all_told(crew.run(jobs.moods, None, mood), "ValueError", sentence)
+    all_told(crew.run(faults.moods, None, mood), "ValueError", sentence)
 
 
 REFUSED = {
@@ -215,11 +216,11 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_refused_before_anything_is_sent(crew, what) -> None:
     """On all ranks alike; the group is as it was (the job goes on with it)."""
-    all_told(crew.run(jobs.refused, what), "ValueError", REFUSED[what])
+    all_told(crew.run(faults.refused, what), "ValueError", REFUSED[what])
 
 
 def test_an_output_of_another_pass(crew) -> None:
-    for rank, (name, text, _) in enumerate(crew.run(jobs.refused, "other length")):
+    for rank, (name, text, _) in enumerate(crew.run(faults.refused, "other length")):
         assert name == "ValueError"
         assert text.startswith(
             f"out must be what this rank's last pass gave, with {5 if rank == 0 else 4} time steps, but got "
@@ -228,7 +229,7 @@ def test_an_output_of_another_pass(crew) -> None:
 
 def test_activation_checkpointing_is_refused(crew) -> None:
     """It would run a layer again from a state that is gone: silently something else."""
-    found = crew.run(jobs.checkpointing)
+    found = crew.run(faults.checkpointing)
     sentence = (
         "a layer runs again during the backward pass (activation checkpointing), when its state is gone; time splitting"
     )
@@ -245,13 +246,13 @@ def test_bad_arguments() -> None:
         Ranks()
     with ranks() as alone:
         with pytest.raises(ValueError, match=r"^micro_batches must be a whole number from 1 on, but got 0\.$"):
-            jobs.TimeSplit(torch.nn.Linear(2, 2), micro_batches=0)
+            TimeSplit(torch.nn.Linear(2, 2), micro_batches=0)
         mesh = torch.distributed.init_device_mesh("cpu", (1, 1), mesh_dim_names=("data", "time"))
         with pytest.raises(
             ValueError,
             match=r"^ranks must be a mesh of one dimension, but got 2; name the one of time, like mesh\['time'\]\.$",
         ):
-            jobs.TimeSplit(torch.nn.Linear(2, 2), ranks=mesh)
+            TimeSplit(torch.nn.Linear(2, 2), ranks=mesh)
         assert (alone.first, alone.last) == (True, True)
 
 
@@ -274,20 +275,20 @@ def soon(true) -> bool:
 OWNER = """
 import sys, time
 sys.path.insert(0, {tests!r})
-import split_jobs as jobs
+import split_faults as faults
 from tfexplore.timesplit import Crew
 crew = Crew(2)
-print(*crew.run(jobs.pid), flush=True)
+print(*crew.run(faults.pid), flush=True)
 {then}
 """
 
 
 @pytest.mark.parametrize(
-    "then", ["time.sleep(600)", "crew.run(jobs.sleep, 600)", "pass"], ids=["idle", "at work", "forgotten"]
+    "then", ["time.sleep(600)", "crew.run(faults.sleep, 600)", "pass"], ids=["idle", "at work", "forgotten"]
 )
 def test_no_process_outlives_the_one_that_started_it(python, then) -> None:
     """However it ends: killed while the processes are idle or at work, or by itself without a word to them."""
-    script = OWNER.format(tests=str(Path(jobs.__file__).parent), then=then)
+    script = OWNER.format(tests=str(Path(faults.__file__).parent), then=then)
     owner = subprocess.Popen([python, "-c", script], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     pids = [int(word) for word in owner.stdout.readline().split()]

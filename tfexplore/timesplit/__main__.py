@@ -9,6 +9,8 @@ same network in one process too, and compares the losses.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
 from itertools import islice
 
@@ -16,11 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.networks import RATES, Walk, built_in, fit
-from tfexplore.timesplit.ranks import TIMEOUT, ranks
+from tfexplore.timesplit.ranks import TIMEOUT, RankError, Ranks, ranks
 from tfexplore.timesplit.split import TimeSplit
 
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}
 """How far losses of the two may be apart: rounding alone, which grows from batch to batch."""
+
+
+def whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, but got {text!r}")
+    return int(text)
 
 
 def main() -> None:
@@ -29,47 +37,60 @@ def main() -> None:
         description="Trains a small network for digits, its time steps split over P processes.",
     )
     parser.add_argument("--network", choices=sorted(RATES), default="conv")
-    parser.add_argument("--steps", type=int, default=32, help="time steps, of all ranks together; default: %(default)s")
-    parser.add_argument("--batches", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--micro-batches", type=int, default=1, help="parts of each batch; default: %(default)s")
+    steps = "time steps, of all ranks together; default: %(default)s"
+    parser.add_argument("--steps", type=whole, default=32, help=steps)
+    parser.add_argument("--batches", type=whole, default=20, help="default: %(default)s")
+    parser.add_argument("--micro-batches", type=whole, default=1, help="parts of each batch; default: %(default)s")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument(
         "--timeout", type=float, default=TIMEOUT, help="seconds a rank waits for another; default: %(default)g"
     )
     parser.add_argument("--check", action="store_true", help="train in one process, too, and compare")
     args = parser.parse_args()
+    try:
+        with ranks(args.timeout) as group:
+            train(group, args)
+    except (ValueError, RankError) as error:
+        # printed by ourselves: sys.exit writes the end of the line apart, and another rank's sentence gets in between
+        print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def train(group: Ranks, args: argparse.Namespace) -> None:
     dtype = getattr(torch, args.dtype)
+    net, data = built_in(args.network)
+    net = net.to(group.device, dtype)
+    split = TimeSplit(net, micro_batches=args.micro_batches, ranks=group)
 
-    with ranks(args.timeout) as group:
-        net, data = built_in(args.network)
-        net = net.to(group.device, dtype)
-        split = TimeSplit(net, micro_batches=args.micro_batches, ranks=group)
+    def walk(_: nn.Module, x: Tensor) -> Tensor:
+        return split.whole(split(split.piece(x)))
 
-        def walk(_: nn.Module, x: Tensor) -> Tensor:
-            return split.whole(split(split.piece(x)))
+    images = data.train_images.to(group.device, dtype)
+    data = data._replace(train_images=images, train_labels=data.train_labels.to(group.device))
 
-        images = data.train_images.to(group.device, dtype)
-        data = data._replace(train_images=images, train_labels=data.train_labels.to(group.device))
+    def losses_of(net: nn.Module, walk: Walk) -> tuple[list[float], float]:
+        begin = time.perf_counter()
+        losses = list(islice(fit(net, data, walk, args.steps, RATES[args.network]), args.batches))
+        return losses, time.perf_counter() - begin
 
-        def train(net: nn.Module, walk: Walk) -> tuple[list[float], float]:
-            begin = time.perf_counter()
-            losses = list(islice(fit(net, data, walk, args.steps, RATES[args.network]), args.batches))
-            return losses, time.perf_counter() - begin
-
-        losses, seconds = train(net, walk)
-        if group.first:
-            pieces = " + ".join(map(str, split.steps))
-            print(
-                f"{args.network}, {args.batches} batches, {args.steps} time steps = {pieces} on {group.size} ranks: "
-                f"{seconds:.1f} s"
+    losses, seconds = losses_of(net, walk)
+    if not group.first:
+        return
+    pieces = " + ".join(map(str, split.steps))
+    print(
+        f"{args.network}, {args.batches} batches, {args.steps} time steps = {pieces} on {group.size} ranks: {seconds:.1f} s"
+    )
+    print("losses:", *(f"{loss:.4f}" for loss in losses))
+    if args.check:
+        alone, seconds = losses_of(built_in(args.network)[0].to(group.device, dtype), lambda net, x: net(x))
+        apart = float(torch.tensor([losses, alone], dtype=torch.float64).diff(dim=0).abs().max())  # NaN stays one
+        print(f"in one process: {seconds:.1f} s; losses at most {apart:.1e} apart")
+        if not apart <= CLOSE[dtype]:
+            hint = "; rounding in float32 moves a spike in the end, --dtype float64 tells that from a mistake"
+            raise ValueError(
+                f"the losses of {group.size} ranks and of one process are {apart:.1e} apart"
+                f"{hint if dtype == torch.float32 else ''}."
             )
-            print("losses:", *(f"{loss:.4f}" for loss in losses))
-        if args.check and group.first:
-            alone, seconds = train(built_in(args.network)[0].to(group.device, dtype), lambda net, x: net(x))
-            apart = max(abs(a - b) for a, b in zip(losses, alone, strict=True))
-            print(f"in one process: {seconds:.1f} s; losses at most {apart:.1e} apart")
-            if apart > CLOSE[dtype]:
-                raise AssertionError(f"the losses of {group.size} ranks and of one process are {apart:.1e} apart.")
 
 
 if __name__ == "__main__":

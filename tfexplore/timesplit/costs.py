@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections import defaultdict
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tfexplore.layers import check_input
 from tfexplore.states import carry
 from tfexplore.timeline import is_leaf
 from tfexplore.timesplit import batchnorm
@@ -28,7 +30,8 @@ PING = 2**29
 
 def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 7) -> list[Cost]:
     """What each layer of `net` costs in this process: medians of forward and backward at two lengths of time, which tell the
-    seconds per step from those per call, and the bytes of state, of what is kept for the way back, and of weights.
+    seconds per step from those per call, and the bytes of state, of what is kept for the way back, and of weights. It works
+    on a copy: gradients and running statistics of `net` stay as they are.
 
     group: the ranks of a larger group, which then all measure at once, each for itself: as they will work.
 
@@ -38,13 +41,24 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
     >>> lif.state == 2 * 5 * 4, linear.weights == (8 + 1) * 5 * 4, lif.kept > 0, lif.forward + lif.forward_call > 0
     (True, True, True, True)
     """
+    check_input(x)
     if len(x) < 2:
         raise ValueError(f"x must have 2 time steps or more, as two lengths are compared, but got {len(x)}.")
+    if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
+        raise ValueError(f"runs must be a whole number from 1 on, but got {runs!r}.")
+    if group is None and dist.is_available() and dist.is_initialized():
+        raise ValueError(
+            "group must be given within a group of processes, whose ranks measure at once: costs(net, x, group)."
+        )
+    net = copy.deepcopy(net)
     with ExitStack() as undo:
+        undo.enter_context(torch.enable_grad())
         if group is None:
             alone = undo.enter_context(ranks())
         else:
-            alone = Ranks([dist.new_group([rank]) for rank in range(group.size)][group.rank])
+            own = dist.new_group([dist.get_rank()], use_local_synchronization=True)
+            undo.callback(dist.destroy_process_group, own)
+            alone = Ranks(own)
         split = TimeSplit(net, ranks=alone)
         short = x[: max(1, len(x) // 4)]
         seconds: dict[int, dict[tuple[str, str], list[float]]] = {len(part): defaultdict(list) for part in (x, short)}
@@ -90,9 +104,11 @@ def leaves(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def one_step(split: TimeSplit, x: Tensor) -> dict[tuple[str, str], float]:
-    """Seconds by (layer, kind) of one pass there and back."""
+    """Seconds by (layer, kind) of one pass there and, where anything is to be trained, back."""
     with what_ran(split) as events:
-        split(x).square().mean().backward()
+        loss = split(x).square().mean()
+        if loss.requires_grad:
+            loss.backward()
     split.zero_grad()
     spent: dict[tuple[str, str], float] = defaultdict(float)
     for event in events:

@@ -6,6 +6,7 @@ looked at with more ranks than cores. What it computes is nothing: the current p
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -24,8 +25,8 @@ class StandIn(Stateful):
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
-        if not seconds >= 0:
-            raise ValueError(f"seconds must be from 0 on, but got {seconds!r}.")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds must be finite, from 0 on, but got {seconds!r}.")
         self.seconds = seconds
         self.gain = torch.nn.Parameter(torch.ones(()))  # something to train: a way back
 
