@@ -303,7 +303,7 @@ puzzles.check("amdahl", amdahl)
 # **And of the whole course:** a neuron charges, fires and resets, at every step (01). Any order of the (layer, time) grid that
 # respects what waits for what gives the same result (02). A fused kernel keeps the potential in a register, so that little
 # more than the input and the spikes touches memory (03). Backwards it is the same walk from the last step to the first (04).
-# Nothing here made time parallel: it moved less, and started less.
+# Nothing here made time parallel: it moved less, and started less. (The last notebook, 06, cuts time over several devices.)
 #
 # **Where to read on**
 #

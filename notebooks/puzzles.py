@@ -457,8 +457,8 @@ puzzles.check("amdahl", amdahl)
 # Call `send` as `send(to, value)`: it puts a message on its way to another rank, and waits for nobody. Call `receive` as
 # `receive(source)`: it waits for the next message from that rank, and returns it. Return the spikes of the last layer.
 #
-# To run a layer over a piece takes one *time slot*; a message takes none. Be done with $P$ ranks and $L$ layers after
-# $L + P - 1$ slots. The picture shows in which slot each rank ran each layer.
+# To run a layer over a piece takes one *time slot*, whatever the length of the piece; a message takes none. Be done with $P$
+# ranks and $L$ layers after $L + P - 1$ slots. The picture shows in which slot, counted from 0, each rank ran each layer.
 #
 # Stuck? There are 4 hints, one per call: `puzzles.hint("split_forward")`
 
@@ -477,10 +477,11 @@ puzzles.check("split_forward", split_forward)
 #
 # Often a `send` waits too: its message goes over only when the other rank stands at the `receive` for it; then both go on.
 # (Large messages are sent so: there is no place to put them meanwhile.) Ranks that wait for each other in a circle then wait for
-# ever, and so does a rank that waits for one that has ended.
+# ever, and so does a rank that waits for one that has ended, or for one that waits for ever itself.
 #
-# Of all `programs`, `programs[rank]` lists what this rank does, step after step: `("send", to)` or `("receive", source)`. Find
-# out how far each rank comes. Return one truth value per rank: `True` if it waits for ever, `False` if it comes to its end.
+# `programs` is a list of lists: `programs[rank]` is what this rank does, step after step, each `("send", to)` or
+# `("receive", source)`. (A program may be empty: its rank has ended.) Find out how far each rank comes. Return one truth value
+# per rank: `True` if it waits for ever, `False` if it comes to its end.
 #
 # Stuck? There are 4 hints, one per call: `puzzles.hint("stuck_ranks")`
 
@@ -497,10 +498,10 @@ puzzles.check("stuck_ranks", stuck_ranks)
 # %% [markdown] nbgrader={"grade_id": "best_ranks-text"}
 # ### Puzzle: the best number of devices
 #
-# One device needs `serial` seconds. $P$ devices share the work, but each one after the first adds `communication` seconds, in
-# which the others wait for messages:
+# One device needs `serial` seconds, $T_s$. $P$ devices share the work, but each one after the first adds `communication`
+# seconds of messages, $T_c$:
 #
-# $$T(P) = \frac{T_\text{serial}}{P} + (P - 1)\, T_\text{communication}$$
+# $$T(P) = \frac{T_s}{P} + (P - 1)\, T_c$$
 #
 # More devices are not always faster. Return the whole number of devices, from 1 to `most`, that needs the least time.
 #

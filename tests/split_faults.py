@@ -141,15 +141,27 @@ def moods(ranks: Any, before: str | None, mood: str, who: tuple[int, ...] = (0, 
     return told(lambda: split.mean(split(split.piece(x))))
 
 
+class Quarter(nn.BatchNorm1d):
+    """As tdBN: more than the normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.25 * super().forward(x)
+
+
+def own_norm() -> nn.Module:
+    return nn.Sequential(tfexplore.FoldTime(Quarter(12)), LIF())
+
+
+def memory() -> nn.Module:
+    return nn.Sequential(nn.GRU(12, 12))  # refused before it is called
+
+
 def refused(ranks: Any, what: str) -> tuple[str, str, float]:
     """What all ranks are told alike; the group goes on."""
     x, _ = data(13, batch=4)
-    make: Any = normed if what == "batch norm" else mlp
+    make: Any = {"batch norm": normed, "norm of its own": own_norm, "memory of its own": memory}.get(what, mlp)
     net = seeded(make)
-    if what == "dropout":
-        net = nn.Sequential(net, nn.Dropout(0.5))
     split = TimeSplit(net, micro_batches={"batch norm": 2, "few": 5}.get(what, 1), ranks=ranks)
-    torch.manual_seed(0)
     if what == "carry":
         with tfexplore.carry(net):
             found = told(lambda: split(split.piece(x)))
@@ -163,9 +175,7 @@ def refused(ranks: Any, what: str) -> tuple[str, str, float]:
         found = told(lambda: split.mean(x))
     else:
         found = told(lambda: split(split.piece(x)))
-    if what == "dropout":
-        torch.manual_seed(ranks.rank)
-    if what not in ("batch norm", "few"):
+    if what in ("carry", "recorded", "many axes", "other length"):
         split(split.piece(x))  # the group is as it was
     return found
 

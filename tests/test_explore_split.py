@@ -115,6 +115,10 @@ def test_the_sentence(planned: Any) -> None:
         f"1 device: {1e3 * result.one.seconds:.3g} ms a training step, 1 times as fast as one; each waits 0%"
     )
     assert "Data parallel" not in planned._said
+    planned.controls["devices"].value, planned.controls["steps"].value, planned.controls["batch"].value = 8, 8, 2
+    costs, link = planned.result.plan.costs, planned.result.plan.link
+    best = min((1, 2), key=lambda d: plan(costs, 8, 2, link, 8 // d, replicas=d).seconds)
+    assert f"({best} part{'s' * (best > 1)} of the batch × {8 // best} of time)" in planned._said
 
 
 def test_the_rule_is_near_the_best_of_the_plan() -> None:

@@ -241,7 +241,8 @@ def test_latency_and_bandwidth_from_two_sizes(clock, monkeypatch) -> None:
         clock.sleep(2 * (2**-10 + message.numel() * message.element_size() / 2**30))
 
     monkeypatch.setattr(measuring, "there_and_back", echo)
-    found = link(SimpleNamespace(size=2, rank=0, gather_objects=lambda value: [value, None]), runs=3)
+    group = SimpleNamespace(size=2, rank=0, device=torch.device("cpu"), gather_objects=lambda value: [value, None])
+    found = link(group, runs=3)
     assert found.latency == pytest.approx(2**-10, rel=1e-5)
     assert found.bandwidth == pytest.approx(2**30)
 

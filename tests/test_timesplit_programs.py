@@ -80,7 +80,10 @@ def test_training_under_torchrun_is_that_of_a_plain_loop() -> None:
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--steps", "1"], "x has 1 time steps, fewer than the 2 ranks; start at most 1 ranks."),
+        (
+            ["--steps", "1"],
+            "x must have at least one time step for each of the 2 ranks, but has 1 in all; start fewer ranks.",
+        ),
         (["--micro-batches", "65"], "x has a batch of 64, fewer than the 65 micro-batches; ask for fewer."),
     ],
 )

@@ -96,10 +96,15 @@ class Result:
             told.append(f"Data parallelism cannot use them: a batch of {p.batch} for {p.ranks} devices.")
         elif other is not None and p.ranks > 1:
             told.append(f"Data parallel: {times(other.speedup)}, {size(other.memory().max())} each.")
+        if p.ranks > 1:
+            both = sweep(p.costs, p.steps, p.batch, p.link, [p.ranks], p.micro_batches)
+            parts, faster = int(both.replicas[0]), self.one.seconds / float(both.combined[0])
+            how = f"{parts} part{'s' * (parts > 1)} of the batch × {p.ranks // parts} of time"
+            told.append(f"Both together: {times(faster)} ({how}).")
         fastest = times(plan(p.costs, p.steps, p.batch, p.link, self.best, p.micro_batches).speedup)
         barrier = any(cost.barrier for cost in p.costs)
         rule_says = "" if barrier else f"; the rule √(T_s/T_c) says {self.rule:.0f}"
-        told.append(f"Fastest with {self.best} ({fastest}){rule_says}.")
+        told.append(f"Time splitting is fastest with {self.best} ({fastest}){rule_says}.")
         told.append(f"Costs of layers: measured on {self.machine}.")
         return " ".join(told)
 
@@ -131,8 +136,8 @@ class SplitPlan(Explorer):
     """
 
     caption = (
-        f"Left: what every device does when, in one planned training step. {gantt.LEGEND} Right: how many times faster than one "
-        "device, over the number of devices, on logarithmic axes."
+        f"Left: what every device does when, in one planned training step, split in time. {gantt.LEGEND} Right: how many times "
+        "as fast as one device, over the number of devices, on logarithmic axes."
     )
 
     def __init__(
@@ -197,9 +202,9 @@ class SplitPlan(Explorer):
                 col=2,
             )
         chosen = {"symbol": "circle", "size": 12, "color": plots.colour(0), "line": {"color": "black", "width": 1}}
-        grid.add_scatter(x=[], y=[], mode="markers", name="chosen P", marker=chosen, row=1, col=2)
+        grid.add_scatter(x=[], y=[], mode="markers", name="chosen P, time split", marker=chosen, row=1, col=2)
         fastest = {"symbol": "star", "size": 15, "color": "#e0b000", "line": {"color": "black", "width": 1}}
-        grid.add_scatter(x=[], y=[], mode="markers", name="fastest P", marker=fastest, row=1, col=2)
+        grid.add_scatter(x=[], y=[], mode="markers", name="fastest P, time split", marker=fastest, row=1, col=2)
         ideal = {"color": "#aaaaaa", "dash": "dot", "width": 1}
         grid.add_scatter(x=[1, 1024], y=[1, 1024], mode="lines", name="P times", line=ideal, row=1, col=2)
         legend = {
@@ -251,8 +256,8 @@ class SplitPlan(Explorer):
         ]
         for (x, y), style, name, k in looks:
             right.plot(x, [math.nan if v is None else v for v in y], style, color=plots.rgb(k), lw=2, label=name)
-        right.plot(*chosen, "o", color=plots.rgb(0), mec="black", ms=8, label="chosen P")
-        right.plot(*fastest, "*", color="#e0b000", mec="black", ms=12, label="fastest P")
+        right.plot(*chosen, "o", color=plots.rgb(0), mec="black", ms=8, label="chosen P, time split")
+        right.plot(*fastest, "*", color="#e0b000", mec="black", ms=12, label="fastest P, time split")
         right.plot([1, 1024], [1, 1024], ":", color="#aaaaaa", lw=1, label="P times")
         right.set(
             xlabel="devices",

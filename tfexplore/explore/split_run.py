@@ -122,7 +122,7 @@ class Result:
         ]
         if self.alone:
             told[0] += f", {statistics.median(self.alone) / took:.2f} times as fast as one"
-        told[0] += f"; they waited {self.waiting():.0%} of the time."
+        told[0] += f"; {'they' if self.ranks > 1 else 'it'} waited {self.waiting():.0%} of the time."
         if self.plan is not None:
             told.append(
                 f"Planned: {1e3 * self.plan.seconds:.3g} ms, {self.plan.seconds / took:.2f} of what was measured."
@@ -141,8 +141,9 @@ class SplitRun(Runner):
     """
 
     caption = (
-        "Above: what every process really did in one training step, by its own clock. Below: the plan of the same step. "
-        f"{gantt.LEGEND}"
+        "Above: what every process did in one training step, by this machine's clock. Below: the plan of the same step. One "
+        "colour for each layer; hatched on the way back. A thin line is a wait (above, also for a sum); a sliver of colour "
+        "before it is a layer that began and has to wait. A black bar is a planned sum over all processes."
     )
 
     def __init__(

@@ -310,8 +310,8 @@ rank before it ended.
 Call `send` as `send(to, value)`: it puts a message on its way to another rank, and waits for nobody. Call `receive` as
 `receive(source)`: it waits for the next message from that rank, and returns it. Return the spikes of the last layer.
 
-To run a layer over a piece takes one *time slot*; a message takes none. Be done with $P$ ranks and $L$ layers after
-$L + P - 1$ slots. The picture shows in which slot each rank ran each layer.
+To run a layer over a piece takes one *time slot*, whatever the length of the piece; a message takes none. Be done with $P$
+ranks and $L$ layers after $L + P - 1$ slots. The picture shows in which slot, counted from 0, each rank ran each layer.
 """,
         (
             "It is a loop over the layers. What does a layer need before it can start, and who needs what it leaves?",
@@ -333,10 +333,11 @@ $L + P - 1$ slots. The picture shows in which slot each rank ran each layer.
         """
 Often a `send` waits too: its message goes over only when the other rank stands at the `receive` for it; then both go on.
 (Large messages are sent so: there is no place to put them meanwhile.) Ranks that wait for each other in a circle then wait for
-ever, and so does a rank that waits for one that has ended.
+ever, and so does a rank that waits for one that has ended, or for one that waits for ever itself.
 
-Of all `programs`, `programs[rank]` lists what this rank does, step after step: `("send", to)` or `("receive", source)`. Find
-out how far each rank comes. Return one truth value per rank: `True` if it waits for ever, `False` if it comes to its end.
+`programs` is a list of lists: `programs[rank]` is what this rank does, step after step, each `("send", to)` or
+`("receive", source)`. (A program may be empty: its rank has ended.) Find out how far each rank comes. Return one truth value
+per rank: `True` if it waits for ever, `False` if it comes to its end.
 """,
         (
             "Play it, with a finger on the next step of every rank. Which two fingers can move on, both at once?",
@@ -360,16 +361,16 @@ out how far each rank comes. Return one truth value per rank: `True` if it waits
         "06_split_time",
         "the best number of devices",
         r"""
-One device needs `serial` seconds. $P$ devices share the work, but each one after the first adds `communication` seconds, in
-which the others wait for messages:
+One device needs `serial` seconds, $T_s$. $P$ devices share the work, but each one after the first adds `communication`
+seconds of messages, $T_c$:
 
-$$T(P) = \frac{T_\text{serial}}{P} + (P - 1)\, T_\text{communication}$$
+$$T(P) = \frac{T_s}{P} + (P - 1)\, T_c$$
 
 More devices are not always faster. Return the whole number of devices, from 1 to `most`, that needs the least time.
 """,
         (
             "The first term falls with P, the second grows. Where the slope of their sum is 0, the time is least.",
-            "The slope is $-T_\\text{serial}/P^2 + T_\\text{communication}$. It is 0 at the root of `serial / communication`.",
+            "The slope is $-T_s/P^2 + T_c$. It is 0 at the root of `serial / communication`.",
             "The root is seldom whole. Compare the times of the whole numbers below and above it: the nearer may be the slower.",
             "Bring both into the range first: `min(max(ranks, 1), most)`. (Trying every number is right too, only slower.)",
         ),

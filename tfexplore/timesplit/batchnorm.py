@@ -17,6 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tfexplore.timesplit.ranks import Ranks
 from tfexplore.timesplit.sums import mix
 
+OWN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+"""Those whose meaning is known; a subclass (tdBN, say) may do more."""
+
 
 def active(net: nn.Module) -> dict[str, _BatchNorm]:
     """The modules whose statistics are those of the data at hand: in training mode, or without running statistics."""
@@ -31,6 +34,12 @@ def active(net: nn.Module) -> dict[str, _BatchNorm]:
 def synchronised(net: nn.Module, ranks: Ranks) -> Iterator[None]:
     """Within this block, the BatchNorms of `net` take their statistics over all ranks."""
     found = active(net)
+    for name, module in found.items():
+        if type(module).forward not in OWN or "forward" in vars(module):
+            raise ValueError(
+                f"{name!r} is a {type(module).__name__} with a forward of its own, which cannot be taken over all ranks; use "
+                "torch's BatchNorm, or net.eval()."
+            )
     try:
         for name, module in found.items():
             module.forward = functools.partial(normalise, module, ranks, name)  # type: ignore[method-assign]
@@ -43,11 +52,19 @@ def synchronised(net: nn.Module, ranks: Ranks) -> Iterator[None]:
 def normalise(module: _BatchNorm, ranks: Ranks, name: str, x: Tensor) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias, with mean and variance per channel over all ranks."""
     module._check_input_dim(x)
+    kind, x = (
+        x.dtype,
+        x if x.dtype == torch.float64 else x.float(),
+    )  # a long sum, or a count, may not fit half precision
     what = f"the statistics of {name!r}"
     over, spread = [0, *range(2, x.ndim)], (1, -1) + (1,) * (x.ndim - 2)
     count = x.new_full((1,), x.numel() // x.shape[1])
     summed = mix(ranks, torch.cat([x.sum(over), count]), what)
     count = summed[-1].detach()
+    if x.numel() == x.shape[1] and count == 1:
+        raise ValueError(
+            f"{name!r} has one value per channel over all ranks, so no variance; give it more, or use net.eval()."
+        )
     mean = summed[:-1] / count
     centred = x - mean.view(spread)
     variance = mix(ranks, centred.square().sum(over), what) / count
@@ -61,4 +78,4 @@ def normalise(module: _BatchNorm, ranks: Ranks, name: str, x: Tensor) -> Tensor:
             module.running_var.lerp_((variance * count / (count - 1)).to(module.running_var.dtype), rate)
     if module.affine:
         out = out * module.weight.view(spread) + module.bias.view(spread)
-    return out
+    return out.to(kind)

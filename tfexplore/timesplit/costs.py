@@ -67,7 +67,7 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
                 found = one_step(split, part)
                 for place in found if run else ():  # the first is for warming up
                     seconds[len(part)][place].append(found[place])
-        sizes = bytes_of(net, x)
+        sizes = bytes_of(net, x, alone)
     long, brief = len(x), len(short)
     made = []
     for name, module in leaves(net).items():
@@ -117,7 +117,7 @@ def one_step(split: TimeSplit, x: Tensor) -> dict[tuple[str, str], float]:
     return spent
 
 
-def bytes_of(net: nn.Module, x: Tensor) -> dict[str, tuple[float, float]]:
+def bytes_of(net: nn.Module, x: Tensor, alone: Ranks) -> dict[str, tuple[float, float]]:
     """The state of each layer, and what autograd keeps for its way back; memory that several layers keep counts once."""
     kept: dict[str, float] = defaultdict(float)
     known = {p.untyped_storage().data_ptr() for p in (*net.parameters(), *net.buffers())}
@@ -139,8 +139,9 @@ def bytes_of(net: nn.Module, x: Tensor) -> dict[str, tuple[float, float]]:
         for name, module in leaves(net).items():
             undo.callback(module.register_forward_pre_hook(enters(name)).remove)
         states = undo.enter_context(carry(net))
+        undo.enter_context(batchnorm.synchronised(net, alone))  # which keeps other things than torch's own
         undo.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
-        net(x)
+        net(x.clone())  # not a part of something larger
     held: dict[str, float] = defaultdict(float)
     for (name, _), state in states.items():
         held[name] += sum(z.numel() * z.element_size() for z in state)
@@ -156,7 +157,7 @@ def link(group: Ranks, *, runs: int = 30) -> Link:
         taken = []
         for run in range(runs):
             begin = time.perf_counter()
-            there_and_back(group, torch.zeros(size), PING + run)
+            there_and_back(group, torch.zeros(size, device=group.device), PING + run)
             taken.append((time.perf_counter() - begin) / 2)
         seconds.append(statistics.median(taken))
     few, many = group.gather_objects(seconds)[0]

@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,8 +63,8 @@ class Crew:
     def run(self, function: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
         """function(ranks, *given, **named) in every process, within `timesplit.ranks()`; the results in the order of the ranks.
 
-        What they print is printed here. RankError says which rank failed and how; the next `run` works again. A function of
-        a notebook's cell is sent as it is (cloudpickle), one of a module by its name.
+        What they print (in Python, on standard output) is printed here. RankError says which rank failed and how; the next `run`
+        works again. A function of a notebook's cell is sent as it is (cloudpickle), one of a module by its name.
         """
         self.start()
         assert self._engine is not None
@@ -97,7 +98,7 @@ class _Engine:
 
     def __init__(self, size: int, threads: int) -> None:
         self.size, self.jobs, self.idle = size, 0, True
-        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=LONG)
+        self.store = opened_store()
         self.words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
         self.launcher = subprocess.Popen(
@@ -126,6 +127,7 @@ class _Engine:
             self.store.delete_key(f"result/{job}/{rank}")
             if reports[rank][1]:
                 most = GRACE  # one that hangs would never report
+        self.store.delete_key(f"job/{job}")
         self.idle = True
         for rank in range(self.size):
             for line in reports[rank][0].splitlines():
@@ -203,6 +205,22 @@ def _failure(reports: dict[int, Any], only_told: bool = False) -> RankError | No
     error = RankError(f"rank {rank} failed: {text}" if began else text.removeprefix("RankError: "), rank)
     error.add_note(f"On rank {rank}:\n{trace}")
     return error
+
+
+def opened_store() -> dist.TCPStore:
+    """A store that only this machine reaches (torch's own would listen to the network), for values of any size (the default
+    one, on libuv, takes 8 MiB)."""
+    listens = socket.create_server(("127.0.0.1", 0))
+    port, opened = listens.getsockname()[1], listens.detach()
+    return dist.TCPStore(
+        "127.0.0.1",
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        timeout=LONG,
+        master_listen_fd=opened,
+        use_libuv=False,
+    )
 
 
 def pickled(work: Any) -> bytes:

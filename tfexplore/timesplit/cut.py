@@ -2,7 +2,7 @@
 
 On the way back the gradient of the state takes the same way in the other direction. Both are autograd functions around a
 message: the state that comes in is the output of `Receive`, whose backward sends its gradient; the state that goes out is
-an input of `Send`, an identity on the layer's output, whose backward waits for its gradient just before the layer needs it.
+an input of `Hang`, an identity on the layer's output, whose backward waits for its gradient just before the layer needs it.
 
 Why it cannot deadlock: a send never waits, every wait is for a neighbour on one side only (forward for the rank before,
 backward for the rank behind), and PyTorch's engine runs a graph in the reverse order of its making, the same on all ranks.
@@ -69,16 +69,17 @@ class Cut(Passes):
         super().__init__()
         self.ranks = ranks
         self._known: dict[Any, tuple[list[Parcel], list[Parcel]]] = {}  # received and sent, by the kind of input
-        self._passes_begun = 0
+        self._pass = 0
+        self._received: Tensor | None = None  # of the layer at hand
 
     def begin(self, kind: Any, anchor: Tensor) -> None:
         """Before all micro-batches of a pass. anchor: makes what is received part of autograd's graph."""
         self.anchor, self._kind = anchor, kind
-        self._passes_begun += 1
+        self._pass = self.ranks.next_pass()
         self._news = kind not in self._known
         self._incoming, self._outgoing = self._known.get(kind, ([], []))
         self._taken = self._left = 0
-        self._coming = [self._open(k) for k in range(len(self._incoming))] if self.ranks.early else []
+        self._coming = [self._open(k) for k in range(len(self._incoming))] if self.ranks.early(anchor.device) else []
         self._returns = Returns(self.ranks)
 
     def _open(self, place: int) -> Coming:
@@ -104,7 +105,7 @@ class Cut(Passes):
         self._known[self._kind] = self._incoming, self._outgoing
 
     def _tag(self, place: int) -> int:
-        return self._passes_begun * MOST + place
+        return self._pass * MOST + place
 
     def _head(self, layer: str, place: int) -> Parcel:
         coming = self.ranks.await_from(self.ranks.rank - 1, self._tag(place), (HEAD,), torch.int64, self.ranks.control)
@@ -125,6 +126,7 @@ class Cut(Passes):
         coming = self._coming[place] if place < len(self._coming) else self._open(place)
         if parcel.differentiable:
             received: Tensor = Receive.apply(self.anchor, coming, parcel, self._tag(place))
+            self._received = received
         else:
             received = coming.wait(waiting(name))
         return received.unbind(0)
@@ -132,8 +134,9 @@ class Cut(Passes):
     def leave(self, layer: Stateful, state: State, out: Tensor) -> Tensor:
         name, place = self.name(layer), self._left
         self.called(layer)
+        received, self._received = self._received, None
         if self.ranks.last:
-            return out
+            return out if received is None else Hang.apply(out, None, received, None)
         whole, tag = torch.stack(state), self._tag(place)
         parcel = Parcel(name, tuple(whole.shape), whole.dtype, whole.requires_grad and torch.is_grad_enabled())
         if self._news:
@@ -149,7 +152,7 @@ class Cut(Passes):
         self.ranks.send(whole, self.ranks.rank + 1, tag)
         if not parcel.differentiable:
             return out
-        hung: Tensor = Send.apply(out, whole, self._returns.add(parcel, tag, whole.device))
+        hung: Tensor = Hang.apply(out, whole, received, self._returns.add(parcel, tag, whole.device))
         return hung
 
     def _next(self, parcels: list[Parcel], place: int, name: str) -> Parcel:
@@ -207,18 +210,20 @@ class Receive(torch.autograd.Function):
         return None, None, None, None
 
 
-class Send(torch.autograd.Function):
-    """The layer's output, unchanged; its backward waits for the gradient of the state that was sent."""
+class Hang(torch.autograd.Function):
+    """The layer's output, unchanged, with the states hung on it: its backward waits for the gradient of the state that was sent,
+    and sees to it that the one that was received gets a gradient, if only zero, where the layer did not use it."""
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, states: Tensor, gradient: Return) -> Tensor:
-        ctx.gradient = gradient
+    def forward(ctx: Any, out: Tensor, sent: Tensor | None, received: Tensor | None, gradient: Return | None) -> Tensor:
+        ctx.gradient, ctx.received = gradient, received
         return out.view_as(out)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_out: Tensor) -> tuple[Tensor, Tensor, None]:
-        return g_out, ctx.gradient.wait(), None
+    def backward(ctx: Any, g_out: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        sent = None if ctx.gradient is None else ctx.gradient.wait()
+        return g_out, sent, None if ctx.received is None else torch.zeros_like(ctx.received), None
 
 
 class Returns:
@@ -250,7 +255,7 @@ class Return:
 
     def wait(self) -> Tensor:
         coming, self.coming = self.coming or self.open(), None
-        if self.place and self.of.ranks.early:
+        if self.place and self.of.ranks.early(self.device):
             before = self.of.all[self.place - 1]
             before.coming = before.coming or before.open()
         return coming.wait(waiting(self.parcel.layer, gradient=True))

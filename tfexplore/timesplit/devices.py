@@ -1,7 +1,8 @@
 """Time splitting in one process that sees several GPUs: no messages, the state is copied from device to device.
 
-The pieces are started one after the other, but a GPU works on while Python goes on: the second device waits, layer by layer,
-for the state of the first one. So the wavefront comes of itself, and autograd knows its way back.
+Each device holds what its own time steps must keep for the way back, so that a sequence fits that is too long for one. It is
+not a way to be faster: on the way there, a copy waits for all that its device was given before, so the pieces run one after
+the other. For speed there are processes, `TimeSplit`. (On several GPUs it is untested.)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tfexplore.timesplit import batchnorm
 
 
 def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str]) -> Tensor:
-    """Runs x [T, B, ...] with its time steps cut into one piece per device; the result is whole, where `net` is.
+    """Runs x [T, B, ...] with its time steps cut into one piece per device; the result is whole, where x is.
 
     Like `net(x)`, forward and backward; the weights stay where they are, and are copied to each device in every pass.
 
@@ -46,7 +47,7 @@ def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str])
 
 
 class Following(States):
-    """States that come along to the next device, each when its layer asks for it: all at once would be a barrier."""
+    """States that come along to the next device when their layer asks for them."""
 
     place: torch.device
 

@@ -3,7 +3,8 @@ one of them fails.
 
 Nobody may wait for a rank that is gone. A rank that fails writes why into the group's store and hangs up; whoever waits for
 it notices within milliseconds, reads the reason, says it, and hangs up too. A process that was killed hangs up without a
-word. One that hangs is noticed after the group's timeout.
+word. One that hangs is noticed after the group's timeout. So it is with gloo. With NCCL (untested) a wait is the GPU's and not
+the process's, and it is NCCL's own watchdog that ends the others.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
@@ -26,6 +28,9 @@ TIMEOUT = 60.0
 REASON = "tfexplore/failed"
 HANG_UP = 2**30
 """A tag that no message has."""
+HERE: weakref.WeakSet[Ranks] = weakref.WeakSet()
+"""All of this process."""
+PASSES: weakref.WeakKeyDictionary[dist.ProcessGroup, int] = weakref.WeakKeyDictionary()
 GLOO, LOOPBACK = "GLOO_SOCKET_IFNAME", {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
 """The variable that tells gloo its network, and this machine's own: without it gloo looks for the machine's name, which may
 not be known where there is no network."""
@@ -67,15 +72,19 @@ def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: Any = Non
         place = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
     elif store is not None:
         place = {"store": store, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+    hook = sys.excepthook
     with patched(GLOO, LOOPBACK) if alone else nullcontext():
         dist.init_process_group(backend, timeout=timedelta(seconds=timeout), **place)
-    group = Ranks()
+    group = Ranks(timeout=timeout)
     try:
         yield group
+        for each in list(HERE):  # what is under way must arrive
+            each.sent()
     except BaseException as error:
         group.fail(error)
         raise
     finally:
+        sys.excepthook = hook  # torch has put the rank before every line of later errors
         with suppress(Exception):  # after a failure it may refuse
             dist.destroy_process_group()
 
@@ -96,10 +105,10 @@ def patched(name: str, value: str | None) -> Iterator[None]:
 class Ranks:
     """This process among the ranks of a group: `rank` of `size`, in the order of time.
 
-    group: a torch.distributed group, or None for all processes.
+    group: a torch.distributed group, or None for all processes. timeout: of `ranks`, unless another is given here.
     """
 
-    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(self, group: dist.ProcessGroup | None = None, *, timeout: float | None = None) -> None:
         if not (dist.is_available() and dist.is_initialized()):
             raise RuntimeError(
                 "there is no group of processes yet: start the script with torchrun, and work within "
@@ -113,6 +122,10 @@ class Ranks:
             raise ValueError("group must contain this process; make one for every row of processes (see DeviceMesh).")
         self.watch: Any = None  # a record of what ran (`record.py`), told of every wait
         self._under_way: list[tuple[Any, Tensor]] = []
+        self.timeout: float | None = timeout or next((each.timeout for each in HERE if each.group is world), None)
+        if self.timeout is not None and self.group is not world:  # the groups of a DeviceMesh have torch's 30 minutes
+            dist.distributed_c10d._set_pg_timeout(timedelta(seconds=self.timeout), self.group)
+        HERE.add(self)
         backends = dict(pair.split(":") for pair in dist.get_backend_config(self.group).split(","))
         self._gloo = {device for device, backend in backends.items() if backend == "gloo"}
         self.control = torch.device("cpu") if "cpu" in backends else torch.device("cuda", torch.cuda.current_device())
@@ -125,10 +138,14 @@ class Ranks:
     def last(self) -> bool:
         return self.rank == self.size - 1
 
-    @property
-    def early(self) -> bool:
+    def early(self, device: torch.device) -> bool:
         """Whether doors may be opened early. NCCL takes messages in the order in which they are asked for, gloo in any."""
-        return "cpu" in self._gloo
+        return device.type in self._gloo
+
+    def next_pass(self) -> int:
+        """The number of this pass among all of this group, so that no two use the same tags."""
+        PASSES[self.group] = PASSES.get(self.group, 0) + 1
+        return PASSES[self.group]
 
     @property
     def device(self) -> torch.device:
@@ -258,6 +275,8 @@ def hang_up() -> None:
     A group that is still referred to stays open after `destroy_process_group`. But gloo closes all connections of a group
     when one wait of it runs out of time: so we wait a millisecond for a message that nobody sends. NCCL has `abort`.
     """
+    for each in list(HERE):
+        each._under_way.clear()  # nobody takes them any more
     if not dist.is_initialized():
         return
     for group in list(dist.distributed_c10d._world.pg_map):
@@ -269,6 +288,6 @@ def hang_up() -> None:
             for other in set(range(size)) - {me}:  # all of them: asking one that is gone already closes nothing
                 with suppress(Exception):
                     group.recv([torch.zeros(1)], other, HANG_UP).wait(timedelta(milliseconds=1))
-        if "nccl" in config:
+        if "nccl" in config and hasattr(group, "abort"):
             with suppress(Exception):
                 group.abort()

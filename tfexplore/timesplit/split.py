@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
-from torch.nn.modules.dropout import _DropoutNd
 
 from tfexplore.layers import DTYPES, Layer, check_input
 from tfexplore.states import _within, stateful
@@ -36,7 +35,8 @@ class TimeSplit(nn.Module):
     Of T time steps in all, `piece(x)` is what this rank has to run. The losses see all of time: `whole(out)` [T, B, ...],
     `mean(out)` and `last(out)` [B, ...], `total(part of a loss)`. All ranks must compute the same loss from them and call
     `backward`; then every rank has the gradients of one process, those of the weights summed over the ranks. BatchNorm in
-    training mode takes its statistics over all ranks. With Dropout each rank needs a seed of its own.
+    training mode takes its statistics over all ranks. Dropout draws other numbers on each rank, while their own generators
+    stay in step. A gradient for x is that of this rank's piece.
 
     Checkpoints are those of one process: `split.net.state_dict()`, the same on all ranks, loads with any number of them.
 
@@ -72,19 +72,25 @@ class TimeSplit(nn.Module):
         with torch.no_grad():
             self.ranks.take_from_first([*net.parameters(), *net.buffers()])
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("a TimeSplit belongs to its group of processes; copy or save its network instead: split.net.")
+
     def piece(self, x: Tensor) -> Tensor:
         """Of the whole x [T, B, ...], the time steps of this rank; where T does not divide, the first ranks have one more."""
         check_input(x)
         if len(x) < self.ranks.size:
             raise ValueError(
-                f"x has {len(x)} time steps, fewer than the {self.ranks.size} ranks; start at most {max(len(x), 1)} ranks."
+                f"x must have at least one time step for each of the {self.ranks.size} ranks, but has {len(x)} in all; start "
+                "fewer ranks."
             )
         return x.tensor_split(self.ranks.size)[self.ranks.rank]
 
     def forward(self, x: Tensor) -> Tensor:
-        self.steps, kind = self._agree(x)
+        self._arrived()  # of a way back that did not end
+        self.steps, kind, seed = self._agree(x)
         try:
-            return self._run(x, kind)
+            with self._random(x, seed):
+                return self._run(x, kind)
         except BaseException as error:  # whatever it is: the others must not wait for this rank
             self.ranks.fail(error)
             raise
@@ -97,7 +103,8 @@ class TimeSplit(nn.Module):
             undo.enter_context(no_state_by_hand(self.net))
             undo.enter_context(batchnorm.synchronised(self.net, self.ranks))
             self.ranks.sent()  # of a pass without a way back
-            anchor, shared = share(self.ranks, list(named.values()), self._arrived)
+            self.cut.know(self.net)
+            anchor, x, shared = share(self.ranks, x, list(named.values()), self._arrived)
             self.cut.begin(kind, anchor if anchor.device == x.device else anchor.to(x.device))
             for k, part in enumerate(x.tensor_split(self.micro_batches, 1)):
                 if self.ranks.watch is not None:
@@ -117,6 +124,19 @@ class TimeSplit(nn.Module):
     def _on_the_way_back(self, _: Tensor) -> None:
         for layer in stateful(self.net):
             layer.provider = layer.provider or self._again
+        torch.autograd.Variable._execution_engine.queue_callback(
+            self._arrived
+        )  # a gradient may be asked for that is on the way
+
+    @contextmanager
+    def _random(self, x: Tensor, seed: int) -> Iterator[None]:
+        """Other random numbers on each rank (Dropout), while their generators stay in step: the data may be drawn from them."""
+        if self.ranks.size == 1:
+            yield
+            return
+        with torch.random.fork_rng([x.device.index] if x.is_cuda else []):
+            torch.manual_seed(seed + self.ranks.rank)
+            yield
 
     def _arrived(self) -> None:
         if self.ranks.watch is not None:
@@ -143,7 +163,8 @@ class TimeSplit(nn.Module):
         return total(self.ranks, out[-1] if self.ranks.last else out[-1] * 0)
 
     def total(self, part: Tensor) -> Tensor:
-        """The sum over the ranks, of parts of a loss or of counts."""
+        """The sum over the ranks, of counts, or of parts of a loss: each made from this rank's `out`, if only as `out.sum() * 0`,
+        so that every rank has a way back."""
         return total(self.ranks, part)
 
     def _places(self, out: Tensor) -> tuple[int, int]:
@@ -183,6 +204,12 @@ class TimeSplit(nn.Module):
             raise ValueError(
                 f"x has a batch of {x.shape[1]}, fewer than the {self.micro_batches} micro-batches; ask for fewer."
             )
+        for name, module in self.net.named_modules():
+            if isinstance(module, nn.RNNBase):
+                raise ValueError(
+                    f"{name!r} is torch's {type(module).__name__}, whose memory of the past would not cross the cuts; only this "
+                    "library's layers have theirs carried over."
+                )
         norms = batchnorm.active(self.net)
         if norms and self.micro_batches > 1:
             raise ValueError(
@@ -197,18 +224,23 @@ class TimeSplit(nn.Module):
             if getattr(layer, "sink", None) is not None and self.micro_batches > 1:
                 raise ValueError(f"{name!r} is being recorded, which takes one pass at a time; use micro_batches=1.")
 
-    def _agree(self, x: Tensor) -> tuple[tuple[int, ...], Any]:
-        """The steps of each rank, and what kind of input it is; ValueError on every rank if they differ otherwise."""
+    def _agree(self, x: Tensor) -> tuple[tuple[int, ...], Any, int]:
+        """The steps of each rank, the kind of input, and a random seed; ValueError on all ranks if they differ otherwise."""
         error: Exception | None = None
-        row = [0] * (7 + AXES)
+        row = [0] * (8 + AXES)
         try:
             self._check(x)
-            drawn = self.ranks.rank  # differs, as it should
-            if self.net.training and any(isinstance(m, _DropoutNd) and m.p and m.training for m in self.net.modules()):
-                state = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-                drawn = zlib.crc32(state.numpy().tobytes())
-            facts = [DTYPES.index(x.dtype), torch.is_grad_enabled(), x.requires_grad, self.net.training, x.ndim]
-            row = [len(x), *map(int, facts), *x.shape[1:], *[0] * (AXES - x.ndim + 1), drawn]
+            trained = zlib.crc32(bytes(p.requires_grad for p in self.net.parameters()))
+            facts = [
+                DTYPES.index(x.dtype),
+                torch.is_grad_enabled(),
+                x.requires_grad,
+                self.net.training,
+                trained,
+                x.ndim,
+            ]
+            seed = int(torch.randint(2**31, ())) if self.ranks.size > 1 else 0
+            row = [len(x), *map(int, facts), *x.shape[1:], *[0] * (AXES - x.ndim + 1), seed]
         except (TypeError, ValueError) as wrong:
             error = wrong
         rows = self.ranks.gather(row)
@@ -224,20 +256,16 @@ class TimeSplit(nn.Module):
                     f"the pieces of all ranks must differ in their time steps only, but rank 0 has {_told(rows[0])}, "
                     f"and rank {rank} has {_told(other)}."
                 )
-        if self.ranks.size > 1 and len({r[-1] for r in rows}) == 1:
-            raise ValueError(
-                "all ranks would draw the same random numbers for Dropout, so the pieces of time would not be independent; after "
-                "making the network, seed them apart: torch.manual_seed(seed + rank)."
-            )
-        return tuple(r[0] for r in rows), tuple(rows[0][1:-1])
+        return tuple(r[0] for r in rows), tuple(rows[0][1:-1]), rows[0][-1]
 
 
 def _told(row: list[int]) -> str:
-    _, dtype, enabled, requires, training, axes, *rest = row
+    _, dtype, enabled, requires, training, trained, axes, *rest = row
     kind = str(DTYPES[dtype]).removeprefix("torch.")
     words = [f"{kind} of shape [T, {', '.join(map(str, rest[: axes - 1]))}]"]
     words += ["without gradients"] * (not enabled) + ["x with gradient"] * requires
-    return ", ".join([*words, "in training mode" if training else "in eval mode"])
+    mode = "in training mode" if training else "in eval mode"
+    return ", ".join([*words, mode, f"trained parameters {trained:08x}"])
 
 
 @contextmanager

@@ -17,13 +17,16 @@ from torch.autograd.function import once_differentiable
 from tfexplore.timesplit.ranks import Ranks
 
 
-def share(ranks: Ranks, parameters: Sequence[Tensor], done: Callable[[], None]) -> tuple[Tensor, list[Tensor]]:
-    """The parameters for this rank's use, and an anchor: what hangs on it comes before them on the way back.
+def share(
+    ranks: Ranks, x: Tensor, parameters: Sequence[Tensor], done: Callable[[], None]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """An anchor, x, and the parameters for this rank's use. What hangs on the anchor comes before all of them on the way back,
+    whichever of them a gradient is asked for.
 
     done: called when all that hangs on them is through with its way back.
     """
-    anchor, *shared = Share.apply(ranks, done, *(parameters or [torch.zeros((), requires_grad=True)]))
-    return anchor, shared if parameters else []
+    anchor, own, *shared = Share.apply(ranks, done, x, *(parameters or [torch.zeros((), requires_grad=True)]))
+    return anchor, own if x.requires_grad else x, shared if parameters else []
 
 
 def total(ranks: Ranks, value: Tensor, what: str = "the others' part of the loss") -> Tensor:
@@ -40,15 +43,17 @@ class Share(torch.autograd.Function):
     """One node for all parameters: its backward comes last, when all their gradients are there, and sums them up at once."""
 
     @staticmethod
-    def forward(ctx: Any, ranks: Ranks, done: Callable[[], None], *parameters: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, ranks: Ranks, done: Callable[[], None], x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         ctx.ranks, ctx.done = ranks, done
         ctx.set_materialize_grads(False)
         ctx.kinds = [(p.shape, p.dtype, p.device) for p in parameters]
-        return (parameters[0].new_zeros(()), *(p.view_as(p) for p in parameters))
+        return (parameters[0].new_zeros(()), x.view_as(x), *(p.view_as(p) for p in parameters))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: Tensor | None, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, _: Tensor | None, g_x: Tensor | None, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         ranks: Ranks = ctx.ranks
         ctx.done()  # all layers are through
         ranks.sent()
@@ -65,7 +70,7 @@ class Share(torch.autograd.Function):
             counts, values = summed[: len(mine)].tolist(), summed[len(mine) :].split([part.numel() for part in parts])
             for k, count, value in zip(mine, counts, values, strict=True):
                 found[k] = value.view(ctx.kinds[k][0]).clone() if count else None
-        return (None, None, *found)
+        return (None, None, g_x, *found)
 
 
 class Total(torch.autograd.Function):
@@ -74,6 +79,7 @@ class Total(torch.autograd.Function):
         return ranks.sum(value, what)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient, None, None
 

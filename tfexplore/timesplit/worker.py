@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import sys
@@ -20,24 +21,32 @@ from tfexplore.timesplit.ranks import ranks
 
 def serve(port: int) -> None:
     rank = int(os.environ["RANK"])
-    store, watched = (dist.TCPStore("127.0.0.1", port, is_master=False, timeout=LONG) for _ in range(2))
+    store, watched = (
+        dist.TCPStore("127.0.0.1", port, is_master=False, timeout=LONG, use_libuv=False) for _ in range(2)
+    )
     threading.Thread(target=end_with, args=[watched], daemon=True).start()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     store.set(f"pid/{rank}", str(os.getpid()))
     job = 0
     while True:
-        path, timeout, work = pickle.loads(store.get(f"job/{job}"))
-        sys.path.extend(folder for folder in path if folder not in sys.path)
-        printed = StringIO()
-        try:
-            function, given, named = pickle.loads(work)
-            with redirect_stdout(printed), ranks(timeout, store=dist.PrefixStore(f"group/{job}", store)) as group:
-                result = function(group, *given, **named)
-            report = pickled((printed.getvalue(), None, result))
-        except BaseException as error:  # noqa: BLE001  (it is told to who asked)
-            report = pickled((printed.getvalue(), (f"{type(error).__name__}: {error}", traceback.format_exc()), None))
+        report = answer(store.get(f"job/{job}"), dist.PrefixStore(f"group/{job}", store))
+        gc.collect()  # of groups that are gone, threads and files stay until then
         store.set(f"result/{job}/{rank}", report)  # type: ignore[arg-type]  # bytes do as well
         job += 1
+
+
+def answer(sent: bytes, store: dist.Store) -> bytes:
+    """What was printed, the error with its traceback or None, and the result."""
+    path, timeout, work = pickle.loads(sent)
+    sys.path.extend(folder for folder in path if folder not in sys.path)
+    printed = StringIO()
+    try:
+        function, given, named = pickle.loads(work)
+        with redirect_stdout(printed), ranks(timeout, store=store) as group:
+            result = function(group, *given, **named)
+        return pickled((printed.getvalue(), None, result))
+    except BaseException as error:  # noqa: BLE001  (it is told to who asked)
+        return pickled((printed.getvalue(), (f"{type(error).__name__}: {error}", traceback.format_exc()), None))
 
 
 def end_with(store: Any) -> None:

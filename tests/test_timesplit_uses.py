@@ -1,0 +1,91 @@
+"""Less usual ways to use a split network: none may differ silently from one process, and none may hang."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import split_uses as uses
+
+from tfexplore import timesplit
+
+EXACT = 1e-12
+
+
+@pytest.fixture(scope="module")
+def three():
+    with timesplit.Crew(3, timeout=20, threads=1) as crew:
+        yield crew
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["backward", "asked for"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
+def test_the_gradient_of_the_input(three, frozen, asked) -> None:
+    assert max(three.run(uses.gradient_of_the_input, frozen, asked)) < EXACT
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        uses.two_splits_and_an_unused_branch,
+        uses.frozen_and_thawed,
+        uses.a_state_without_effect,
+        uses.stopped_on_the_way,
+        uses.grown,
+    ],
+    ids=lambda use: use.__name__,
+)
+def test_like_one_process(three, use) -> None:
+    assert max(three.run(use)) < EXACT
+
+
+def test_random_numbers_differ_by_rank_and_stay_in_step(three) -> None:
+    masks, after = zip(*three.run(uses.dropped), strict=True)
+    assert len({tuple(mask) for mask in masks}) == 3
+    assert all(set(mask) == {0.0, 2.0} for mask in masks)
+    assert len(set(after)) == 1, "data drawn from them would be the same on all ranks"
+
+
+@pytest.mark.parametrize(("dtype", "close"), [("float16", 2e-3), ("bfloat16", 2e-2)])
+def test_batch_norm_in_half_precision(three, dtype, close) -> None:
+    for out, mean, kept in three.run(uses.half_precision, dtype):
+        assert out < close
+        assert mean < 1e-4
+        assert kept, "the output is of the input's dtype"
+
+
+def test_batch_norm_of_one_value_per_channel() -> None:
+    with timesplit.ranks() as alone:
+        said = uses.one_value(alone)
+    assert said == "'0.0' has one value per channel over all ranks, so no variance; give it more, or use net.eval()."
+
+
+def test_who_leaves_first_leaves_nobody_waiting() -> None:
+    with timesplit.Crew(2, timeout=20, threads=1) as two:
+        assert all(total != 0 for total in two.run(uses.leaves_first))
+
+
+def test_second_derivatives_are_refused(three) -> None:
+    for said in three.run(uses.twice_derived):
+        assert "once_differentiable" in said
+
+
+def test_a_split_network_is_not_copied(three) -> None:
+    for said, keys in three.run(uses.copied):
+        assert said == "a TimeSplit belongs to its group of processes; copy or save its network instead: split.net."
+        assert keys[0] == "0.weight"
+
+
+def test_the_groups_of_a_mesh_keep_the_timeout() -> None:
+    with (
+        timesplit.Crew(4, timeout=4, threads=1) as four,
+        pytest.raises(timesplit.RankError, match=r"^rank 0 waited 4 s for the other ranks"),
+    ):
+        four.run(uses.on_a_mesh_one_hangs)
+
+
+def test_errors_look_as_before_after_a_group() -> None:
+    before = sys.excepthook
+    with timesplit.ranks():
+        pass
+    assert sys.excepthook is before
