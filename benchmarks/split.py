@@ -79,7 +79,7 @@ def measured(group: Ranks, kind: str, steps: int, batch: int, runs: int) -> dict
             **({"data parallel": {"replicas": group.size}} if batch >= group.size else {}),
         }.items()
     }
-    quartiles = {name: statistics.quantiles(taken, n=4) for name, taken in seconds.items()}
+    quartiles = {name: statistics.quantiles(taken, n=4, method="inclusive") for name, taken in seconds.items()}
     return {
         "median_ms": {name: 1e3 * statistics.median(taken) for name, taken in seconds.items()},
         "quartiles_ms": {name: [1e3 * low, 1e3 * high] for name, (low, _, high) in quartiles.items()},

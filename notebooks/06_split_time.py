@@ -163,6 +163,7 @@ def train_step(ranks):
     return loss.item(), [p.grad for p in split.parameters()]
 
 
+run.close()  # ends the three processes above; Start would begin new ones
 crew = timesplit.Crew(3)
 losses, gradients = zip(*crew.run(train_step), strict=True)
 

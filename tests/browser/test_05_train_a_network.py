@@ -71,7 +71,8 @@ def look_at_the_training(page: Any, training: Any, pictures: Any) -> None:
 def stop_and_resume(page: Any, training: Any) -> None:
     step(training, "epochs", "End")
     training.get_by_role("button", name="Start").click()
-    training.get_by_role("button", name="Stop").click()  # once it is enabled
+    message(training).get_by_text(re.compile(r"\d+ batches")).wait_for()  # a busy machine may not have done one yet
+    training.get_by_role("button", name="Stop").click()
     training.locator("button:has-text('Resume'):not([disabled])").wait_for(timeout=10_000)
     seen = batches(training)
     page.wait_for_timeout(700)
