@@ -73,7 +73,8 @@ class Beside:
                 self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.complaints):
-            with suppress(OSError, ValueError):  # what was still to be written has no reader, or another thread closes it too
+            # what was still to be written has no reader, or another thread closes it at the same time
+            with suppress(OSError, ValueError):
                 pipe.close()  # type: ignore[union-attr]  # both were asked for
 
     def __enter__(self) -> Beside:
