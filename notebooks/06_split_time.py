@@ -336,7 +336,7 @@ alone
 #
 # **Cut time when the batch cannot be cut** (one sample, or no more than the devices that share it already), when $T$ is very
 # long, or when what one sample must keep for the way back does not fit: each device keeps only its own time steps. With the
-# same network, a batch of one and 2,048 time steps, two processes were 1.3 times as fast as one, where data parallelism
+# same network, a batch of one and 2,048 time steps, two processes were 1.2 times as fast as one, where data parallelism
 # cannot even start.
 #
 # **Do not cut time** with few time steps, with few layers, with BatchNorm in training, or over a link whose latency is as long
