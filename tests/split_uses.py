@@ -41,6 +41,15 @@ def gradient_of_the_input(ranks: Any, frozen: bool, asked: bool) -> float:
     return apart(found, split.piece(expected))
 
 
+def one_step(split: TimeSplit, one: nn.Module, x: Tensor, y: Tensor) -> float:
+    """How far the gradients of a training step are from those of one process."""
+    split.net.zero_grad()
+    one.zero_grad()
+    cross_entropy(split.mean(split(split.piece(x))), y).backward()
+    rate(one(x), y).backward()
+    return worst(split.net, one)
+
+
 class Branching(TwoHeads):
     """Gives one head only; the other one runs all the same."""
 
@@ -60,12 +69,8 @@ def two_splits_and_an_unused_branch(ranks: Any) -> float:
     found = 0.0
     for head in (1, 0, 1):
         a.head = one_a.head = head
-        for net, one, split in ((a, one_a, splits[0]), (b, one_b, splits[1]), (b, one_b, splits[2])):
-            net.zero_grad()
-            one.zero_grad()
-            cross_entropy(split.mean(split(split.piece(x))), y).backward()
-            rate(one(x), y).backward()
-            found = max(found, worst(net, one))
+        for one, split in zip((one_a, one_b, one_b), splits, strict=True):
+            found = max(found, one_step(split, one, x, y))
     return found
 
 
@@ -77,11 +82,7 @@ def frozen_and_thawed(ranks: Any) -> float:
     for trained in (False, True, False):
         for part in (net[0], one[0], net[2], one[2]):
             part.requires_grad_(trained)
-        net.zero_grad()
-        one.zero_grad()
-        cross_entropy(split.mean(split(split.piece(x))), y).backward()
-        rate(one(x), y).backward()
-        found = max(found, worst(net, one))
+        found = max(found, one_step(split, one, x, y))
     return found
 
 
@@ -104,11 +105,7 @@ def a_state_without_effect(ranks: Any) -> float:
     net, one = seeded(make), seeded(make)
     split = TimeSplit(net, ranks=ranks)
     x, y = data(13)
-    for _ in range(2):
-        net.zero_grad()
-        cross_entropy(split.mean(split(split.piece(x))), y).backward()
-    rate(one(x), y).backward()
-    return worst(net, one)
+    return max(one_step(split, one, x, y) for _ in range(2))
 
 
 def stopped_on_the_way(ranks: Any) -> float:

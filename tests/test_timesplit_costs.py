@@ -62,7 +62,7 @@ class Call(nn.Module):
         self.seconds, self.gain = seconds, nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = Waits.apply(x * self.gain, None, self.seconds)
+        out: Tensor = Waits.apply(x * self.gain, self.seconds)
         return out
 
 

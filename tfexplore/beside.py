@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 from tfexplore.paths import PACKAGE
 
@@ -29,13 +29,12 @@ class Beside:
     """
 
     def __init__(self, module: str, env: Mapping[str, str] | None = None, python: str = sys.executable) -> None:
-        path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
         self.module = module
         self.complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [python, "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
-            env={**os.environ, "PYTHONPATH": path, **(env or {})}, encoding="utf-8", bufsize=1,
+            env={**os.environ, "PYTHONPATH": python_path(), **(env or {})}, encoding="utf-8", bufsize=1,
             start_new_session=True,  # a group of its own, with the compilers that it starts; Windows has none
         )  # fmt: skip
 
@@ -49,28 +48,16 @@ class Beside:
         except (OSError, ValueError):  # ended before, or meanwhile
             line = ""
         if not line:
-            raise RuntimeError(f"The process {self.module} ended without an answer{self._last_words()}.")
+            raise RuntimeError(f"The process {self.module} ended without an answer{last_words(self.complaints)}.")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
 
-    def _last_words(self) -> str:
-        try:
-            self.complaints.seek(0)
-            lines = self.complaints.read().strip().splitlines()
-        except ValueError:  # closed
-            return ""
-        return f": {lines[-1]}" if lines else ""
-
     def end(self) -> None:
         """Ends the process and (but on Windows) those it started, whatever they do; more than once does no harm."""
         if self.process.returncode is None:  # once it was waited for, its number may be another's
-            if hasattr(os, "killpg"):
-                with suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
-            else:
-                self.process.kill()
+            kill(self.process)
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout, self.complaints):
             # what was still to be written has no reader, or another thread closes it at the same time
@@ -82,6 +69,30 @@ class Beside:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+
+def python_path() -> str:
+    """PYTHONPATH for processes that are to import this very package."""
+    return os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """Ends a process that leads a group of its own, and (but on Windows) those it started."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def last_words(complaints: IO[str]) -> str:
+    """The last line that a process has written there, behind a colon."""
+    try:
+        complaints.seek(0)
+        lines = complaints.read().strip().splitlines()
+    except ValueError:  # closed
+        return ""
+    return f": {lines[-1]}" if lines else ""
 
 
 def serve(answer: Callable[[Question], Mapping[str, Any]]) -> None:

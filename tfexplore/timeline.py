@@ -58,6 +58,10 @@ class Event:
     needs: tuple[int, ...] = ()
     part: int = 0
 
+    def moved(self, seconds: float) -> Event:
+        """The same, later."""
+        return replace(self, begin=self.begin + seconds, end=self.end + seconds)
+
 
 class Events(list[Event]):
     """The record; `outside` is the work within the block that no layer did, as one piece (an addition of branches, the
@@ -86,6 +90,16 @@ class Events(list[Event]):
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module is one row of the (layer, time) grid, whatever it is made of."""
     return isinstance(module, Layer | Recurrent | FoldTime) or not any(True for _ in module.children())
+
+
+def leaves(net: nn.Module) -> dict[nn.Module, str]:
+    """The rows of the (layer, time) grid, with their names; what a layer is made of is no layer."""
+    found, inner = dict[nn.Module, str](), set[nn.Module]()
+    for name, module in net.named_modules():
+        if is_leaf(module) and module not in inner:
+            found[module] = name
+            inner.update(module.modules())
+    return found
 
 
 @contextmanager
@@ -127,12 +141,7 @@ class _Recorder:
 
     def __init__(self, net: nn.Module, counts: bool) -> None:
         self.net, self.counts = net, counts
-        self.names: dict[nn.Module, str] = {}
-        inner: set[nn.Module] = set()  # what a layer is made of is no layer
-        for name, module in net.named_modules():
-            if is_leaf(module) and module not in inner:
-                self.names[module] = name or type(module).__name__
-                inner.update(module.modules())
+        self.names = {module: name or type(module).__name__ for module, name in leaves(net).items()}
         self.events = Events()
         self.open: Event | None = None  # the piece of work under way
         self.module: nn.Module | None = None  # which does it

@@ -49,6 +49,12 @@ def explorer(page: Any, title: str) -> Any:
     return found
 
 
+def scroll_to(page: Any, top: int) -> None:
+    """JupyterLab draws only the cells in view."""
+    page.locator(".jp-WindowedPanel-outer").evaluate("(node, top) => node.scrollTo(0, top)", top)
+    page.wait_for_timeout(500)
+
+
 def as_wide_as_the_page(page: Any, found: Any) -> None:
     figure = found.locator(".js-plotly-plot").element_handle()
     page.wait_for_function("node => node._fullLayout.width > 900", arg=figure, timeout=5_000)

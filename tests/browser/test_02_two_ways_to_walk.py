@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, scroll_to, step
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -16,12 +16,6 @@ def done(found: Any) -> int:
     """How many pieces of work the browser shows as executed."""
     colours = found.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[0].marker.color)")
     return sum(colour != "#eee" for colour in colours)
-
-
-def scroll_to(page: Any, top: int) -> None:
-    """JupyterLab draws only the cells in view."""
-    page.locator(".jp-WindowedPanel-outer").evaluate("(node, top) => node.scrollTo(0, top)", top)
-    page.wait_for_timeout(500)
 
 
 def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:

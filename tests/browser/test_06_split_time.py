@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, scroll_to, step
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-
-def scroll_to(page: Any, top: int) -> None:
-    """JupyterLab draws only the cells in view."""
-    page.locator(".jp-WindowedPanel-outer").evaluate("(node, top) => node.scrollTo(0, top)", top)
-    page.wait_for_timeout(500)
 
 
 def found(page: Any, title: str, nth: int = 0) -> Any:

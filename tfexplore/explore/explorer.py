@@ -211,6 +211,10 @@ class Runner(Explorer):
     def work(self, result: Any) -> Iterator[Any]:
         raise NotImplementedError
 
+    def draw(self) -> None:
+        """Brings the live figure up to the result."""
+        raise NotImplementedError
+
     def aside(self, work: Callable[[], Any]) -> Awaitable[Any]:
         """Work that may take long, in a thread: the page stays alive meanwhile."""
         return asyncio.get_running_loop().run_in_executor(worker(), work)
@@ -238,6 +242,13 @@ class Runner(Explorer):
         self._stopping, self._rest = True, None
         if self.resumable:
             self.controls["resume"].disabled = True
+
+    def reset(self) -> None:
+        """A control moved: begin anew."""
+        self.abandon()
+        self.result = self.begin()
+        self.draw()
+        self.say(self.result.sentence())
 
     def may_run(self, resume: bool, running: bool) -> None:
         """Raises RuntimeError if no run can begin now."""

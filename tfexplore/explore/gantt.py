@@ -13,12 +13,12 @@ from tfexplore.timeline import Event
 
 KINDS = {"forward": "", "backward": "/", "wait": "", "sum": ""}
 """What a rank may be at, and the pattern of its bars."""
-THIN = {"wait": 0.12, "sum": 0.4}
-"""Heights of bars that are not a layer's work (that has 0.8)."""
+HEIGHTS = {"forward": 0.8, "backward": 0.8, "wait": 0.12, "sum": 0.4}
 GREY = {"wait": "#8c8c8c", "sum": "#222222"}
 MOST = 1500
 """Bars that a browser draws at once without a pause; of more, a bar is all that a rank does for one micro-batch."""
 ALL = "all layers"
+LEGEND = "One colour for each layer; hatched on the way back. A thin line is a wait, a black bar a sum over all ranks."
 
 
 def merged(events: Sequence[Event]) -> list[Event]:
@@ -65,7 +65,7 @@ def add(figure: go.Figure, row: int, col: int) -> None:
         if pattern:
             marker["pattern"] = {"shape": pattern, "fgcolor": "white", "size": 7, "solidity": 0.25}
         figure.add_bar(
-            x=[], y=[], base=[], width=THIN.get(kind, 0.8), orientation="h", marker=marker, text=[], textposition="none",
+            x=[], y=[], base=[], width=HEIGHTS[kind], orientation="h", marker=marker, text=[], textposition="none",
             hovertemplate="%{text}<extra></extra>", name=kind, showlegend=False, row=row, col=col,
         )  # fmt: skip
 
@@ -79,7 +79,7 @@ def put(figure: go.Figure, first: int, events: Sequence[Event], layers: Sequence
         plots.put(
             figure, first + k,
             x=[1e3 * (e.end - e.begin) for e in own], y=[number(e) for e in own], base=[1e3 * e.begin for e in own],
-            text=[about(e) for e in own], marker={**figure.data[first + k].marker.to_plotly_json(), "color": colour},
+            text=[about(e) for e in own], marker={"color": colour},
         )  # fmt: skip
 
 
@@ -93,16 +93,12 @@ def draw(axes: Any, events: Sequence[Event], layers: Sequence[str]) -> None:
     shown = merged(events)
     for kind, pattern in KINDS.items():
         own = [event for event in shown if event.kind == kind]
-        height = THIN.get(kind, 0.8)
         colour: Any = GREY.get(kind) or [plots.rgb(c) for c in colours(own, layers)]
         axes.barh(
-            [number(e) for e in own], [1e3 * (e.end - e.begin) for e in own], height, [1e3 * e.begin for e in own],
+            [number(e) for e in own], [1e3 * (e.end - e.begin) for e in own], HEIGHTS[kind], [1e3 * e.begin for e in own],
             color=colour, hatch=2 * pattern, edgecolor="white", linewidth=0,
         )  # fmt: skip
     ranks = sorted({number(event) for event in events}) or [0]
     axes.set_yticks(ranks if len(ranks) <= 16 else ranks[:: len(ranks) // 8], minor=False)
     axes.set_ylim(ranks[-1] + 0.6, ranks[0] - 0.6)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-LEGEND = "One colour for each layer; hatched on the way back. A thin line is a wait, a black bar a sum over all ranks."

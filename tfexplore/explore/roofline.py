@@ -136,12 +136,9 @@ class Roofline(Runner):
 
     def reset(self) -> None:
         """A control moved: the points begin anew."""
-        self.stop()
         steps, neurons = self.controls["steps"], self.controls["neurons"]
         neurons.max = min(MOST_NEURONS, LARGEST // steps.value // 1000 * 1000)
-        self.result = self.begin()
-        self.draw()
-        self.say(self.result.sentence())
+        super().reset()
 
     def work(self, result: Result) -> Iterator[object]:
         dtype, size = getattr(torch, result.dtype), (result.steps, result.neurons)

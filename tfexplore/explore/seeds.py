@@ -146,13 +146,6 @@ class Seeds(Runner):
         epochs, tests = self.controls["epochs"].value, len(self.data.test_labels)
         return Result(self.network, self.controls["precision"].value, epochs, tests, measure.machine())
 
-    def reset(self) -> None:
-        """A control moved: begin anew."""
-        self.abandon()
-        self.result = self.begin()
-        self.draw()
-        self.say(self.result.sentence())
-
     def work(self, result: Result) -> Iterator[object]:
         steps, dtype = self.controls["steps"].value, DTYPES[result.dtype]
         images = {key: getattr(self.data, key).to(dtype) for key in ("train_images", "test_images")}

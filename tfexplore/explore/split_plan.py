@@ -59,9 +59,18 @@ class Result:
         return sweep(p.costs, p.steps, p.batch, p.link, micro_batches=p.micro_batches)
 
     @cached_property
-    def best(self) -> int:
+    def fastest(self) -> Plan:
+        """Split in time, on as many devices as are fastest."""
         p = self.plan
-        return best(p.costs, p.steps, p.batch, p.link, p.micro_batches)
+        ranks = best(p.costs, p.steps, p.batch, p.link, p.micro_batches)
+        return plan(p.costs, p.steps, p.batch, p.link, ranks, p.micro_batches)
+
+    @property
+    def best(self) -> int:
+        return self.fastest.ranks
+
+    def speedup(self, seconds: float) -> float:
+        return self.one.seconds / seconds
 
     @cached_property
     def one(self) -> Plan:
@@ -79,7 +88,7 @@ class Result:
         calls = max(cost.forward_call + cost.backward_call for cost in stateful)
         return rule(self.one.seconds, 2 * message + 4 * p.link.latency + calls)
 
-    @property
+    @cached_property
     def data_parallel(self) -> Plan | None:
         """The same devices, each with a part of the batch; None where there are fewer samples than devices."""
         p = self.plan
@@ -87,7 +96,7 @@ class Result:
 
     def sentence(self) -> str:
         p, several = self.plan, "s" * (self.plan.ranks > 1)
-        took = f"{1e3 * p.seconds:.3g} ms a training step, {times(p.speedup)} as one"
+        took = f"{1e3 * p.seconds:.3g} ms a training step, {times(self.speedup(p.seconds))} as one"
         told = [
             f"{p.ranks} device{several}: {took}; each waits {p.bubble:.0%} of the time and needs {size(p.memory().max())}."
         ]
@@ -95,13 +104,13 @@ class Result:
         if p.ranks > 1 and other is None:
             told.append(f"Data parallelism cannot use them: a batch of {p.batch} for {p.ranks} devices.")
         elif other is not None and p.ranks > 1:
-            told.append(f"Data parallel: {times(other.speedup)}, {size(other.memory().max())} each.")
+            told.append(f"Data parallel: {times(self.speedup(other.seconds))}, {size(other.memory().max())} each.")
         if p.ranks > 1:
             both = sweep(p.costs, p.steps, p.batch, p.link, [p.ranks], p.micro_batches)
-            parts, faster = int(both.replicas[0]), self.one.seconds / float(both.combined[0])
+            parts, faster = int(both.replicas[0]), self.speedup(float(both.combined[0]))
             how = f"{parts} part{'s' * (parts > 1)} of the batch × {p.ranks // parts} of time"
             told.append(f"Both together: {times(faster)} ({how}).")
-        fastest = times(plan(p.costs, p.steps, p.batch, p.link, self.best, p.micro_batches).speedup)
+        fastest = times(self.speedup(self.fastest.seconds))
         barrier = any(cost.barrier for cost in p.costs)
         rule_says = "" if barrier else f"; the rule √(T_s/T_c) says {self.rule:.0f}"
         told.append(f"Time splitting is fastest with {self.best} ({fastest}){rule_says}.")
@@ -226,14 +235,13 @@ class SplitPlan(Explorer):
 
     def curves(self) -> list[tuple[list[float], list[float]]]:
         """Speed-ups over devices: time splitting, data parallelism, both; the chosen point and the fastest."""
-        p, found, one = self.result.plan, self.result.sweep, self.result.one.seconds
+        result, found = self.result, self.result.sweep
         devices = found.devices.tolist()
         made = [
-            (devices, [None if np.isnan(s) else one / s for s in seconds.tolist()])
+            (devices, [None if np.isnan(s) else result.speedup(s) for s in seconds.tolist()])
             for seconds in (found.time_splitting, found.data_parallel, found.combined)
         ]
-        fastest = plan(p.costs, p.steps, p.batch, p.link, self.result.best, p.micro_batches).seconds
-        return [*made, ([p.ranks], [one / p.seconds]), ([self.result.best], [one / fastest])]
+        return [*made, *(([p.ranks], [result.speedup(p.seconds)]) for p in (result.plan, result.fastest))]
 
     def draw(self) -> None:
         events = self.result.plan.events()

@@ -101,11 +101,7 @@ class Result:
             return []
         middle = sorted(range(len(self.runs)), key=self.seconds.__getitem__)[len(self.runs) // 2]
         begin = min(event.begin for event in self.runs[middle] if event.kind == "forward")
-        return [
-            Event(**{**vars(e), "begin": e.begin - begin, "end": e.end - begin})
-            for e in self.runs[middle]
-            if e.begin >= begin
-        ]
+        return [event.moved(-begin) for event in self.runs[middle] if event.begin >= begin]
 
     def waiting(self) -> float:
         """The part of all ranks' time that they wait."""
@@ -173,13 +169,6 @@ class SplitRun(Runner):
 
     def begin(self) -> Result:
         return Result(self.controls["processes"].value, self.controls["network"].value, measure.machine())
-
-    def reset(self) -> None:
-        """A control moved: begin anew."""
-        self.stop()
-        self.result = self.begin()
-        self.draw()
-        self.say(self.result.sentence())
 
     def work(self, result: Result) -> Iterator[object]:
         kind, steps, blocks, parts = (

@@ -52,10 +52,8 @@ def synchronised(net: nn.Module, ranks: Ranks) -> Iterator[None]:
 def normalise(module: _BatchNorm, ranks: Ranks, name: str, x: Tensor) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias, with mean and variance per channel over all ranks."""
     module._check_input_dim(x)
-    kind, x = (
-        x.dtype,
-        x if x.dtype == torch.float64 else x.float(),
-    )  # a long sum, or a count, may not fit half precision
+    kind = x.dtype
+    x = x if kind == torch.float64 else x.float()  # a long sum, or a count, may not fit half precision
     what = f"the statistics of {name!r}"
     over, spread = [0, *range(2, x.ndim)], (1, -1) + (1,) * (x.ndim - 2)
     count = x.new_full((1,), x.numel() // x.shape[1])

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from tfexplore.layers import check_input
 from tfexplore.states import carry
-from tfexplore.timeline import is_leaf
+from tfexplore.timeline import leaves
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.plan import Cost, Link
 from tfexplore.timesplit.ranks import Ranks, ranks
@@ -70,7 +69,7 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
         sizes = bytes_of(net, x, alone)
     long, brief = len(x), len(short)
     made = []
-    for name, module in leaves(net).items():
+    for module, name in leaves(net).items():
         given: dict[str, float] = {}
         for kind in ("forward", "backward"):
             most, least = (statistics.median(seconds[steps].get((name, kind), [0.0])) for steps in (long, brief))
@@ -91,16 +90,6 @@ def mean_costs(everybody: list[list[Cost]]) -> list[Cost]:
         replace(layer[0], **{kind: statistics.mean(getattr(cost, kind) for cost in layer) for kind in kinds})
         for layer in zip(*everybody, strict=True)
     ]
-
-
-def leaves(net: nn.Module) -> dict[str, nn.Module]:
-    """The rows of the (layer, time) grid."""
-    found, inner = dict[str, nn.Module](), set[nn.Module]()
-    for name, module in net.named_modules():
-        if is_leaf(module) and module not in inner:
-            found[name] = module
-            inner.update(module.modules())
-    return found
 
 
 def one_step(split: TimeSplit, x: Tensor) -> dict[tuple[str, str], float]:
@@ -136,7 +125,7 @@ def bytes_of(net: nn.Module, x: Tensor, alone: Ranks) -> dict[str, tuple[float, 
         return lambda *_: at.__setitem__(0, name)
 
     with ExitStack() as undo:
-        for name, module in leaves(net).items():
+        for module, name in leaves(net).items():
             undo.callback(module.register_forward_pre_hook(enters(name)).remove)
         states = undo.enter_context(carry(net))
         undo.enter_context(batchnorm.synchronised(net, alone))  # which keeps other things than torch's own
@@ -145,7 +134,7 @@ def bytes_of(net: nn.Module, x: Tensor, alone: Ranks) -> dict[str, tuple[float, 
     held: dict[str, float] = defaultdict(float)
     for (name, _), state in states.items():
         held[name] += sum(z.numel() * z.element_size() for z in state)
-    return {name: (held[name], kept[name]) for name in leaves(net)}
+    return {name: (held[name], kept[name]) for name in leaves(net).values()}
 
 
 def link(group: Ranks, *, runs: int = 30) -> Link:
@@ -168,7 +157,7 @@ def there_and_back(group: Ranks, message: Tensor, tag: int) -> None:
     if group.rank > 1:
         return
     other = 1 - group.rank
-    coming: Any = group.await_from(other, tag, message.shape, message.dtype, message.device)
+    coming = group.await_from(other, tag, message.shape, message.dtype, message.device)
     if group.rank == 0:
         group.send(message, other, tag)
     coming.wait("an echo")

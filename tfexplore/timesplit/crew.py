@@ -23,7 +23,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from tfexplore.paths import PACKAGE
+from tfexplore.beside import kill, last_words, python_path
 from tfexplore.timesplit.ranks import GLOO, LOOPBACK, TIMEOUT, RankError
 
 LONG = timedelta(days=365)
@@ -100,12 +100,12 @@ class _Engine:
         self.size, self.jobs, self.idle = size, 0, True
         self.store = opened_store()
         self.words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+        own = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)}
         self.launcher = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}",
              "-m", "tfexplore.timesplit.worker", str(self.store.port)],
             stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
-            env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)},
+            env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | own,
         )  # fmt: skip
         self.pids: list[int] = []
         self.finalizer = weakref.finalize(self, _end, self.launcher, self.pids, self.words)
@@ -149,27 +149,20 @@ class _Engine:
             if time.monotonic() > until:
                 silent = " and ".join(f"rank {rank}" for rank in sorted(keys.values()))
                 failed = _failure(reports) or RankError(
-                    f"not all of the {self.size} processes started within {most:g} s{self._tail()}."
+                    f"not all of the {self.size} processes started within {most:g} s{last_words(self.words)}."
                 )
                 failed.add_note(f"{silent} gave no answer.")
                 raise failed
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
 
-    def _text(self) -> str:
-        self.words.seek(0)
-        return self.words.read()
-
-    def _tail(self) -> str:
-        lines = self._text().strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
-
     def _last_words(self) -> tuple[str, int | None]:
         """What torchrun says of the first process that ended: which rank, and how."""
-        root = self._text().partition("Root Cause")[2]
+        self.words.seek(0)
+        root = self.words.read().partition("Root Cause")[2]
         rank, code = re.search(r"rank\s*:\s*(\d+)", root), re.search(r"exitcode\s*:\s*(-?\d+)", root)
         if rank is None or code is None:
-            return f"the processes ended without a word{self._tail()}", None
+            return f"the processes ended without a word{last_words(self.words)}", None
         number = int(code[1])
         how = (
             f"was killed by {signal.Signals(-number).name}" if number < 0 else f"ended itself with exit status {number}"
@@ -186,11 +179,7 @@ def _end(launcher: subprocess.Popen[bytes], pids: list[int], words: Any) -> None
         with suppress(subprocess.TimeoutExpired):  # torchrun clears away its dead; nobody else would in some containers
             launcher.wait(3 if pids else 0)
     if launcher.poll() is None:
-        with suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(launcher.pid, signal.SIGKILL)
-            else:
-                launcher.kill()
+        kill(launcher)
     launcher.wait()
     words.close()
 

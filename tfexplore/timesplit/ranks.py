@@ -241,20 +241,18 @@ class Ranks:
             else:
                 self.fail(error)
                 raise
-            told = self._tell(None, reason)
+            told, culprit = self._tell(None, reason)
             hang_up()
-            raise RankError(f"{told.rstrip('.')}; all ranks stop.", self._culprit) from error
+            raise RankError(f"{told.rstrip('.')}; all ranks stop.", culprit) from error
 
-    _culprit: int | None = None
-
-    def _tell(self, rank: int | None, reason: str) -> str:
-        """Writes down why the group fails, unless that has been done; says what is written there."""
+    def _tell(self, rank: int | None, reason: str) -> tuple[str, int | None]:
+        """Writes down why the group fails, unless that has been done; says what is written there, and which rank it was."""
         said: dict[str, Any] = {"rank": rank, "reason": reason}
         with suppress(Exception):  # the store may be gone with the process that kept it
             store = dist.distributed_c10d._get_default_store()
             said = json.loads(store.compare_set(REASON, "", json.dumps(said)).decode())
-        self._culprit = said["rank"]
-        return str(said["reason"]) if said["rank"] is None else f"rank {said['rank']} failed: {said['reason']}"
+        rank = said["rank"]
+        return str(said["reason"]) if rank is None else f"rank {rank} failed: {said['reason']}", rank
 
 
 class Coming:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from tfexplore.timeline import Event, is_leaf
+from tfexplore.timeline import Event, leaves
 from tfexplore.timesplit.split import TimeSplit
 
 
@@ -26,12 +27,9 @@ def what_ran(split: TimeSplit) -> Iterator[list[Event]]:
     """
     watch = Watch(split)
     with ExitStack() as undo:
-        inner: set[nn.Module] = set()
-        for name, module in split.net.named_modules():
-            if is_leaf(module) and module not in inner:
-                inner.update(module.modules())
-                undo.callback(module.register_forward_pre_hook(watch.begins(name)).remove)
-                undo.callback(module.register_forward_hook(watch.ended(name)).remove)
+        for module, name in leaves(split.net).items():
+            undo.callback(module.register_forward_pre_hook(watch.begins(name)).remove)
+            undo.callback(module.register_forward_hook(watch.ended(name)).remove)
         undo.callback(split.register_forward_hook(watch.passed).remove)
         undo.callback(setattr, split.ranks, "watch", None)
         split.ranks.watch = watch
@@ -40,8 +38,7 @@ def what_ran(split: TimeSplit) -> Iterator[list[Event]]:
         watch.switch(None, "")
     everybody = [event for own in split.ranks.gather_objects(watch.finished()) for event in own]
     begin = min((event.begin for event in everybody), default=0.0)
-    moved = [Event(**{**vars(e), "begin": e.begin - begin, "end": e.end - begin}) for e in everybody]
-    events.extend(sorted(moved, key=lambda event: event.begin))
+    events.extend(sorted((event.moved(-begin) for event in everybody), key=lambda event: event.begin))
 
 
 class Watch:
@@ -56,8 +53,6 @@ class Watch:
     def switch(self, kind: str | None, layer: str, part: int | None = None) -> tuple[str | None, str, int]:
         """Ends the piece at hand and begins another; says what was at hand."""
         if self.split.ranks.device.type == "cuda":
-            import torch
-
             torch.cuda.synchronize()
         before, now = self._now, time.time()
         if before[0] is not None and now > self._since:

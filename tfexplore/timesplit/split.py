@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
 
-from tfexplore.layers import DTYPES, Layer, check_input
+from tfexplore.layers import DTYPES, Layer, Stateful, check_input
 from tfexplore.states import _within, stateful
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.cut import Cut, NoSecondRun
@@ -67,7 +67,7 @@ class TimeSplit(nn.Module):
         self.steps: tuple[int, ...] = ()
         """The time steps of each rank in the last pass."""
         self.cut, self._again = Cut(self.ranks), NoSecondRun(self.ranks)
-        self.cut.know(net)
+        self._guarded: list[Stateful] = []  # the layers that have `_again` for a provider
         self._same_network()
         with torch.no_grad():
             self.ranks.take_from_first([*net.parameters(), *net.buffers()])
@@ -97,10 +97,10 @@ class TimeSplit(nn.Module):
 
     def _run(self, x: Tensor, kind: Any) -> Tensor:
         named = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
-        outs = []
+        layers, outs = stateful(self.net), []
         with ExitStack() as undo:
-            undo.enter_context(_within(self.net, "provider", self.cut, stateful(self.net), [self.cut]))
-            undo.enter_context(no_state_by_hand(self.net))
+            undo.enter_context(_within(self.net, "provider", self.cut, layers, [self.cut]))
+            undo.enter_context(no_state_by_hand(layers))
             undo.enter_context(batchnorm.synchronised(self.net, self.ranks))
             self.ranks.sent()  # of a pass without a way back
             self.cut.know(self.net)
@@ -123,10 +123,11 @@ class TimeSplit(nn.Module):
 
     def _on_the_way_back(self, _: Tensor) -> None:
         for layer in stateful(self.net):
-            layer.provider = layer.provider or self._again
-        torch.autograd.Variable._execution_engine.queue_callback(
-            self._arrived
-        )  # a gradient may be asked for that is on the way
+            if layer.provider is None:
+                layer.provider = self._again
+                self._guarded.append(layer)
+        # at the end of the way, wherever that is: a gradient may be asked for in the middle
+        torch.autograd.Variable._execution_engine.queue_callback(self._arrived)
 
     @contextmanager
     def _random(self, x: Tensor, seed: int) -> Iterator[None]:
@@ -141,8 +142,9 @@ class TimeSplit(nn.Module):
     def _arrived(self) -> None:
         if self.ranks.watch is not None:
             self.ranks.watch.switch(None, "")
-        for layer in stateful(self.net):
-            layer.provider = None if layer.provider is self._again else layer.provider
+        for layer in self._guarded:
+            layer.provider = None
+        self._guarded = []
 
     # What a loss looks at: the same on every rank.
 
@@ -204,24 +206,25 @@ class TimeSplit(nn.Module):
             raise ValueError(
                 f"x has a batch of {x.shape[1]}, fewer than the {self.micro_batches} micro-batches; ask for fewer."
             )
-        for name, module in self.net.named_modules():
-            if isinstance(module, nn.RNNBase):
-                raise ValueError(
-                    f"{name!r} is torch's {type(module).__name__}, whose memory of the past would not cross the cuts; only this "
-                    "library's layers have theirs carried over."
-                )
         norms = batchnorm.active(self.net)
         if norms and self.micro_batches > 1:
             raise ValueError(
                 f"{next(iter(norms))!r} is a BatchNorm in training mode: its mean and variance couple the whole batch, so "
                 "micro-batches would compute something else; use micro_batches=1, or net.eval()."
             )
-        for name, layer in self.net.named_modules():
-            if not isinstance(getattr(layer, "provider", None), NoSecondRun | None):
+        for name, module in self.net.named_modules():
+            if isinstance(module, nn.RNNBase):
+                raise ValueError(
+                    f"{name!r} is torch's {type(module).__name__}, whose memory of the past would not cross the cuts; only this "
+                    "library's layers have theirs carried over."
+                )
+            if not isinstance(module, Stateful):
+                continue
+            if not isinstance(module.provider, NoSecondRun | None):
                 raise ValueError(
                     f"{name!r} is within a `carry`, which holds its states; time splitting needs them: leave the carry first."
                 )
-            if getattr(layer, "sink", None) is not None and self.micro_batches > 1:
+            if module.sink is not None and self.micro_batches > 1:
                 raise ValueError(f"{name!r} is being recorded, which takes one pass at a time; use micro_batches=1.")
 
     def _agree(self, x: Tensor) -> tuple[tuple[int, ...], Any, int]:
@@ -231,14 +234,8 @@ class TimeSplit(nn.Module):
         try:
             self._check(x)
             trained = zlib.crc32(bytes(p.requires_grad for p in self.net.parameters()))
-            facts = [
-                DTYPES.index(x.dtype),
-                torch.is_grad_enabled(),
-                x.requires_grad,
-                self.net.training,
-                trained,
-                x.ndim,
-            ]
+            modes = torch.is_grad_enabled(), x.requires_grad, self.net.training
+            facts = [DTYPES.index(x.dtype), *modes, trained, x.ndim]
             seed = int(torch.randint(2**31, ())) if self.ranks.size > 1 else 0
             row = [len(x), *map(int, facts), *x.shape[1:], *[0] * (AXES - x.ndim + 1), seed]
         except (TypeError, ValueError) as wrong:
@@ -269,7 +266,7 @@ def _told(row: list[int]) -> str:
 
 
 @contextmanager
-def no_state_by_hand(net: nn.Module) -> Iterator[None]:
+def no_state_by_hand(layers: list[Stateful]) -> Iterator[None]:
     """A state given by hand would begin anew at every cut."""
 
     def refuse(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -280,6 +277,6 @@ def no_state_by_hand(net: nn.Module) -> Iterator[None]:
             )
 
     with ExitStack() as undo:
-        for layer in stateful(net):
+        for layer in layers:
             undo.callback(layer.register_forward_pre_hook(refuse, with_kwargs=True).remove)
         yield

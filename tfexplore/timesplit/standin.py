@@ -36,7 +36,7 @@ class StandIn(Stateful):
 
     def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         before = x.new_zeros(x.shape[1:], dtype=state_dtype(x.dtype)) if state is None else state[0]
-        out: Tensor = Waits.apply(x * self.gain, before, len(x) * x.shape[1] * self.seconds)
+        out: Tensor = Waits.apply(x * self.gain, len(x) * x.shape[1] * self.seconds)
         return out, (before + out.sum(0),)
 
     def extra_repr(self) -> str:
@@ -45,12 +45,12 @@ class StandIn(Stateful):
 
 class Waits(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, before: Tensor, seconds: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, seconds: float) -> Tensor:
         ctx.seconds = seconds
         time.sleep(seconds)
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         time.sleep(2 * ctx.seconds)
-        return gradient, None, None
+        return gradient, None

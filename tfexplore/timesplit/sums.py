@@ -30,12 +30,12 @@ def share(
 
 
 def total(ranks: Ranks, value: Tensor, what: str = "the others' part of the loss") -> Tensor:
-    found: Tensor = Total.apply(value, ranks, what)
+    found: Tensor = Sum.apply(value, ranks, what, False)
     return found
 
 
 def mix(ranks: Ranks, value: Tensor, what: str) -> Tensor:
-    found: Tensor = Mix.apply(value, ranks, what)
+    found: Tensor = Sum.apply(value, ranks, what, True)
     return found
 
 
@@ -73,24 +73,15 @@ class Share(torch.autograd.Function):
         return (None, None, g_x, *found)
 
 
-class Total(torch.autograd.Function):
+class Sum(torch.autograd.Function):
+    """mixed: each rank uses the sum for itself, so that its gradient is the sum of theirs."""
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor, ranks: Ranks, what: str) -> Tensor:
+    def forward(ctx: Any, value: Tensor, ranks: Ranks, what: str, mixed: bool) -> Tensor:
+        ctx.ranks, ctx.what, ctx.mixed = ranks, what, mixed
         return ranks.sum(value, what)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient, None, None
-
-
-class Mix(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, ranks: Ranks, what: str) -> Tensor:
-        ctx.ranks, ctx.what = ranks, what
-        return ranks.sum(value, what)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.ranks.sum(gradient, f"the gradient of {ctx.what}"), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.ranks.sum(gradient, f"the gradient of {ctx.what}") if ctx.mixed else gradient, None, None, None
