@@ -25,7 +25,7 @@ def torchrun(processes: int, *args: str, look: float = 0.1) -> tuple[int, str, s
     launcher = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *how, "-m", "tfexplore.timesplit", *args],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},  # each write goes out by itself
     )  # fmt: skip
     try:
         out, errors = launcher.communicate(timeout=240)

@@ -51,8 +51,8 @@ def main() -> None:
         with ranks(args.timeout) as group:
             train(group, args)
     except (ValueError, RankError) as error:
-        # printed by ourselves: sys.exit writes the end of the line apart, and another rank's sentence gets in between
-        print(f"rank {os.environ.get('RANK', '0')}: {error}", file=sys.stderr)
+        # one write: print and sys.exit may write the end of the line apart, and another rank's sentence gets in between
+        sys.stderr.write(f"rank {os.environ.get('RANK', '0')}: {error}\n")
         sys.exit(1)
 
 
