@@ -88,8 +88,8 @@ TABLE: list[Bad] = [
     ("learn a number", lambda: lif(learn=3), TypeError, r"LIF: learn must be names of parameters, but got 3\."),
     ("learn at the bound", lambda: lif(tau=1.0, learn="tau"), ValueError, r"a learned tau must start above 1, but got 1\.0\."),
     ("channels without learn", lambda: lif(channels=3), ValueError, r"channels=3 has no effect: LIF learns no parameter \(see learn=\)\."),
-    ("no channels", lambda: lif(learn="tau", channels=0), ValueError, r"channels must be a whole number from 1 on, or None, but got 0\."),
-    ("half channels", lambda: lif(learn="tau", channels=1.5), ValueError, r"channels must be a whole number from 1 on, or None, but got 1\.5\."),
+    ("no channels", lambda: lif(learn="tau", channels=0), ValueError, r"channels must be a whole number from 1 on, but got 0\."),
+    ("half channels", lambda: lif(learn="tau", channels=1.5), ValueError, r"channels must be a whole number from 1 on, but got 1\.5\."),
     ("other channels", lambda: lif(learn="tau", channels=3)(X), ValueError, r"x must be \[T, B, 3, \.\.\.\] for channels=3, but got shape \(3, 2, 4\)\."),
     ("no channel dimension", lambda: lif(learn="tau", channels=2)(X[..., 0]), ValueError, r"x must be \[T, B, 2, \.\.\.\] .*"),
     # -- backends and devices

@@ -15,12 +15,10 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 import tfexplore
 from tests.pictures import spread
-from tfexplore import explore, neurons
-from tfexplore.explore.kept import WAYS, cells_of, kept, moved
+from tfexplore import explore, neurons, surrogates
+from tfexplore.explore.kept import BITS, INPUT, LAYERED, NOTHING, POTENTIAL, STEPPED, WAYS, cells_of, kept, moved
 from tfexplore.explore.memory import BY_NAME, network
 from tfexplore.layers import LIF, Layer
-
-STEP, LAYER, POTENTIAL, INPUT, NOTHING = WAYS
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +90,23 @@ def test_the_eager_traffic_of_a_leak_is_that_counted_by_hand() -> None:
 
     net, x = nn.Sequential(Layer(Leak())), torch.rand(64, 1, 1000)
     # forward: v + x (3), zeros for s (1 or 2), stack (2); backward: the sum of two gradients (3), stack (2)
-    words = moved(net, x, LAYER)["0"] / 4
+    words = moved(net, x, LAYERED)["0"] / 4
     assert 11 <= words <= 12.1
-    assert moved(net, x, STEP)["0"] / 4 > words, "each step is stacked by itself, too"
+    assert moved(net, x, STEPPED)["0"] / 4 > words, "each step is stacked by itself, too"
     assert moved(net, x, NOTHING)["0"] == 8
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(("kind", "bits"), [(neurons.LIF, 1), (neurons.CubaLIF, 1), (neurons.ALIF, 2)])
+def test_predicted_bits_are_what_is_counted(kind: Any, bits: int, dtype: str) -> None:
+    net = nn.Sequential(Layer(kind(surrogate=surrogates.Rectangle())))
+    x = torch.rand(128, 4, 16, dtype=getattr(torch, dtype))
+    (cells,) = cells_of(net, x).values()
+    assert kept(net, x, BITS)["0"] == cells.kept(BITS) * 128 * 64 == bits * 128 * 64 / 8
+    assert moved(net, x, BITS)["0"] == cells.moved(BITS) == 4 * x.element_size() + 2 * bits / 8
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way is not BITS], ids=lambda way: way.name)
 def test_the_network_stays_as_it_is(way: Any) -> None:
     net = nn.Sequential(nn.Linear(4, 3), LIF(backend="torch", keep="potential"), nn.BatchNorm1d(2))
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -139,6 +147,27 @@ def test_predicted_at_once_and_counted_on_start() -> None:
     assert "only counting can tell" in made.message.value
 
 
+def test_bits_appear_where_they_are_exact_and_else_say_why_not() -> None:
+    made = explore.memory(steps=64, neurons=50, way="fused, keep bits")
+    assert "fused, keep bits: not exact for the LIF of &#x27;neurons1&#x27;: its way back needs" in made.message.value
+    assert len(made.figure.data[0].x) == 5
+    assert not made.figure.data[10].showlegend
+    assert set(made.figure.data[4].x) == {None}, "there is no prediction by module"
+    made.controls["surrogate"].value = "Rectangle"
+    assert list(made.figure.data[0].x) == [None, None, 4.0, 4.125, 0.125, 0.0]
+    assert made.figure.data[10].showlegend
+    result = asyncio.run(made.run())
+    assert result.counted_kept(BITS) == 1 / 8
+    assert result.counted_moved(BITS) == 4 * 4 + 2 / 8
+    assert result.lines["fused, keep bits"] == [(t, t * 400 // 8) for t in (16, 32, 48, 64)]
+    assert "the neurons keep 0.125 and move 16.25 bytes" in made.message.value
+    assert spread(made.picture()) > 0.05
+    made.controls["neuron"].value = "PaperLIF"  # its reset is not detached
+    assert "not exact for the PaperLIF" in made.message.value
+    assert [way.name for way in made.result.ways] == [way.name for way in WAYS if way is not BITS]
+    assert list(made.figure.data[0].y) == [way.name for way in made.result.ways]
+
+
 def test_counted_equals_predicted(memory: Any) -> None:
     for first in (0, 2, 4):
         predicted, counted = (memory.figure.data[first + k].x for k in (0, 1))
@@ -149,8 +178,9 @@ def test_counted_equals_predicted(memory: Any) -> None:
 
 def test_memory_grows_with_time(memory: Any) -> None:
     ways = [way.name for way in WAYS]
-    assert list(memory.result.lines) == ways
-    for k, name in enumerate(ways):
+    assert list(memory.result.lines) == [name for name in ways if name != "fused, keep bits"]
+    for name in memory.result.lines:
+        k = ways.index(name)
         times, sizes = zip(*memory.result.lines[name], strict=True)
         assert times == (16, 32, 48, 64)
         np.testing.assert_allclose(memory.figure.data[6 + k].y, np.array(sizes) / 1e6)
@@ -172,11 +202,11 @@ def test_controls_change_the_predictions_and_clear_the_counts() -> None:
     made = explore.memory(steps=64, neurons=50)
     asyncio.run(made.run())
     seen = [list(made.figure.data[0].x)]
-    for name, value in {"dtype": "bfloat16", "neuron": "Izhikevich"}.items():
+    for name, value in {"dtype": "bfloat16", "surrogate": "Rectangle", "neuron": "Izhikevich"}.items():
         made.controls[name].value = value
         assert list(made.figure.data[0].x) not in seen
         assert not made.result.kept
-        assert list(made.figure.data[1].x) == [None] * 5
+        assert set(made.figure.data[1].x) == {None}
         seen.append(list(made.figure.data[0].x))
     made.controls["neurons"].value = 100
     made.controls["steps"].value = 128
@@ -209,7 +239,9 @@ def test_the_picture_labels_and_words(memory: Any) -> None:
         assert control.description, name
         assert control.tooltip, name
     assert memory.caption.endswith(".")
-    assert repr(memory) == "Memory(way='fused, keep input', steps=64, neuron='LIF', neurons=50, dtype='float32')"
+    assert repr(memory) == (
+        "Memory(way='fused, keep input', steps=64, neuron='LIF', surrogate='the default', neurons=50, dtype='float32')"
+    )
     _, about = memory._repr_mimebundle_()
     assert "keep 4.125 and move 20.25" in about["image/png"]["alt"]
 

@@ -272,7 +272,7 @@ def test_errors_name_what_came_and_what_to_do() -> None:
         explore.schedules(walk="sideways")
     with pytest.raises(ValueError, match=r"network must be one of 'feed-forward', .*, but got 'x'"):
         explore.schedules(network="x")
-    with pytest.raises(ValueError, match="steps must be a whole number from 1 to 3 here, but got 4"):
+    with pytest.raises(ValueError, match="steps must be a whole number from 1 to 3, but got 4"):
         explore.schedules(net, x, steps=4)
     with pytest.raises(ValueError, match="network must be one of"):
         example("x")

@@ -243,7 +243,7 @@ def test_activation_checkpointing_is_refused(crew) -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match=r"^size must be a whole number of processes from 1 on, but got 0\.$"):
+    with pytest.raises(ValueError, match=r"^size must be a whole number from 1 on, but got 0\.$"):
         Crew(0)
     with pytest.raises(ValueError, match=r"^timeout must be seconds greater than 0, but got 0\.$"), ranks(timeout=0):
         pass

@@ -20,7 +20,7 @@ from tfexplore import keep as keeping
 from tfexplore.backends import torch_reference
 from tfexplore.codegen import Variant
 from tfexplore.equations import COMMON, Neuron
-from tfexplore.parameters import Bound, parameters_of
+from tfexplore.parameters import Bound, checked_count, parameters_of
 from tfexplore.step import Step, scalars_of, step_of
 
 State: TypeAlias = tuple[Tensor, ...]
@@ -101,8 +101,8 @@ class Layer(Stateful):
         self.neuron = neuron
         if backend not in backends.NAMES:
             raise ValueError(f"backend must be one of {', '.join(map(repr, backends.NAMES))}, but got {backend!r}.")
-        if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
-            raise ValueError(f"channels must be a whole number from 1 on, or None, but got {channels!r}.")
+        if channels is not None:
+            checked_count("channels", channels)
         if channels is not None and not neuron.learn:
             raise ValueError(
                 f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=)."

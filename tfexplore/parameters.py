@@ -1,6 +1,6 @@
 """The numbers of a neuron: which values each may take, and how a learned one stays within them.
 
-A parameter is an annotated field, `tau: TimeConstant = 2.0`; the annotation is its check.
+A parameter is an annotated field, `tau: TimeConstant = 2.0`; the annotation is its check. Counts have one check of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import numpy as np
 import sympy
 
 
@@ -90,3 +91,9 @@ def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
     if not bound.admits(number):
         raise ValueError(f"{owner}: {key} must be {bound}, but got {value!r}.")
     return number
+
+
+def checked_count(name: str, value: Any, most: int | None = None) -> None:
+    """Refuses all but a whole number from 1 on (up to `most`); True and 2.0 are none."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= (most or value):
+        raise ValueError(f"{name} must be a whole number from 1 {f'to {most}' if most else 'on'}, but got {value!r}.")

@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.equations import Neuron
+from tfexplore.keep import why_not
 from tfexplore.layers import Layer, check_input
 from tfexplore.schedules import layer_by_layer, step_by_step
+from tfexplore.step import step_of
 from tfexplore.timeline import Counting
 from tfexplore.traffic import kept_bytes, nbytes, traffic
 
@@ -40,11 +42,12 @@ def _step_by_step(net: nn.Module, x: Tensor) -> Tensor:
     return step_by_step(net, x, batch_norm="per step")  # other numbers, but as many of them
 
 
-WAYS = (
+WAYS = STEPPED, LAYERED, POTENTIAL, INPUT, BITS, NOTHING = (
     Way("step by step", _step_by_step),
     Way("layer by layer", layer_by_layer),
     Way("fused, keep potential", layer_by_layer, fused=True, keep="potential"),
     Way("fused, keep input", layer_by_layer, fused=True, keep="input"),
+    Way("fused, keep bits", layer_by_layer, fused=True, keep="bits"),
     Way("fused, no gradient", layer_by_layer, fused=True, gradient=False),
 )
 
@@ -56,6 +59,10 @@ class Cells:
     neuron: Neuron
     neurons: int
     dtype: str
+
+    def why_not(self, way: Way) -> str:
+        """Why this way would not be exact for these neurons, or ""."""
+        return why_not(step_of(self.neuron)) if way.keep == "bits" else ""
 
     def kept(self, way: Way) -> float | None:
         """Predicted bytes per element-step; None for the eager ways, of which the equations do not tell."""
@@ -92,7 +99,7 @@ def cells_of(net: nn.Module, x: Tensor) -> dict[str, Cells]:
         raise ValueError(f"x must have at least one time step, but got shape {tuple(x.shape)}.")
     if not neuron_layers(net):
         raise ValueError("net has no layer of neurons, so nothing of it is fused; use layers such as tfexplore.LIF().")
-    probe, found = prepared(net, WAYS[1]), {}
+    probe, found = prepared(net, LAYERED), {}
     with torch.no_grad():
         for name, given in inputs_of(probe, x[:1]).items():
             count = sum(part.numel() for part in given)
@@ -124,7 +131,7 @@ def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
     A gradient of x is wanted too, as in the middle of a network.
 
     >>> from tfexplore.layers import LIF
-    >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), WAYS[3]) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
+    >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), INPUT) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
     True
     """
     made = prepared(net, way)
@@ -180,13 +187,13 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
     Only what grows with T: the difference of all time steps and half of them.
 
     >>> from tfexplore.layers import LIF
-    >>> moved(nn.Sequential(LIF()), torch.rand(64, 1, 100), WAYS[2])
+    >>> moved(nn.Sequential(LIF()), torch.rand(64, 1, 100), POTENTIAL)
     {'0': 24.0}
     """
     made = prepared(net, way)
     found = {}
     with torch.no_grad():
-        inputs = inputs_of(prepared(net, WAYS[4]), x)
+        inputs = inputs_of(prepared(net, NOTHING), x)
     for name, layer in neuron_layers(made).items():
         total, cells = 0, 0
         for given in inputs.get(name, []):

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 from torch import Tensor, nn
 
+from tfexplore import neurons as kinds
+from tfexplore import surrogates
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.explore.kept import WAYS, Cells, Way, cells_of, kept, moved
 from tfexplore.layers import Layer
-from tfexplore.neurons import ALL
 from tfexplore.traffic import BYTES
 
 BY_NAME = {way.name: way for way in WAYS}
-NEURONS = {kind.__name__: kind for kind in ALL}
+NEURONS = {kind.__name__: kind for kind in kinds.ALL}
+DEFAULT, SURROGATES = "the default", {kind.__name__: kind for kind in surrogates.ALL}
 BATCH, INPUTS, OUTPUTS = 4, 64, 10
 POINTS = 4  # lengths of time at which memory is counted
 SERIES = ("predicted", "counted")
 
 
-def network(neuron: str = "LIF", neurons: int = 200, seed: int = 0) -> nn.Sequential:
+def network(neuron: str = "LIF", neurons: int = 200, surrogate: str = DEFAULT, seed: int = 0) -> nn.Sequential:
     """64 inputs -> neurons -> as many neurons again -> 10 outputs."""
-    kind = NEURONS[neuron]
+    kind = NEURONS[neuron] if surrogate == DEFAULT else partial(NEURONS[neuron], surrogate=SURROGATES[surrogate]())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts: list[tuple[str, nn.Module]] = [
@@ -51,6 +53,18 @@ class Result:
     kept: dict[str, dict[str, int]] = field(default_factory=dict)
     moved: dict[str, dict[str, float]] = field(default_factory=dict)
     lines: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+    def why_not(self, way: Way) -> str:
+        """Why this network cannot be run this way, or ""."""
+        for name, cells in self.cells.items():
+            if reason := cells.why_not(way):
+                return f"not exact for the {type(cells.neuron).__name__} of {name!r}: {reason}"
+        return ""
+
+    @property
+    def ways(self) -> list[Way]:
+        """The ways in which this network can be run."""
+        return [way for way in WAYS if not self.why_not(way)]
 
     @property
     def neurons(self) -> int:
@@ -80,6 +94,8 @@ class Result:
 
     def sentence(self, way: Way) -> str:
         """About one way, in bytes per neuron and time step."""
+        if reason := self.why_not(way):
+            return f"{way.name}: {reason}."
         what = f"{way.name}, T = {self.steps}, {self.neurons:,} neurons"
         counted, moves = self.counted_kept(way), self.counted_moved(way)
         if counted is None or moves is None:
@@ -99,12 +115,13 @@ def megabytes(count: float) -> str:
 
 
 class Memory(Runner):
-    """Memory and traffic of five ways to run a network: two eager ones, and fused with potential, input or nothing kept.
+    """Memory and traffic of the ways to run a network: two eager ones, and fused with potential, input, bits (if that is
+    exact for all its neurons) or nothing kept.
 
     net, x: your own network, and its input [T, B, ...]; without, a small one is made. A copy of it is run.
 
-    controls: way (shown in the lower right), steps (T); for the network made here also neuron, neurons (N), dtype;
-    start, stop.   result: `Result`. What two modules keep together is counted once, for the first of them.
+    controls: way (shown in the lower right), steps (T); for the network made here also neuron, surrogate, neurons (N),
+    dtype; start, stop.   result: `Result`. What two modules keep together is counted once, for the first of them.
 
     >>> import asyncio
     >>> memory = Memory(steps=64, neurons=50)
@@ -115,7 +132,7 @@ class Memory(Runner):
     """
 
     caption = (
-        "Above: bytes per neuron and time step that the layers of neurons keep for the way back, and that they move, for five "
+        "Above: bytes per neuron and time step that the layers of neurons keep for the way back, and that they move, for the "
         "ways to run them. Below: what the neurons keep against the number of time steps, and what each module keeps in the "
         "way chosen. Hatched: predicted from the equations (there is no prediction for the eager ways). Filled: counted."
     )
@@ -128,6 +145,7 @@ class Memory(Runner):
         steps: int = 64,
         neuron: str = "LIF",
         neurons: int = 200,
+        surrogate: str = DEFAULT,
         dtype: str = "float32",
         way: str = "fused, keep input",
     ) -> None:
@@ -140,6 +158,7 @@ class Memory(Runner):
         if net is None or x is None:
             controls["steps"] = slider("time steps T", steps, 64, 512, step=64)
             controls["neuron"] = choice("neuron", list(NEURONS), neuron, "the neuron of both layers")
+            controls["surrogate"] = choice("surrogate", [DEFAULT, *SURROGATES], surrogate, "of these neurons")
             controls["neurons"] = slider("neurons per layer", neurons, 50, 1000, step=50, help="times a batch of 4")
             controls["dtype"] = choice("number format", list(BYTES), dtype, "of currents and spikes")
         else:
@@ -156,9 +175,9 @@ class Memory(Runner):
         steps = self.controls["steps"].value
         if self.net is not None and self.x is not None:
             return self.net, self.x[:steps]
-        neuron, neurons, dtype = (self.controls[name].value for name in ("neuron", "neurons", "dtype"))
-        made = getattr(torch, dtype)
-        return network(neuron, neurons).to(made), _noise(steps).to(made)
+        neuron, neurons, surrogate = (self.controls[name].value for name in ("neuron", "neurons", "surrogate"))
+        made = getattr(torch, self.controls["dtype"].value)
+        return network(neuron, neurons, surrogate).to(made), _noise(steps).to(made)
 
     def begin(self) -> Result:
         return Result(cells_of(*self.subject()), self.controls["steps"].value)
@@ -173,7 +192,7 @@ class Memory(Runner):
         net, x = self.subject()
         self.say("Counting. New kernels are compiled first: a few seconds the very first time, then they are kept.")
         lengths = sorted({max(1, len(x) * k // POINTS) for k in range(1, POINTS + 1)})
-        for way in WAYS:
+        for way in result.ways:
             found: list[tuple[int, int]] = []
             for steps in lengths:
                 held: list[dict[str, int]] = []
@@ -236,11 +255,11 @@ class Memory(Runner):
         return made
 
     def bars(self) -> tuple[list[list[float | None]], list[list[float | None]]]:
-        """Kept, and moved: predicted and counted for every way, in bytes per element-step."""
+        """Kept, and moved: predicted and counted for every way possible, in bytes per element-step."""
         r = self.result
         return (
-            [[r.predicted_kept(way) for way in WAYS], [r.counted_kept(way) for way in WAYS]],
-            [[r.predicted_moved(way) for way in WAYS], [r.counted_moved(way) for way in WAYS]],
+            [[r.predicted_kept(way) for way in r.ways], [r.counted_kept(way) for way in r.ways]],
+            [[r.predicted_moved(way) for way in r.ways], [r.counted_moved(way) for way in r.ways]],
         )
 
     def modules(self) -> tuple[list[str], list[list[float | None]]]:
@@ -251,7 +270,7 @@ class Memory(Runner):
         net, _ = self.subject()
         order = [name for name, _ in net.named_modules() if name in cells or name in others]
         order += [""] if "" in others else []
-        whole = {name: c.kept(way) for name, c in cells.items()}
+        whole = {} if self.result.why_not(way) else {name: c.kept(way) for name, c in cells.items()}
         predicted = [
             None if (part := whole.get(name)) is None else part * cells[name].neurons * self.result.steps / 1e6
             for name in order
@@ -260,12 +279,13 @@ class Memory(Runner):
         return [name or "(the walk)" for name in order], [predicted, found]
 
     def draw(self) -> None:
-        names = [way.name for way in WAYS]
+        names = [way.name for way in self.result.ways]
         for first, axis, series in zip((0, 2), ("xaxis", "xaxis2"), self.bars(), strict=True):
             self._put_bars(first, axis, names, series)
         for k, way in enumerate(WAYS):
             line = self.result.lines.get(way.name, [])
-            plots.put(self.figure, 6 + k, x=[t for t, _ in line], y=[size / 1e6 for _, size in line])
+            x, y = [t for t, _ in line], [size / 1e6 for _, size in line]
+            plots.put(self.figure, 6 + k, x=x, y=y, showlegend=way in self.result.ways)
         self.draw_modules()
 
     def draw_modules(self) -> None:
@@ -286,7 +306,7 @@ class Memory(Runner):
     def picture(self) -> bytes:
         drawing = plots.static_figure(10, 5.4)
         (held, touched), (lines, modules) = drawing.subplots(2, 2)
-        names = [way.name for way in WAYS]
+        names = [way.name for way in self.result.ways]
         (kept_bars, moved_bars), (own, sizes) = self.bars(), self.modules()
         for axes, labels, series, title in (
             (held, names, kept_bars, "kept for the way back (bytes per neuron and step)"),
@@ -304,9 +324,11 @@ class Memory(Runner):
             axes.set_xlim(0, room(series))
         held.legend(frameon=False, fontsize=7, loc="lower right")
         for k, way in enumerate(WAYS):
+            if self.result.why_not(way):
+                continue
             line = self.result.lines.get(way.name, [])
             lines.plot([t for t, _ in line], [size / 1e6 for _, size in line], color=plots.rgb(k), label=way.name,
-                       linestyle=("-", "--", ":", "-.")[k % 4], marker="os^Dv"[k])  # fmt: skip
+                       linestyle=("-", "--", ":", "-.")[k % 4], marker="os^DvX"[k])  # fmt: skip
         lines.set(xlabel="time steps T", xlim=(0, None), ylim=(0, None))
         lines.set_title("kept by the neurons (MB)", fontsize=9)
         lines.legend(frameon=False, fontsize=7)
@@ -320,6 +342,6 @@ def room(series: list[list[float | None]]) -> float:
     return 1.25 * max([value for values in series for value in values if value is not None], default=0.0) or 1.0
 
 
-@functools.lru_cache(maxsize=4)
+@lru_cache(maxsize=4)
 def _noise(steps: int) -> Tensor:
     return torch.rand(steps, BATCH, INPUTS, generator=torch.Generator().manual_seed(0))

@@ -14,6 +14,7 @@ from tfexplore.backends import choose
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Explorer, choice, slider
 from tfexplore.explore.walks import NETWORKS, WALKS, Grid, Need, Piece, Walk, check, example, example_input, grid
+from tfexplore.parameters import checked_count
 
 MOST_CELLS, MOST_FRAMES, NUMBERED = 600, 80, 16
 HEIGHT, GAP = 0.56, 0.13  # of a bar, and left and right of it: room for the arrows
@@ -61,9 +62,8 @@ class Schedules(Explorer):
         if net is not None:
             x = check(net, x)
             most = min(len(x), max(1, MOST_CELLS // len(grid(net, x[:1]).rows)))
-        if steps is not None and not (isinstance(steps, int) and 1 <= steps <= most):
-            raise ValueError(f"steps must be a whole number from 1 to {most} here, but got {steps!r}.")
         steps = min(8, most) if steps is None else steps
+        checked_count("steps", steps, most)
         self.net, self.x = net, x
         controls = {
             "network": choice("network", list(NETWORKS), network, "what is connected to what"),

@@ -22,6 +22,7 @@ import numpy as np
 from tfexplore.codegen import Variant, numba_source
 from tfexplore.counting import Counted, Log
 from tfexplore.equations import Neuron
+from tfexplore.parameters import checked_count
 from tfexplore.paths import kernels_dir
 from tfexplore.step import scalars_of, step_of
 from tfexplore.traffic import Access, traffic
@@ -135,9 +136,8 @@ def check(neuron: Any, kernel: str, keep: str, threads: int, steps: int) -> None
     allowed = KEEPS if kernel == "forward" else KEEPS[1:]
     if keep not in allowed:
         raise ValueError(f"keep must be {', '.join(map(repr, allowed))} for the {kernel} kernel, but got {keep!r}.")
-    for name, value in (("threads", threads), ("steps", steps)):
-        if not isinstance(value, int) or not 1 <= value <= 64:
-            raise ValueError(f"{name} must be a whole number from 1 to 64, but got {value!r}.")
+    checked_count("threads", threads, 64)
+    checked_count("steps", steps, 64)
 
 
 # -- running a kernel's text as Python -----------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tfexplore.layers import check_input
+from tfexplore.parameters import checked_count
 from tfexplore.states import carry
 from tfexplore.timeline import leaves
 from tfexplore.timesplit import batchnorm
@@ -43,8 +44,7 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
     check_input(x)
     if len(x) < 2:
         raise ValueError(f"x must have 2 time steps or more, as two lengths are compared, but got {len(x)}.")
-    if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
-        raise ValueError(f"runs must be a whole number from 1 on, but got {runs!r}.")
+    checked_count("runs", runs)
     if group is None and dist.is_available() and dist.is_initialized():
         raise ValueError(
             "group must be given within a group of processes, whose ranks measure at once: costs(net, x, group)."

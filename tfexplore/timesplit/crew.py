@@ -24,6 +24,7 @@ from typing import Any
 import torch.distributed as dist
 
 from tfexplore.beside import kill, last_words, python_path
+from tfexplore.parameters import checked_count
 from tfexplore.timesplit.ranks import GLOO, LOOPBACK, TIMEOUT, RankError
 
 LONG = timedelta(days=365)
@@ -48,8 +49,7 @@ class Crew:
     """
 
     def __init__(self, size: int, *, timeout: float = TIMEOUT, threads: int | None = None) -> None:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"size must be a whole number of processes from 1 on, but got {size!r}.")
+        checked_count("size", size)
         self.size, self.timeout = size, timeout
         self.threads = threads or max(1, (os.cpu_count() or 1) // size)
         self._engine: _Engine | None = None

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfexplore.parameters import checked_count
 from tfexplore.timeline import Event
 
 DEVICES = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 192, 256, 384, 512, 768, 1024)
@@ -372,7 +373,6 @@ def _shares(batch: int, replicas: Sequence[int], parts: int) -> np.ndarray:
 
 
 def _whole(name: str, value: int, most: int | None = None, why: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1 on, but got {value!r}.")
+    checked_count(name, value)
     if most is not None and value > most:
         raise ValueError(f"{name} must be at most {most}, since {why}, but got {value}; ask for fewer.")

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
 
 from tfexplore.layers import DTYPES, Layer, Stateful, check_input
+from tfexplore.parameters import checked_count
 from tfexplore.states import _within, stateful
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.cut import Cut, NoSecondRun
@@ -54,8 +55,7 @@ class TimeSplit(nn.Module):
 
     def __init__(self, net: nn.Module, *, micro_batches: int = 1, ranks: Ranks | DeviceMesh | None = None) -> None:
         super().__init__()
-        if isinstance(micro_batches, bool) or not isinstance(micro_batches, int) or micro_batches < 1:
-            raise ValueError(f"micro_batches must be a whole number from 1 on, but got {micro_batches!r}.")
+        checked_count("micro_batches", micro_batches)
         if isinstance(ranks, DeviceMesh):
             if ranks.ndim != 1:
                 raise ValueError(
