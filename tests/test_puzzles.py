@@ -235,33 +235,26 @@ def a_byte_for_a_bit(u, kept, g_s, g_u, width):
         g_u[t] = g_s[t] * kept[t] / width
 
 
-def keeps_it_to_itself(u, kept, g_s, g_u, width):
-    inside = [np.abs(row) < width / 2 for row in u]
-    for t in range(len(u)):
-        g_u[t] = g_s[t] * inside[t] / width
+def deletes_in_the_end(x, h, out, tau, v_threshold):
+    charged, v = [], np.zeros(x.shape[1])
+    for row in x:
+        charged.append(v - v / tau + row)
+        v = charged[-1] - (charged[-1] >= v_threshold) * v_threshold
+    for t in range(len(x)):
+        out[t] = charged[t] >= v_threshold
+    del charged
 
 
-def walks_back_by_pop(u, kept, g_s, g_u, width):
-    answers = []
-    for t in range(len(u)):
-        answers.append(np.abs(u[t]) < width / 2)  # noqa: PERF401
-    for t in reversed(range(len(u))):
-        g_u[t] = g_s[t] * answers.pop() / width
-
-
-def deletes_in_the_end(u, kept, g_s, g_u, width):
-    answers = [np.abs(row) < width / 2 for row in u]
-    for t in range(u.shape[0]):
-        g_u[t] = g_s[t] * answers[t] / width
-    del answers
-
-
-def deletes_without_a_call_between(u, kept, g_s, g_u, width):
-    t, answers = 0, np.abs(u) < width / 2
-    while t < u.shape[0]:
-        g_u[t] = g_s[t] * answers[t] / width
+def deletes_without_a_call_between(x, h, out, tau, v_threshold):
+    charged, v, t = np.zeros(x.shape), np.zeros(x.shape[1]), 0
+    for row in x:
+        charged[t] = v - v / tau + row
+        v = charged[t] - (charged[t] >= v_threshold) * v_threshold
         t += 1
-    del answers
+    while t:
+        t -= 1
+        out[t] = charged[t] >= v_threshold
+    del charged
 
 
 def two_passes_by_pop(x, h, out, tau, v_threshold):
@@ -275,12 +268,6 @@ def two_passes_by_pop(x, h, out, tau, v_threshold):
         out[t] = c.pop() >= v_threshold
 
 
-def looks_again(u, kept, g_s, g_u, width):
-    total = sum(float(np.sum(row)) for row in u)  # the way there, without keeping anything
-    for t in range(len(u)):
-        g_u[t] = g_s[t] * (np.abs(u[t]) < width / 2) / width + 0 * total
-
-
 WASTEFUL = [
     ("walk_the_grid", step_by_step, 4, "state read 1"),
     ("carry_the_state", from_the_start_each_time, 5.25, "x read 2.5"),
@@ -289,14 +276,11 @@ WASTEFUL = [
     ("fuse_the_loop", two_passes, 4, "Your own `charged` holds 768 words"),
     ("whole_backward", reads_its_gradient_back, 3 + 31 / 32, "g_x read 0.96875"),
     ("recompute", stores_potentials, 5 + 1 / 32, "g_x written 2"),
-    ("recompute", walks_anew_for_every_step, 2 + 33 / 2 + 1, "x read 16.5"),
+    ("recompute", walks_anew_for_every_step, 2 + 33 / 2 + 1 / 32, "x read 16.5"),
     ("keep_bits", a_byte_for_a_bit, 3.5, "kept written 0.25"),
-    ("keep_bits", keeps_it_to_itself, 3.5, "Your own `inside` holds 384 words"),
-    ("keep_bits", walks_back_by_pop, 3.5, "Your own `answers` holds 384 words"),
-    ("keep_bits", deletes_in_the_end, 3.5, "Your own `answers` holds 384 words"),
-    ("keep_bits", deletes_without_a_call_between, 3.5, "Your own `answers` holds 384 words"),
+    ("fuse_the_loop", deletes_in_the_end, 4, "Your own `charged` holds 768 words"),
+    ("fuse_the_loop", deletes_without_a_call_between, 4, "Your own `charged` holds 768 words"),
     ("fuse_the_loop", two_passes_by_pop, 4, "Your own `c` holds 768 words"),
-    ("keep_bits", looks_again, 4, "u read 2"),
 ]
 
 
@@ -308,6 +292,59 @@ def test_right_but_too_much_traffic(name: str, answer: Any, words: float, told: 
     assert told in verdict.sentence
     assert not puzzles.passed(name)
     assert spread(verdict.picture()) > 0.05
+
+
+def test_a_row_that_is_given_is_loaded_once() -> None:
+    """The natural way to write it: v is named twice before the loop gives it another value."""
+
+    def natural(x, v, g_s, g_x, g_v, tau, v_threshold, slope):
+        distance = []
+        for t in range(len(x)):
+            h = v - v / tau + x[t]
+            distance.append(h - v_threshold)
+            v = h - (h >= v_threshold) * v_threshold
+        for t in reversed(range(len(x))):
+            g_h = g_s[t] * slope(distance[t]) + g_v
+            g_x[t] = g_h
+            g_v = g_h * (1 - 1 / tau)
+        return g_v
+
+    verdict = puzzles.check("recompute", natural)
+    assert verdict.right, verdict.sentence
+    assert float(sum(verdict.traffic.values())) == 3 + 1 / 32
+
+
+def at_once(u, kept, g_s, g_u, width):
+    g_u[:] = np.where(np.abs(u) < width / 2, g_s / width, 0)
+
+
+def keeps_it_to_itself(u, kept, g_s, g_u, width):
+    inside = [np.abs(row) < width / 2 for row in u]
+    for t in range(len(u)):
+        g_u[t] = g_s[t] * inside[t] / width
+
+
+def never_reads_it(u, kept, g_s, g_u, width):
+    for t in range(len(u)):
+        inside = np.abs(u[t]) < width / 2
+        kept[t, : u.shape[1] // 8] = np.packbits(inside)
+        g_u[t] = g_s[t] * inside / width
+
+
+@pytest.mark.parametrize("answer", [at_once, keeps_it_to_itself, never_reads_it])
+def test_the_bits_must_go_through_what_is_kept(answer: Any) -> None:
+    verdict = puzzles.check("keep_bits", answer)
+    assert verdict.outcome == "wrong"
+    assert "the answers did not go through `kept`. On the way back `u` is gone" in verdict.sentence
+
+
+def test_the_chunks_are_not_there_all_at_once() -> None:
+    verdict = puzzles.check("carry_the_state", lambda layer, chunks: layer(np.concatenate(chunks), None)[0])
+    assert verdict.outcome == "wrong"
+    assert (
+        "layer was given 32 time steps at first, but the first chunk has 1: the others are not there yet"
+        in verdict.sentence
+    )
 
 
 def test_every_budget_has_a_wasteful_answer() -> None:

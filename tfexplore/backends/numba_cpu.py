@@ -91,11 +91,14 @@ def run(kernel: Callable[..., None], written: int, steps: int, neurons: int, arg
 
 
 def array(tensor: Tensor, dtype: torch.dtype) -> Any:
-    return tensor.detach().to(dtype).contiguous().numpy() if not plain(tensor, dtype) else tensor.detach().numpy()
+    return converted(tensor.detach(), dtype).numpy()
 
 
-def plain(tensor: Tensor, dtype: torch.dtype) -> bool:
-    return tensor.dtype == dtype and tensor.is_contiguous()
+def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Contiguous, in this dtype; a copy only where it has to be, and then in memory that is used again."""
+    if tensor.dtype == dtype and tensor.is_contiguous():
+        return tensor
+    return empty(tuple(tensor.shape), dtype).copy_(tensor)
 
 
 def forward(
@@ -116,7 +119,7 @@ def forward(
         neurons,
         (*given, *(t.numpy() for t in (out, state, kept, watched))),
     )
-    return out.to(x.dtype), state, kept, watched
+    return converted(out, x.dtype), state, kept, watched
 
 
 def backward(
@@ -131,4 +134,4 @@ def backward(
     given = (*(array(tensor, dtype) for tensor in (x, g_out, g_state, rows)), np.array(scalars, variant.real))
     arrays = (*given, kept.numpy(), *(t.numpy() for t in (g_x, g_start, g_rows)))
     run(load(source(variant), "backward"), g_x.nbytes, steps, neurons, arrays)
-    return g_x.to(g_out.dtype), g_start, g_rows
+    return converted(g_x, g_out.dtype), g_start, g_rows

@@ -176,7 +176,7 @@ def chunked(function: Function, memory: Memory, x: Array, v: Array, g_s: Array, 
     for chunk in reversed(range(len(v))):
         part = slice(chunk * size, (chunk + 1) * size)
         g_x = memory.output("g_x", (size, x.shape[1]))
-        current, start = memory.input("x", x[part]), memory.input("v", v[chunk])
+        current, start = memory.input("x", x[part]), memory.input("v", v[chunk])[:]  # a row: loaded once, then at hand
         back = memory.input("g_s", g_s[part])
         g_v = function(x=current, v=start, g_s=back, g_x=g_x, g_v=g_v, slope=slope_of, **numbers)
         found[part] = g_x.array
@@ -208,6 +208,10 @@ def in_bits(function: Function, memory: Memory, u: Array, g_s: Array, width: flo
     g_u = memory.output("g_u", u.shape)
     kept = memory.output("kept", u.shape, np.uint8)
     function(u=memory.input("u", u), kept=kept, g_s=memory.input("g_s", g_s), g_u=g_u, width=width)
+    if min(memory.writes["kept"], memory.reads["kept"]) * 8 < u.size:
+        raise Complaint(
+            "the answers did not go through `kept`. On the way back `u` is gone: write a bit of each answer there, and read it."
+        )
     found: Array = g_u.array
     return found
 
@@ -321,8 +325,9 @@ Return two gradients, `g_x, g_before`: that of the current `x`, and that of the 
         "04_backwards_through_time",
         "the whole way back",
         """
-Put the steps together. `h` holds the potentials before the reset, kept on the way there, `g_s` the gradients that arrive at the
-spikes; write the gradients of the currents into `g_x`. `slope(u)` is the surrogate's slope at the distance u = h − threshold.
+Put the steps together, for a LIF with a detached soft reset as before. `h` holds the potentials before the reset, kept on the
+way there, `g_s` the gradients that arrive at the spikes; write the gradients of the currents into `g_x`. `slope(u)` is the
+surrogate's slope at the distance u = h − threshold.
 After the last time step nothing more arrives, so `g_v` begins as zeros there.
 """,
         (
@@ -348,7 +353,8 @@ After the last time step nothing more arrives, so `g_v` begins as zeros there.
         "do not store what you can recompute",
         """
 Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
-time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
+time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. The neuron is a LIF
+with a detached soft reset. Here is one chunk:
 its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
 `g_v` [N], which comes from the chunk after it in time. `tau`, `v_threshold` and `slope` are as before.
 Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
@@ -370,8 +376,9 @@ A chunk's potentials fit into registers: a list or an array of your own may have
         "keep only bits",
         """
 With a rectangle as the surrogate, the way back asks one question of each potential: is `u`, its distance from the threshold,
-within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. On the
-way back, write `g_u[t]`, which is `g_s[t]` divided by `width` where the answer was yes, and 0 elsewhere.
+within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. Then `u` is
+gone: the way back has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
+yes, and 0 elsewhere.
 
 `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.
 """,

@@ -94,7 +94,10 @@ class Puzzle:
         budgets = [case.budget for case in self.cases() if case.budget is not None]
         lines = [f"### Puzzle: {self.title}", "", self.text.strip(), ""]
         if budgets:
-            lines += [f"**Traffic budget:** {digits(budgets[-1])} words per element-step.", ""]
+            lines += [
+                f"**Traffic budget:** {digits(budgets[-1])} words per element-step (one neuron at one time step).",
+                "",
+            ]
         many = "is one hint" if len(self.hints) == 1 else f"are {len(self.hints)} hints"
         return "\n".join([*lines, f'Stuck? There {many}, one per call: `puzzles.hint("{self.name}")`'])
 

@@ -122,6 +122,11 @@ def carried(function: Function, memory: Memory, x: Array, lengths: tuple[int, ..
             raise Complaint(
                 f"layer was given a state of shape {np.shape(state)}; give it what it returned, or None to begin with."
             )
+        if not memory.reads["x"] and len(x) > lengths[0]:
+            raise Complaint(
+                f"layer was given {len(x)} time steps at first, but the first chunk has {lengths[0]}: "
+                "the others are not there yet."
+            )
         given = None if state is None else (tensor(np.asarray(state, float))[None],)
         spikes, (v,) = whole(from_numpy(x)[:, None], given, return_state=True)
         memory.moved("x", "read", x.size)
@@ -169,7 +174,7 @@ PUZZLES = (
         "walk the grid",
         """
 A network of `layers` layers runs for `steps` time steps. `cell(layer, t)` runs one layer for one time step; it needs the
-cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. With `feedback`, layer 0 also needs
+cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. If `feedback` is true, layer 0 also needs
 what the last layer sent out one step ago, the cell (layers − 1, t − 1). Layers and time steps count from 0.
 
 Call `cell` once for every cell, in an order in which each finds what it needs. Cells of one layer that follow each other
@@ -191,7 +196,8 @@ budget below is for 8 time steps without feedback.
         """
 A long recording comes in chunks: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
 runs all time steps of one chunk, and returns two things: the spikes, of the same shape as `x`, and the state in which it
-leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
+leaves the neurons. The state `None` is a layer at rest. The chunks arrive one after the other: give `layer` one at a time.
+Return the spikes of the whole recording, as one array, as if it
 had never been cut.
 """,
         (
