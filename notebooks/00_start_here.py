@@ -86,7 +86,8 @@ print((await race.run()).sentence())
 # through all images is an *epoch*.
 #
 # Run the next two cells to train it once; **Stop** works at any time. Then choose another walk, another $\tau$ or another
-# number of steps, and press **Start**. *Test digit shown* and *hidden neuron shown* choose what the middle shows.
+# number of steps, and press **Start**. *Test image shown* and *hidden neuron shown* choose what you look at; the title says
+# which digit the image is.
 
 # %%
 training = explore.training(walk="fused", steps=16, epochs=6)
@@ -101,8 +102,9 @@ if len(result.accuracies) == 6:  # you did not stop it early
     assert result.accuracies[-1][1] > 0.9, "nine test digits in ten should be read rightly"
 
 # %% [markdown]
-# **Do:** find a hidden neuron that fires for a 0 but not for a 1. Then choose $\tau = 8$, which also makes the network anew,
-# before any training: what happens to the number of spikes, and why?
+# **Do:** move *test image shown* to a 0, then to a 1, and find a hidden neuron that fires for one and not for the other.
+# Then choose $\tau = 8$, which also makes the network anew, before any training: what happens to the number of spikes, and
+# why?
 #
 # <details><summary>An answer</summary>
 #
@@ -182,5 +184,6 @@ net = torch.nn.Sequential(
 net(torch.rand(16, 8, 64)).shape
 
 # %% [markdown]
-# **Where to read on:** the project's `README.md` shows the layers and their options, and `help(tfexplore.Layer)` has the
-# details. In a terminal, `tfexplore doctor` says what this machine can do, and what a GPU would need.
+# **Next:** `01_the_neuron` takes one of these neurons apart. (The layers and their options are in the project's `README.md`, the
+# details in `help(tfexplore.Layer)`. What this machine can do, and what a GPU would need, says `%run -m tfexplore doctor` in a
+# cell.)

@@ -142,8 +142,9 @@ def by_hand(x, tau, reset):
 
 # %% [markdown]
 # Does the library do the same? A *layer* takes currents of shape [time steps, batch, neurons] (a *batch* is several
-# independent runs at once; here one), and within `tfexplore.record` it also writes down the potentials. We give it a
-# random current, and compare every number:
+# independent runs at once; here one). All axes after the time are independent neurons, so [time steps, neurons] will do as
+# well. Within `tfexplore.record` the layer also writes down the potentials. We give it a random current, and compare every
+# number:
 
 # %%
 current = torch.rand(200, 1, 1, generator=torch.Generator().manual_seed(0))
@@ -200,6 +201,28 @@ def hard_reset(h, s, v_reset):
 
 # %% nbgrader={"grade_id": "hard_reset-check"}
 puzzles.check("hard_reset", hard_reset)
+
+# %% [markdown]
+# Now put *your* pieces together, and let them run beside the library's layer:
+
+
+# %%
+def my_neuron(x, tau):
+    v, spikes = 0.0, []
+    for x_t in x:
+        h = charge(v, x_t, tau)
+        s = fire(h, 1.0)
+        v = soft_reset(h, s, 1.0)
+        spikes.append(s)
+    return spikes
+
+
+if all(map(puzzles.passed, ("charge", "fire", "soft_reset"))):
+    mine = my_neuron(current.flatten().tolist(), tau)
+    assert mine == tfexplore.LIF(tau=tau)(current.double()).flatten().tolist()
+    print(f"Your neuron fires {sum(mine):.0f} times in 200 steps, and the library's in the very same ones.")
+else:
+    print("Once charge, fire and soft_reset are right, run this cell again: it makes a neuron of them.")
 
 # %% [markdown]
 # ## Play

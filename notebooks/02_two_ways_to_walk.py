@@ -129,14 +129,14 @@ print("fused and layer by layer: the same bits; step by step: the same up to rou
 # ### Puzzle: walk the grid
 #
 # A network of `layers` layers runs for `steps` time steps. `cell(layer, t)` runs one layer for one time step; it needs the
-# cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. With `feedback`, layer 0 also needs
+# cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. If `feedback` is true, layer 0 also needs
 # what the last layer sent out one step ago, the cell (layers − 1, t − 1). Layers and time steps count from 0.
 #
 # Call `cell` once for every cell, in an order in which each finds what it needs. Cells of one layer that follow each other
 # are one launch of a kernel, which reads the layer's state when it begins and writes it when it ends: have few launches. The
 # budget below is for 8 time steps without feedback.
 #
-# **Traffic budget:** 2.25 words per element-step.
+# **Traffic budget:** 2.25 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("walk_the_grid")`
 
@@ -319,10 +319,11 @@ print({name: [tuple(z.shape) for z in state] for (name, call), state in states.i
 #
 # A long recording comes in chunks: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
 # runs all time steps of one chunk, and returns two things: the spikes, of the same shape as `x`, and the state in which it
-# leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
+# leaves the neurons. The state `None` is a layer at rest. The chunks arrive one after the other: give `layer` one at a time.
+# Return the spikes of the whole recording, as one array, as if it
 # had never been cut.
 #
-# **Traffic budget:** 2.25 words per element-step.
+# **Traffic budget:** 2.25 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("carry_the_state")`
 
@@ -339,7 +340,8 @@ puzzles.check("carry_the_state", carry_the_state)
 # %% [markdown]
 # ## Your own network
 #
-# The explorer takes any PyTorch module whose data have time first. Here is a convolutional one; replace it by yours.
+# The explorer takes any PyTorch module with layers of `tfexplore` whose data have time first. Here is a convolutional one;
+# replace it by yours.
 
 # %%
 mine = nn.Sequential(

@@ -72,7 +72,7 @@ print(explore.sources(Hasty()).cuda.split("\n\n")[0])
 
 # %% [markdown]
 # **Do:** change `charge` above to `v - v / self.tau + x * x` and run the cell again. Which line of the kernel changed?
-# (One: `h_v = …` in `charge`.)
+# (One: `h_v = …` in `charge`.) Then change it back, and run the cell once more: we need Hasty as it was.
 #
 # ## One thread per neuron
 #
@@ -84,13 +84,13 @@ print(explore.sources(Hasty()).cuda.split("\n\n")[0])
 # be `kept` for the way back. A *register* belongs to one thread, is right beside its arithmetic, and costs next to
 # nothing to use. The potential $v$ is needed again one step later, by the same thread: so it **stays in a register** for
 # all $T$ steps, and that is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 8,192, whose
-# potentials stay in the cache. In a large layer, a GPU's thread takes four neighbours instead of one neuron, since its widest
+# potentials stay in the cache. In a large layer, a GPU's thread takes four neighbours instead of one neuron, so that each
 # access has 16 bytes; each of them is computed as you see it here.)
 #
-# Now watch it. The explorer runs the real source of the CPU's kernel, line by line, for one neuron after the other, and
-# lays the records side by side: GPU thread $i$ does the same for its neuron $i$. (`state` is an array here; on the GPU
-# it is a register.) Press ▶, or move **micro-step** with the arrow keys: the arrays in memory are above, the kernel and
-# the threads' registers below. *Time steps still count from 0.*
+# Now watch it. The explorer runs the real source of the CPU's kernel, for one neuron after the other, stops at every line
+# that touches memory or changes a register, and lays the records side by side: GPU thread $i$ does the same for its neuron
+# $i$. (`state` is an array here; on the GPU it is a register.) Press ▶, or move **micro-step** with the arrow keys: the
+# arrays in memory are above, the kernel and the threads' registers below. *Time steps still count from 0.*
 
 # %%
 stepper = explore.kernel("LIF", kernel="forward", keep="nothing", threads=8, steps=6)
@@ -104,8 +104,9 @@ stepper.show()
 #
 # (1) Its own column: it reads `x[0, 3]`, `x[1, 3]`, …, and writes `out[0, 3]`, `out[1, 3]`, …; it never looks at another
 # thread's column, so the threads need not wait for each other. (2) In four lines of every step: where it takes its state
-# (`load_z`), fires, resets, and puts the state away (`store_z`). All of that is in registers. (3) From the register, `v
-# after` of the step before. Only before the first step did it come from memory (`start`).
+# (`load_z`), decides on the spike (`spike`), resets (`reset`), and puts the state away (`store_z`). All of that is in
+# registers. (3) From the register, `v after` of the step before. Only before the first step did it come from memory
+# (`start`).
 # </details>
 #
 # ### Neighbours
@@ -185,7 +186,7 @@ print(log.words() / (T * N), "words per element-step")
 # neighbouring words, which the GPU moves together. The potential starts at 0; the neuron is a LIF with soft reset.
 # Write what one thread does: read the current, charge, fire, write the spike, reset.
 #
-# **Traffic budget:** 2 words per element-step.
+# **Traffic budget:** 2 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("one_thread")`
 
@@ -218,7 +219,7 @@ puzzles.check("one_thread", one_thread)
 # `x`, `h` and `out` are memory: each word of them that you read or write is counted. A row in a variable of your own, such
 # as `v`, is in registers and free, as long as it has one word per neuron or two. Get the same spikes within the budget.
 #
-# **Traffic budget:** 2 words per element-step.
+# **Traffic budget:** 2 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("fuse_the_loop")`
 
@@ -276,9 +277,10 @@ for neuron in (neurons.LIF(), neurons.CubaLIF(), neurons.Izhikevich(), Hasty()):
 #
 # <details><summary>An answer</summary>
 #
-# Because its charge is not linear in $v$: the derivative contains $v[t-1]$, beside the $h[t]$ for the surrogate. So two
-# values per step are needed, and keeping them costs two words written and two read. Computing them again costs one word
-# read, the current; the rest is arithmetic. Two states alone cost nothing: CubaLIF's charge is linear.
+# Because its charge is not linear in $v$: the derivative contains $v[t-1]$, beside the $h[t]$ at which the slope of the
+# spike is taken (its *surrogate*: notebook 04). So two values per step are needed, and keeping them costs two words written
+# and two read. Computing them again costs one word read, the current; the rest is arithmetic. Two states alone cost
+# nothing: CubaLIF's charge is linear.
 # </details>
 #
 # ## How fast can it be?
@@ -291,7 +293,8 @@ for neuron in (neurons.LIF(), neurons.CubaLIF(), neurons.Izhikevich(), Hasty()):
 # processor's). Run the next two cells.
 #
 # **Look at** the table below the figure (on a page without a kernel: at the legend): which part of the copy's bandwidth does
-# the fused LIF reach? Which roof is above it? (The dashed line is a copy that must also get new memory for its result.)
+# the fused LIF reach? Which roof is above it? (The dashed line is a copy that must also get new memory for its result. The
+# fused layers use memory again that was let go of, and are spared that.)
 
 # %%
 roof = explore.roofline(["LIF", "Izhikevich"])
@@ -336,8 +339,9 @@ print((await speed.run()).sentence())
 #
 # `torch.compile` can fuse such a loop, too: it unrolls the time steps and compiles the result, and again for another
 # $T$; the more steps, the longer that takes. Its dashed line was recorded earlier, on the machine named below the
-# figure, and lies lower still: these two layers have no weights between them, so it may merge both into one loop. What
-# it costs is the compiling. The button measures one point here.
+# figure. With few steps it can keep up with fused, or do better: these two layers have no weights between them, so it
+# may merge both into one loop. With many steps it falls behind, and compiling takes longer and longer. The button measures one
+# point here.
 #
 # ## What compiling costs
 #
@@ -354,7 +358,8 @@ print((await cost.run()).sentence())
 # %% [markdown]
 # The first call compiles. Compiled kernels are then kept on disk, under a name made from their text: tomorrow's session finds
 # them there. Numbers ($\tau$, thresholds, $T$, $N$) are not part of the text, so
-# changing them compiles nothing; another equation, surrogate, dtype or `keep` does. `tfexplore warm` compiles ahead.
+# changing them compiles nothing; another equation, surrogate (notebook 04), dtype or `keep` does. `tfexplore warm` compiles
+# ahead.
 #
 # **Do:** what would you have to change in your neuron `Hasty` to pay again: `tau=5.0`, or `v * v * v` in `charge`?
 #

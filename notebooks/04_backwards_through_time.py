@@ -243,16 +243,17 @@ print(codegen.python_function(back, printing.NUMBA))
 # $g_v[t-1]$ that is handed on; `slope` is $\Theta'(u[t])$; `q` holds what is known from the way there, `p` the numbers
 # of the neuron.)
 #
-# The loop around it is in `kernels/backward.py`, and for a GPU in `kernels/backward.cu`. Write it yourself:
+# The loop around it, for a CPU and for a GPU, is in `explore.sources(neurons.LIF(), kernel="backward")`. Write it yourself:
 
 # %% [markdown] nbgrader={"grade_id": "whole_backward-text"}
 # ### Puzzle: the whole way back
 #
-# Put the steps together. `h` holds the potentials before the reset, kept on the way there, `g_s` the gradients that arrive at the
-# spikes; write the gradients of the currents into `g_x`. `slope(u)` is the surrogate's slope at the distance u = h − threshold.
+# Put the steps together, for a LIF with a detached soft reset as before. `h` holds the potentials before the reset, kept on the
+# way there, `g_s` the gradients that arrive at the spikes; write the gradients of the currents into `g_x`. `slope(u)` is the
+# surrogate's slope at the distance u = h − threshold.
 # After the last time step nothing more arrives, so `g_v` begins as zeros there.
 #
-# **Traffic budget:** 3 words per element-step.
+# **Traffic budget:** 3 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("whole_backward")`
 
@@ -372,14 +373,15 @@ mine.show()
 # ### Puzzle: do not store what you can recompute
 #
 # Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
-# time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
+# time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. The neuron is a LIF
+# with a detached soft reset. Here is one chunk:
 # its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
 # `g_v` [N], which comes from the chunk after it in time. `tau`, `v_threshold` and `slope` are as before.
 # Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
 #
 # A chunk's potentials fit into registers: a list or an array of your own may have up to 32 × N words here, and is free.
 #
-# **Traffic budget:** 3.03125 words per element-step.
+# **Traffic budget:** 3.03125 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("recompute")`
 
@@ -411,7 +413,8 @@ for neuron in (
     neurons.Izhikevich(surrogate=box),
 ):
     try:
-        print(f"{float(8 * kept_bytes(neuron, 'bits')):.0f} bits per neuron and step, instead of 32")
+        bits = float(8 * kept_bytes(neuron, "bits"))
+        print(f"{bits:.0f} bit{'s' * (bits > 1)} per neuron and step, instead of 32")
     except ValueError as error:
         print(error)
 
@@ -429,8 +432,8 @@ print(torch.equal(gradients[0], gradients[1]), torch.equal(gradients[0], gradien
 
 # %% [markdown]
 # **Do:** go back to the memory explorer above. Predict first: with the *Rectangle* surrogate, how many bytes will
-# `keep="bits"` keep and move per neuron and time step? Then choose it, and press **Start**: the sixth way appears. For which
-# other neurons does it?
+# `keep="bits"` keep and move per neuron and time step? Then set *surrogate* to Rectangle: a sixth way appears with its
+# prediction, and **Start** counts it. Which other neurons have it?
 #
 # <details><summary>An answer</summary>
 #
@@ -447,12 +450,13 @@ print(torch.equal(gradients[0], gradients[1]), torch.equal(gradients[0], gradien
 # ### Puzzle: keep only bits
 #
 # With a rectangle as the surrogate, the way back asks one question of each potential: is `u`, its distance from the threshold,
-# within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. On the
-# way back, write `g_u[t]`, which is `g_s[t]` divided by `width` where the answer was yes, and 0 elsewhere.
+# within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. Then `u` is
+# gone: the way back has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
+# yes, and 0 elsewhere.
 #
 # `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.
 #
-# **Traffic budget:** 3.0625 words per element-step.
+# **Traffic budget:** 3.0625 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("keep_bits")`
 
@@ -477,5 +481,5 @@ puzzles.check("keep_bits", keep_bits)
 # * What must be kept follows from the equations: one potential per step; or the current and a few potentials to recompute from;
 #   or, where every choice of the adjoint hangs on a comparison, a bit.
 #
-# **Where to read on:** `05_train_a_network` puts all of it to work. The derivation is in `tfexplore/adjoint.py`: it fits on a
-# page.
+# **Where to read on:** `05_train_a_network` puts all of it to work. The derivation is in the package, in
+# `tfexplore/adjoint.py`: 150 lines.

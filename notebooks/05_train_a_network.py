@@ -264,8 +264,10 @@ explore.breakdown("conv", steps=8)
 #
 # <details><summary>An answer</summary>
 #
-# Where the neurons take the larger part. A convolution does many multiplications for each neuron, so the neurons' part
-# is smaller there, and once they are fused the convolutions are what is left. (On a GPU expect another picture:
+# Where the neurons take the larger part: the two sentences above say how much. Where these pages were made it is the
+# convolutional network: its filters are small (the first layer does 9 multiplications for each neuron, that of the other
+# network 64), and it has six times as many neurons. In a large network, with many channels, it is the other way round, and
+# once the neurons are fused the convolutions are what is left. (On a GPU expect another picture:
 # convolutions are quick there, and starting operations is dear. This project has not measured it yet; run these cells on
 # one if you can.)
 # </details>
@@ -303,12 +305,14 @@ puzzles.check("amdahl", amdahl)
 # **And of the whole course:** a neuron charges, fires and resets, at every step (01). Any order of the (layer, time) grid that
 # respects what waits for what gives the same result (02). A fused kernel keeps the potential in a register, so that little
 # more than the input and the spikes touches memory (03). Backwards it is the same walk from the last step to the first (04).
-# Nothing here made time parallel: it moved less, and started less. (The last notebook, 06, cuts time over several devices.)
+# Nothing here made time parallel: it moved less, and started less.
 #
 # **Where to read on**
 #
-# * `README.md`: the layers and their options, your own neuron, learned parameters. Now take `tfexplore.LIF` to your own network!
-# * `benchmarks/`: one layer measured against other ways to run it; `make bench` measures on your machine.
+# * `06_split_time`, the next notebook: the time steps of one network, cut over several devices.
+# * `README.md` in the project's folder: the layers and their options, your own neuron, learned parameters. Now take
+#   `tfexplore.LIF` to your own network!
+# * `benchmarks/` there: one layer measured against other libraries; `make bench` measures on your machine.
 # * Temporal fusion: Y. Li, J. Li, K. Sun, L. Leng, R. Cheng, *Towards Scalable GPU-Accelerated SNN Training via Temporal
 #   Fusion*, ICANN 2024, [doi:10.1007/978-3-031-72341-4_5](https://doi.org/10.1007/978-3-031-72341-4_5),
 #   [arXiv:2408.00280](https://arxiv.org/abs/2408.00280).

@@ -32,6 +32,8 @@ from torch.nn.functional import cross_entropy
 from tfexplore import LIF, explore, puzzles, timesplit
 from tfexplore.data import currents, digits
 
+P = 3  # processes; 2 on a small machine
+
 # %% [markdown]
 # ## What can be cut
 #
@@ -65,13 +67,13 @@ print(f"The state at the cut: {state[0].numel()} numbers. The current: {x.numel(
 # Here each device is a *process* of this machine: a program that runs beside the others, with a memory of its own. Its number
 # is its **rank**. Let there be $P$ of them, and $L$ layers.
 #
-# The next cells start three (some seconds, and some 450 MB each), with torch's own launcher, and run a training step on
+# The next cells start `P` of them (some seconds, and some 450 MB each), with torch's own launcher, and run a training step on
 # them. Above is what each process did; below is what a plan had predicted. A layer has one colour; hatched is the way back; a
 # thin line is a wait. (The layers do nothing but take their time, as if each process were a device of its own: your machine
 # may have fewer cores than processes. You can choose layers that compute.)
 
 # %%
-run = explore.split_run(processes=3, layers=4)
+run = explore.split_run(processes=P, layers=4)
 run.show()
 
 # %% tags=["nbval-ignore-output"]
@@ -81,7 +83,7 @@ print(result.sentence())
 # %%
 if result.seconds:  # you did not stop it before the first run
     done = {(event.device, event.kind) for event in result.events}
-    assert done >= {(f"rank {r}", kind) for r in range(3) for kind in ("forward", "backward", "wait")}
+    assert done >= {(f"rank {r}", kind) for r in range(P) for kind in ("forward", "backward", "wait")}
 
 # %% [markdown]
 # **Do** (each change needs **Start** again):
@@ -137,8 +139,8 @@ puzzles.check("split_forward", split_forward)
 # ## A network of your own
 #
 # You write an ordinary network, and wrap it. `split.piece(x)` is what this process has to run. A loss needs all of time, so
-# `split.mean(out)` gives every process the mean over all steps (there are also `last`, `whole` and `total`); what all of them
-# compute from it counts once. The rest is as ever.
+# `split.mean(out)` gives every process the mean over all steps (there are also `last`, `whole` and `total`). Every process
+# computes this same loss, but its gradient counts once, not $P$ times. The rest is as ever.
 
 # %%
 x_train, y_train, _, _ = digits()
@@ -163,8 +165,8 @@ def train_step(ranks):
     return loss.item(), [p.grad for p in split.parameters()]
 
 
-run.close()  # ends the three processes above; Start would begin new ones
-crew = timesplit.Crew(3)
+run.close()  # ends the processes above; Start would begin new ones
+crew = timesplit.Crew(P)
 losses, gradients = zip(*crew.run(train_step), strict=True)
 
 # %% [markdown]
@@ -176,7 +178,7 @@ loss = cross_entropy(net(x).mean(0), y)
 loss.backward()
 pairs = zip((p.grad for p in net.parameters()), gradients[0], strict=True)
 apart = max(((expected - found).abs().max() / expected.abs().max()).item() for expected, found in pairs)
-assert losses[0] == losses[1] == losses[2]
+assert len(set(losses)) == 1, "every process has the same loss"
 assert abs(losses[0] - loss.item()) < 1e-12
 assert apart < 1e-12
 print("one process: the same loss, and the same gradients to 12 digits")
@@ -210,7 +212,7 @@ try:
 except timesplit.RankError as error:
     print(error)
 
-assert len(crew.run(train_step)) == 3  # and it works again
+assert len(crew.run(train_step)) == P  # and it works again
 crew.end()
 
 # %% [markdown]
@@ -314,7 +316,8 @@ assert planned.data_parallel.seconds < planned.plan.seconds, "and cutting this b
 # 3. Both together: 4 groups with one sample each, and in each group 4 pieces of time.
 # 4. On a slow link it is the black bar at the end: the sum of all weights' gradients, which are many bytes, and which data
 #    parallelism pays as well. The states are small (one time step of one layer). Latency is paid by every message: it
-#    stretches the wavefront at every cut, and both sums, which go round all devices.
+#    stretches the wavefront at every cut, and the two sums that go round all devices: the loss in the middle, the gradients
+#    at the end.
 # 5. All devices still work at the same time, but every barrier costs waits and two sums over all devices, each way. 16
 #    devices with one sample and 16,384 steps are then some 4 times as fast as one instead of nearly 10. (The plan
 #    lets BatchNorm average over all samples too, so data parallelism has its barriers as well. Micro-batches would compute

@@ -43,8 +43,8 @@ puzzles.check("charge", charge)
 
 # %% [markdown]
 # A check ends in one of six ways: **right**; **right, but too much traffic**; **wrong**; **crashed**; **not finished**, when time
-# is up; **not yet**, as long as nothing is written. Nothing that you write can break the notebook. When you are stuck, ask for a
-# hint, and if that is not enough, for the next one:
+# is up; **not yet**, as long as nothing is written. Hardly anything that you write can break the notebook (should a check
+# hang, restart the kernel). When you are stuck, ask for a hint, and if that is not enough, for the next one:
 
 # %%
 puzzles.hint("charge")
@@ -165,14 +165,14 @@ puzzles.check("hard_reset", hard_reset)
 # ### Puzzle: walk the grid
 #
 # A network of `layers` layers runs for `steps` time steps. `cell(layer, t)` runs one layer for one time step; it needs the
-# cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. With `feedback`, layer 0 also needs
+# cell (layer, t − 1), for the potentials, and the cell (layer − 1, t), for its input. If `feedback` is true, layer 0 also needs
 # what the last layer sent out one step ago, the cell (layers − 1, t − 1). Layers and time steps count from 0.
 #
 # Call `cell` once for every cell, in an order in which each finds what it needs. Cells of one layer that follow each other
 # are one launch of a kernel, which reads the layer's state when it begins and writes it when it ends: have few launches. The
 # budget below is for 8 time steps without feedback.
 #
-# **Traffic budget:** 2.25 words per element-step.
+# **Traffic budget:** 2.25 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("walk_the_grid")`
 
@@ -191,10 +191,11 @@ puzzles.check("walk_the_grid", walk_the_grid)
 #
 # A long recording comes in chunks: `chunks` is a list of currents, each of shape [time steps, neurons]. `layer(x, state)`
 # runs all time steps of one chunk, and returns two things: the spikes, of the same shape as `x`, and the state in which it
-# leaves the neurons. The state `None` is a layer at rest. Return the spikes of the whole recording, as one array, as if it
+# leaves the neurons. The state `None` is a layer at rest. The chunks arrive one after the other: give `layer` one at a time.
+# Return the spikes of the whole recording, as one array, as if it
 # had never been cut.
 #
-# **Traffic budget:** 2.25 words per element-step.
+# **Traffic budget:** 2.25 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("carry_the_state")`
 
@@ -221,7 +222,7 @@ puzzles.check("carry_the_state", carry_the_state)
 # neighbouring words, which the GPU moves together. The potential starts at 0; the neuron is a LIF with soft reset.
 # Write what one thread does: read the current, charge, fire, write the spike, reset.
 #
-# **Traffic budget:** 2 words per element-step.
+# **Traffic budget:** 2 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("one_thread")`
 
@@ -251,7 +252,7 @@ puzzles.check("one_thread", one_thread)
 # `x`, `h` and `out` are memory: each word of them that you read or write is counted. A row in a variable of your own, such
 # as `v`, is in registers and free, as long as it has one word per neuron or two. Get the same spikes within the budget.
 #
-# **Traffic budget:** 2 words per element-step.
+# **Traffic budget:** 2 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("fuse_the_loop")`
 
@@ -331,11 +332,12 @@ puzzles.check("backward_step", backward_step)
 # %% [markdown] nbgrader={"grade_id": "whole_backward-text"}
 # ### Puzzle: the whole way back
 #
-# Put the steps together. `h` holds the potentials before the reset, kept on the way there, `g_s` the gradients that arrive at the
-# spikes; write the gradients of the currents into `g_x`. `slope(u)` is the surrogate's slope at the distance u = h − threshold.
+# Put the steps together, for a LIF with a detached soft reset as before. `h` holds the potentials before the reset, kept on the
+# way there, `g_s` the gradients that arrive at the spikes; write the gradients of the currents into `g_x`. `slope(u)` is the
+# surrogate's slope at the distance u = h − threshold.
 # After the last time step nothing more arrives, so `g_v` begins as zeros there.
 #
-# **Traffic budget:** 3 words per element-step.
+# **Traffic budget:** 3 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("whole_backward")`
 
@@ -353,14 +355,15 @@ puzzles.check("whole_backward", whole_backward)
 # ### Puzzle: do not store what you can recompute
 #
 # Keeping every potential costs a word written and a word read. Instead, keep the state `v` at the start of every chunk of 32
-# time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. Here is one chunk:
+# time steps only, and walk each chunk twice: forwards, to have its potentials again, and then backwards. The neuron is a LIF
+# with a detached soft reset. Here is one chunk:
 # its currents `x` [32, N], the potential `v` [N] at its start, the gradients `g_s` [32, N] that arrive at its spikes, and
 # `g_v` [N], which comes from the chunk after it in time. `tau`, `v_threshold` and `slope` are as before.
 # Write `g_x` [32, N], and return the gradient of `v`, for the chunk before it.
 #
 # A chunk's potentials fit into registers: a list or an array of your own may have up to 32 × N words here, and is free.
 #
-# **Traffic budget:** 3.03125 words per element-step.
+# **Traffic budget:** 3.03125 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("recompute")`
 
@@ -378,12 +381,13 @@ puzzles.check("recompute", recompute)
 # ### Puzzle: keep only bits
 #
 # With a rectangle as the surrogate, the way back asks one question of each potential: is `u`, its distance from the threshold,
-# within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. On the
-# way back, write `g_u[t]`, which is `g_s[t]` divided by `width` where the answer was yes, and 0 elsewhere.
+# within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. Then `u` is
+# gone: the way back has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
+# yes, and 0 elsewhere.
 #
 # `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.
 #
-# **Traffic budget:** 3.0625 words per element-step.
+# **Traffic budget:** 3.0625 words per element-step (one neuron at one time step).
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("keep_bits")`
 

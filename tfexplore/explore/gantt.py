@@ -18,7 +18,9 @@ GREY = {"wait": "#8c8c8c", "sum": "#222222"}
 MOST = 1500
 """Bars that a browser draws at once without a pause; of more, a bar is all that a rank does for one micro-batch."""
 ALL = "all layers"
-LEGEND = "One colour for each layer; hatched on the way back. A thin line is a wait, a black bar a sum over all ranks."
+LEGEND = (
+    "One colour for each layer; hatched on the way back. A thin line is a wait, a black bar a sum over all devices."
+)
 
 
 def merged(events: Sequence[Event]) -> list[Event]:

@@ -42,7 +42,7 @@ class Result:
     steps: int
     neurons: int
     bandwidth: float = float("nan")
-    fresh: float = float("nan")  # of a copy that makes new memory for its result, as every layer does
+    fresh: float = float("nan")  # of a copy that makes new memory for its result, as torch does
     peak: float = float("nan")
     kernels: list[Point] = field(default_factory=list)
 
@@ -241,8 +241,8 @@ class Roofline(Runner):
         size = result.steps * result.neurons * BYTES[result.dtype] / 2**20
         return (
             f"<table><tr>{heads}</tr>{cells}</table><div>Bytes of the fused kernels are derived from the equations, those of the "
-            "eager loop were counted while it ran; operations are counted by SymPy, a division as one. A whole layer makes new "
-            f"memory for its result, which costs time: a copy that does so reaches {1e-9 * result.fresh:.1f} GB/s. Here x has "
+            "eager loop were counted while it ran; operations are counted by SymPy, a division as one. A copy into new memory "
+            f"reaches {1e-9 * result.fresh:.1f} GB/s; fused layers on a CPU use memory again that was let go of. Here x has "
             f"{size:.0f} MiB; what fits a cache, as the eager loop's rows often do, can lie above the memory's roof.</div>"
         )
 

@@ -112,12 +112,12 @@ class Training(Runner):
             device = next(net.parameters()).device
             self.data = self.data._replace(**{key: part.to(device) for key, part in self.data._asdict().items()})
             try_out(tuned(net, walk), self.data, walk, steps)
-            what = "digit" if data is None else "example"
+            what = "image" if data is None else "example"
         elif data is not None:
             raise ValueError(f"network={network!r} has its own data; give data with a network of your own.")
         else:
             net, self.data = built_in(network, seed, hidden)
-            what = "digit"
+            what = "image"
         self.rate = rate or RATES.get(str(network), 2e-3)
         controls = {
             "walk": choice("walk", list(WALKS), walk, help="how the network walks its (layer, time) grid"),
