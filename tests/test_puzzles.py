@@ -236,13 +236,12 @@ def a_byte_for_a_bit(u, kept, g_s, g_u, width):
 
 
 def deletes_in_the_end(x, h, out, tau, v_threshold):
-    charged, v = [], np.zeros(x.shape[1])
-    for row in x:
-        charged.append(v - v / tau + row)
-        v = charged[-1] - (charged[-1] >= v_threshold) * v_threshold
+    currents, v = [row + 0.0 for row in x], np.zeros(x.shape[1])
     for t in range(len(x)):
-        out[t] = charged[t] >= v_threshold
-    del charged
+        v = v - v / tau + currents[t]
+        out[t] = v >= v_threshold
+        v = v - (v >= v_threshold) * v_threshold
+    del currents
 
 
 def deletes_without_a_call_between(x, h, out, tau, v_threshold):
@@ -278,7 +277,7 @@ WASTEFUL = [
     ("recompute", stores_potentials, 5 + 1 / 32, "g_x written 2"),
     ("recompute", walks_anew_for_every_step, 2 + 33 / 2 + 1 / 32, "x read 16.5"),
     ("keep_bits", a_byte_for_a_bit, 3.5, "kept written 0.25"),
-    ("fuse_the_loop", deletes_in_the_end, 4, "Your own `charged` holds 768 words"),
+    ("fuse_the_loop", deletes_in_the_end, 4, "Your own `currents` holds 768 words"),
     ("fuse_the_loop", deletes_without_a_call_between, 4, "Your own `charged` holds 768 words"),
     ("fuse_the_loop", two_passes_by_pop, 4, "Your own `c` holds 768 words"),
 ]

@@ -256,10 +256,10 @@ class Memory(Runner):
 
     def bars(self) -> tuple[list[list[float | None]], list[list[float | None]]]:
         """Kept, and moved: predicted and counted for every way possible, in bytes per element-step."""
-        r = self.result
+        r, ways = self.result, self.result.ways
         return (
-            [[r.predicted_kept(way) for way in r.ways], [r.counted_kept(way) for way in r.ways]],
-            [[r.predicted_moved(way) for way in r.ways], [r.counted_moved(way) for way in r.ways]],
+            [[r.predicted_kept(way) for way in ways], [r.counted_kept(way) for way in ways]],
+            [[r.predicted_moved(way) for way in ways], [r.counted_moved(way) for way in ways]],
         )
 
     def modules(self) -> tuple[list[str], list[list[float | None]]]:
@@ -279,13 +279,14 @@ class Memory(Runner):
         return [name or "(the walk)" for name in order], [predicted, found]
 
     def draw(self) -> None:
-        names = [way.name for way in self.result.ways]
+        ways = self.result.ways
+        names = [way.name for way in ways]
         for first, axis, series in zip((0, 2), ("xaxis", "xaxis2"), self.bars(), strict=True):
             self._put_bars(first, axis, names, series)
         for k, way in enumerate(WAYS):
             line = self.result.lines.get(way.name, [])
             x, y = [t for t, _ in line], [size / 1e6 for _, size in line]
-            plots.put(self.figure, 6 + k, x=x, y=y, showlegend=way in self.result.ways)
+            plots.put(self.figure, 6 + k, x=x, y=y, showlegend=way in ways)
         self.draw_modules()
 
     def draw_modules(self) -> None:
