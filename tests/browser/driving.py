@@ -40,6 +40,18 @@ def run_all(page: Any) -> None:
     raise AssertionError("no cell began to run")
 
 
+CODE = "window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model).filter(m => m.type === 'code')"
+
+
+def run_to_the_end(page: Any) -> None:
+    """Run All, until JupyterLab knows of every cell, in view or not, that it has run."""
+    run_all(page)
+    page.wait_for_function(f"() => {CODE}.every(cell => cell.executionState === 'idle')", timeout=300_000, polling=200)
+    stuck = page.evaluate(f"() => {CODE}.filter(cell => !cell.executionCount).map(cell => cell.sharedModel.source)")
+    assert not stuck, f"these cells did not run, the one before them failed: {stuck}"
+    page.get_by_text("| Idle").wait_for()
+
+
 def explorer(page: Any, title: str) -> Any:
     """The live explorer (not its static picture) that has a control of this name."""
     found = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=title).first
@@ -67,6 +79,26 @@ def drawn(found: Any, index: int) -> list[float]:
     )
     assert isinstance(values, list)
     return values
+
+
+def wait_until(found: Any, condition: str) -> None:
+    """Waits until this holds of the live figure's `node`."""
+    figure = found.locator(".js-plotly-plot").element_handle()
+    found.page.wait_for_function(f"node => {condition}", arg=figure)
+
+
+def listen(found: Any) -> None:
+    """Keeps all that the explorer says from now on: what stands there shortly is missed by who looks now and then."""
+    found.evaluate(
+        """node => { node.said = []; const hear = () => node.said.push(node.querySelector('[role=status]')?.innerText);
+            new MutationObserver(hear).observe(node, {subtree: true, childList: true, characterData: true}) }"""
+    )
+
+
+def heard(found: Any, pattern: str) -> None:
+    """Waits until the explorer has said this since `listen`, maybe shortly."""
+    has = "([node, pattern]) => node.said.some(text => new RegExp(pattern).test(text))"
+    found.page.wait_for_function(has, arg=[found.element_handle(), pattern])
 
 
 def message(found: Any) -> Any:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.driving import (
+    as_wide_as_the_page,
+    drawn,
+    explorer,
+    message,
+    open_notebook,
+    run_to_the_end,
+    step,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 CURRENT, POTENTIAL, TIMES, EXACT = 0, 1, 4, 7
@@ -32,9 +41,10 @@ def readout(found: Any, label: str) -> Any:
     return found.locator(".widget-hslider").filter(has_text=label).locator(".widget-readout").inner_text()
 
 
-def test_the_neuron(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="01_the_neuron.ipynb"))
-    run_all(page)
+def test_the_neuron(page: Any, lab: Any, pictures: Any) -> None:
+    constant, own = "explore.neuron(neurons.LIF(tau=10.0), strength=0.15", "explore.neuron(Drip())"
+    open_notebook(page, lab.small("01_the_neuron", "import numpy", constant, "class Drip", own))
+    run_to_the_end(page)
     explorer(page, "parameter leak")  # that of the last cell
     page.locator(".jp-WindowedPanel-outer").evaluate("node => node.scrollTo(0, 0)")
     neuron = down_to(page, "18 spikes in 200 steps")
@@ -51,24 +61,21 @@ def test_the_neuron(page: Any, lab: str, pictures: Any) -> None:
 
     step(neuron, "time steps T", "ArrowRight", presses=30)
     message(neuron).get_by_text(re.compile("in 500 steps")).wait_for()
-    assert len(drawn(neuron, POTENTIAL)) == 1000
+    wait_until(neuron, f"node._fullData[{POTENTIAL}].y.length === 1000")
 
     neuron.get_by_label("input current").select_option("drawn by hand")
-    figure = neuron.locator(".js-plotly-plot").element_handle()
-    page.wait_for_function("node => node._fullData[0].y[0] == 0", arg=figure)  # the first part of the drawing
+    wait_until(neuron, "node._fullData[0].y[0] == 0")  # the first part of the drawing
     knob = neuron.locator(".widget-vslider [role=slider], .widget-vslider .noUi-handle").first
     knob.focus()
     for _ in range(5):
         knob.press("ArrowUp")
-    page.wait_for_function("node => node._fullData[0].y[0] > 0", arg=figure)
-    page.wait_for_timeout(500)
+    wait_until(neuron, "node._fullData[0].y[0] > 0")
     neuron.screenshot(path=pictures / "neuron_by_hand.png")
 
     neuron.get_by_label("input current").select_option("noise")
     neuron.get_by_label("neuron", exact=True).select_option("Izhikevich")
     message(neuron).get_by_text("no exact rate").wait_for()
-    page.wait_for_timeout(500)
-    assert len(drawn(neuron, EXACT)) == 0
+    wait_until(neuron, f"node._fullData[{EXACT}].y.length === 0")
     wanted = {"mean current": "10.0", "noise σ": "10.0", "reset potential": "−65", "parameter dt": "0.50"}
     for _ in range(20):  # every control hears of it by a message of its own
         shown = {label: readout(neuron, label) for label in wanted}

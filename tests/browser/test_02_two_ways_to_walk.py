@@ -7,21 +7,34 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, scroll_to, step
+from tests.browser.driving import (
+    as_wide_as_the_page,
+    drawn,
+    explorer,
+    message,
+    open_notebook,
+    run_to_the_end,
+    scroll_to,
+    step,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
+DONE = "Array.from(node._fullData[0].marker.color).filter(colour => colour !== '#eee').length"
+
+
 def done(found: Any) -> int:
     """How many pieces of work the browser shows as executed."""
-    colours = found.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[0].marker.color)")
-    return sum(colour != "#eee" for colour in colours)
+    return int(found.locator(".js-plotly-plot").evaluate(f"node => {DONE}"))
 
 
-def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="02_two_ways_to_walk.ipynb"))
-    run_all(page)
-    message(page).get_by_text("Fused: 4 pieces of work").wait_for(timeout=120_000)  # the last cell has run
+def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
+    explorers = ("schedules = explore.", "recurrent = explore.", "feedback = explore.", "own = explore.")
+    open_notebook(page, lab.small("02_two_ways_to_walk", "import numpy", *explorers))
+    run_to_the_end(page)
+    explorer(page, "Fused: 4 pieces of work")
     scroll_to(page, 0)
     first = explorer(page, "network")
     message(first).get_by_text("Step by step: 40 pieces of work, 217 launches").wait_for()
@@ -31,12 +44,10 @@ def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
 
     step(first, "pieces done", "Home")
     message(first).get_by_text("nothing has run yet").wait_for()
-    page.wait_for_timeout(300)
-    assert done(first) == 0
+    wait_until(first, f"{DONE} === 0")
     step(first, "pieces done", "ArrowRight", presses=12)
     message(first).get_by_text("piece 12 of 40: 1 LIF, step 2").wait_for()
-    page.wait_for_timeout(300)
-    assert done(first) == 12
+    wait_until(first, f"{DONE} === 12")
     arrow = first.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[2].x).filter(x => x != null)")
     assert sorted(arrow) == pytest.approx([1.37, 1.63, 2, 2]), "from its own last step, and from the layer below"
     first.screenshot(path=pictures / "schedules_piece.png")
@@ -52,8 +63,7 @@ def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
 
     first.get_by_label("walk").select_option("fused")
     message(first).get_by_text("Fused: 5 pieces of work, 7 launches").wait_for()
-    page.wait_for_timeout(500)
-    assert len(drawn(first, 0)) == 5
+    wait_until(first, "node._fullData[0].x.length === 5")
     first.screenshot(path=pictures / "schedules_fused.png")
     play.first.focus()
     play.first.press("Enter")  # from the end, it begins anew
@@ -66,8 +76,7 @@ def test_two_ways_to_walk(page: Any, lab: str, pictures: Any) -> None:
     message(first).get_by_text("Step by step: 48 pieces").wait_for()
     step(first, "time steps T", "ArrowLeft", presses=3)
     message(first).get_by_text("Step by step: 30 pieces").wait_for()
-    page.wait_for_timeout(500)
-    assert len(drawn(first, 0)) == 30
+    wait_until(first, "node._fullData[0].x.length === 30")
 
     crosses = "node => node._fullData[4].x.filter(t => t != null).length"
     for name, text, count in (

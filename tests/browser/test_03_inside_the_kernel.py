@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_to_the_end, step
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -21,11 +21,12 @@ def marks(found: Any, grid: int) -> list[list[int]]:
     return values
 
 
-def test_inside_the_kernel(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="03_inside_the_kernel.ipynb"))
-    run_all(page)
+def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
+    shown = ("explore.sources(neurons.LIF", "stepper = explore.kernel", "back = explore.kernel")
+    measured = (line for name in ("roof", "speed", "cost") for line in (f"{name} = explore.", f"await {name}.run()"))
+    open_notebook(page, lab.small("03_inside_the_kernel", "import numpy as np\n\nfrom tfexplore", *shown, *measured))
+    run_to_the_end(page)
     stepper = explorer(page, "micro-step")
-    page.get_by_text("The first call ever of LIF").first.wait_for(timeout=180_000)  # the last long cell has run
     stepper.scroll_into_view_if_needed()
     as_wide_as_the_page(page, stepper)
     message(stepper).get_by_text("t = 2: the threads read 8 words of x").wait_for()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_to_the_end, step
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -20,10 +20,10 @@ def heat(found: Any) -> list[list[float | None]]:
     return rows
 
 
-def test_backwards_through_time(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="04_backwards_through_time.ipynb"))
-    run_all(page)
-    page.locator(".jp-OutputArea-output").get_by_text("51200").wait_for(timeout=120_000)  # the last output
+def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
+    explorers = ("slopes = explore.surrogate", "memory = explore.memory", "await memory.run()")
+    open_notebook(page, lab.small("04_backwards_through_time", "import math", *explorers))
+    run_to_the_end(page)
 
     surrogate = explorer(page, "detach reset")
     message(surrogate).get_by_text("reaches back 20 steps").wait_for()

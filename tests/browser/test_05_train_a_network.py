@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_to_the_end, step
 from tfexplore.explore.training import LOSS, POTENTIAL, RATE, RATE_BEFORE
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def test_train_a_network(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="05_train_a_network.ipynb"))
-    run_all(page)
-    wait_for_the_last_cell(page)
+def test_train_a_network(page: Any, lab: Any, pictures: Any) -> None:
+    needed = ("import numpy", "data = (x_train", "def my_network", "training = explore.", "await training.run()")
+    needed += ("seeds = explore.", "await seeds.run()", 'explore.breakdown("conv"')
+    open_notebook(page, lab.small("05_train_a_network", *needed))
+    run_to_the_end(page)
     training = in_view(page, "hidden neuron shown")
     message(training).get_by_text(re.compile(r"fused: 92 batches in .* read rightly")).wait_for(timeout=90_000)
     look_at_the_training(page, training, pictures)
@@ -24,19 +25,6 @@ def test_train_a_network(page: Any, lab: str, pictures: Any) -> None:
     seeds = in_view(page, "precision")
     message(seeds).get_by_text(re.compile("207 pairs of losses")).wait_for(timeout=120_000)
     compare_seeds(page, seeds, pictures)
-
-
-def wait_for_the_last_cell(page: Any) -> None:
-    """Its prompt is [*] while it waits to run, and a number when it has; JupyterLab draws it only at the page's end."""
-    prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(node => node.textContent)"
-    page.wait_for_function(f"() => {prompts}.some(text => text.includes('*'))")
-    end = "(node => node.scrollTo(0, node.scrollHeight))(document.querySelector('.jp-WindowedPanel-outer'))"
-    page.wait_for_function(
-        f"() => {{ {end}; const all = {prompts}; "
-        "return document.body.innerText.includes('And of the whole course') && /[0-9]/.test(all.at(-1)) }",
-        timeout=180_000,
-        polling=500,
-    )
 
 
 def in_view(page: Any, title: str) -> Any:
@@ -69,6 +57,9 @@ def look_at_the_training(page: Any, training: Any, pictures: Any) -> None:
 
 
 def stop_and_resume(page: Any, training: Any) -> None:
+    """Step by step, which is slow: a quick training might be over before Stop is pressed, and Stop grey."""
+    training.get_by_label("walk").select_option("step by step")
+    message(training).get_by_text("Press Start to train").wait_for()
     step(training, "epochs", "End")
     training.get_by_role("button", name="Start").click()
     message(training).get_by_text(re.compile(r"\d+ batches")).wait_for()  # a busy machine may not have done one yet

@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, scroll_to, step
+from tests.browser.driving import (
+    as_wide_as_the_page,
+    drawn,
+    explorer,
+    heard,
+    listen,
+    message,
+    open_notebook,
+    run_to_the_end,
+    scroll_to,
+    step,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -23,16 +35,14 @@ def found(page: Any, title: str, nth: int = 0) -> Any:
     raise AssertionError(f"no explorer with {title!r}")
 
 
-def test_split_time(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="06_split_time.ipynb"))
-    run_all(page)
+def test_split_time(page: Any, lab: Any, pictures: Any) -> None:
+    open_notebook(
+        page, lab.small("06_split_time", "import numpy", "run = explore.", "await run.run()", "plan = explore.")
+    )
+    run_to_the_end(page)
+    scroll_to(page, 0)
     run = explorer(page, "processes P")
     message(run).get_by_text(re.compile(r"3 processes: .* Planned: .* of what was measured")).wait_for(timeout=120_000)
-    page.wait_for_function(  # the last cell has run
-        "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(node => node.textContent.includes('*'))",
-        timeout=120_000,
-    )
-    run = explorer(page, "processes P")
     as_wide_as_the_page(page, run)
     assert len(drawn(run, 0)) >= 12, "3 processes, 4 layers"
     assert len(drawn(run, 4)) == 12, "and the plan below"
@@ -40,12 +50,12 @@ def test_split_time(page: Any, lab: str, pictures: Any) -> None:
 
     step(run, "processes P", "ArrowLeft")
     message(run).get_by_text("Press Start").wait_for()
-    page.wait_for_timeout(300)
-    assert drawn(run, 0) == []
+    wait_until(run, "node._fullData[0].x.length === 0")
     step(run, "micro-batches", "ArrowRight", presses=3)
+    listen(run)
     run.get_by_role("button", name="Start").click()
-    message(run).get_by_text(re.compile("2 processes: .* \\(median of [1-4]\\)")).wait_for(timeout=60_000)
-    run.get_by_role("button", name="Stop").click()
+    heard(run, r"2 processes: .* \(median of [1-4]\)")  # five are quick; to look for it now and then would miss it
+    run.get_by_role("button", name="Stop").click(force=True)  # forced: it may be done, and Stop grey
     run.locator("button:not([disabled])", has_text="Start").wait_for(timeout=20_000)
     assert len(drawn(run, 4)) == 2 * 4 * 4
     run.screenshot(path=pictures / "split_run_micro_batches.png")
@@ -57,8 +67,7 @@ def test_split_time(page: Any, lab: str, pictures: Any) -> None:
     plan.screenshot(path=pictures / "split_plan.png")
     step(plan, "devices P", "ArrowRight", presses=4)
     message(plan).get_by_text("8 devices: ").wait_for()
-    page.wait_for_timeout(300)
-    assert len(drawn(plan, 0)) == 8 * 8
+    wait_until(plan, "node._fullData[0].x.length === 8 * 8")
     step(plan, "batch", "Home")
     message(plan).get_by_text("a batch of 1 for 8 devices").wait_for()
     step(plan, "time steps T", "End")

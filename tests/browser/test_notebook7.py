@@ -12,8 +12,8 @@ from tests.browser.driving import drawn, explorer, message, open_notebook, run_a
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def test_notebook_7(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.replace("/lab/tree/", "/notebooks/").format(path="00_start_here.ipynb"))
+def test_notebook_7(page: Any, lab: Any, pictures: Any) -> None:
+    open_notebook(page, lab.whole("00_start_here", "notebooks"))
     run_all(page)
     race = explorer(page, "neurons per layer")
     message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for(timeout=90_000)

@@ -44,8 +44,8 @@ def said(check: Any, words: str) -> str:
     return text
 
 
-def test_puzzles(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="puzzles.ipynb"))
+def test_puzzles(page: Any, lab: Any, pictures: Any) -> None:
+    open_notebook(page, lab.whole("puzzles"))
     run_all(page)
     score = page.locator(".jp-CodeCell").filter(has_text="puzzles.progress()").first
     page.wait_for_timeout(3_000)  # the cells above come into view and are laid out

@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.driving import (
+    as_wide_as_the_page,
+    drawn,
+    explorer,
+    message,
+    open_notebook,
+    run_all,
+    step,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def test_start_here(page: Any, lab: str, pictures: Any) -> None:
-    open_notebook(page, lab.format(path="00_start_here.ipynb"))
+def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
+    open_notebook(page, lab.whole("00_start_here"))
     run_all(page)
     race = explorer(page, "neurons per layer")
     message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for(timeout=90_000)
@@ -64,11 +73,18 @@ def stop(page: Any, training: Any) -> None:
     assert batches[0] == batches[1] < 20 * 23
 
 
-def test_stop_under_run_all(page: Any, lab: str) -> None:
+def test_stop_under_run_all(page: Any, lab: Any) -> None:
     """The cell is still running: the Stop button must be heard all the same, and the cells behind it must run."""
-    open_notebook(page, lab.format(path="long_run.ipynb"))
+    training = "training = explore.training(walk='step by step', steps=64, hidden=512, epochs=20)\ntraining.show()"
+    run = "(await training.run()).sentence()"
+    open_notebook(page, lab.made("long_run", "from tfexplore import explore", training, run, "'after the run'"))
     run_all(page)
     training = explorer(page, "hidden neuron shown")
     message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for(timeout=90_000)
+    step(training, "hidden neuron shown", "ArrowRight", presses=3)  # a slider is heard too, and not only once
+    neuron = training.locator(".widget-hslider").filter(has_text="hidden neuron shown").locator(".widget-readout")
+    wait_until(
+        training, f"node._fullLayout.annotations[1].text.startsWith('potential of neuron {neuron.inner_text()}')"
+    )
     stop(page, training)
     page.locator(".jp-OutputArea-output").get_by_text("'after the run'").wait_for()

@@ -19,7 +19,7 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 
 from tfexplore.equations import Neuron
-from tfexplore.explore import plots
+from tfexplore.explore import plots, statuses
 from tfexplore.explore.sliders import FloatSlider, IntSlider
 from tfexplore.step import Step, step_of
 
@@ -62,6 +62,7 @@ class Explorer:
         self._compiling_aside: asyncio.Future[None] | None = None
 
     def go_live(self) -> None:
+        statuses.mend()
         self.figure = plots.live(self.figure)
         self.widget = self.layout()
         self.widget._view_count = 0  # asks ipywidgets to count the views that browsers show
