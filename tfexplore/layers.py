@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tfexplore import backends, neurons, ops
 from tfexplore import keep as keeping
-from tfexplore.backends import torch_reference
+from tfexplore.backends import torch_reference, tuned
 from tfexplore.codegen import Variant
 from tfexplore.equations import COMMON, Neuron
 from tfexplore.parameters import Bound, checked_count, parameters_of
@@ -246,8 +246,14 @@ def fused_key(
     data = str(dtype).removeprefix("torch.")
     real = str(state_dtype(dtype)).removeprefix("torch.")
     # half precision is unpacked before the CPU kernel, so that both share one variant
-    gpu = name == "cuda"
-    return ops.register(name, Variant(step, real, data if gpu else real, keep, names, relaxed, gpu))
+    variant = Variant(step, real, data if name == "cuda" else real, keep, names, relaxed)
+    if name == "cuda":
+        variant = variant.for_gpu(tuned.choose(variant.shape, device_name(device)))
+    return ops.register(name, variant)
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 Order: TypeAlias = tuple[int, ...] | None
