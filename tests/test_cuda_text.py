@@ -106,6 +106,7 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch, require: Callable[..., str]) -> I
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a CPU that plays a GPU")
     monkeypatch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
     caches = (cuda.load, layers.fused_key)
     for cache in caches:

@@ -108,7 +108,7 @@ def test_what_is_measured_here_comes_before_what_is_shipped(cache: Path, monkeyp
 
 def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the layer's device to the variant that the operators find, without a GPU."""
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_name", {0: "GPU"}.get)
     monkeypatch.setattr(layers.backends, "choose", lambda backend, device: layers.backends.Choice("cuda", ""))
     layers.fused_key.cache_clear()
     layer = LIF()
@@ -116,7 +116,7 @@ def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.Mo
 
     def config() -> Config:
         layers.fused_key.cache_clear()
-        wanted = (layer.step, "auto", "cuda", torch.float32, "input", (), False)
+        wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False)
         return ops.find(layers.fused_key(*wanted))[1].config
 
     try:
