@@ -15,6 +15,8 @@ ACCESS = 16
 """Bytes of the widest access that a GPU has."""
 CHUNK_BYTES = 256
 """What a thread keeps of a chunk: 64 of its 255 registers (more, and the compiler spills), or 32 KB of shared memory a block."""
+LEARNED = {"float32": 4, "float64": 1}
+"""Neurons of a thread that have learned parameters; with more, the compiler spills (seven of Izhikevich's, as doubles)."""
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 """Bytes of a number."""
 
@@ -77,8 +79,8 @@ class Shape:
 
     @property
     def widest(self) -> int:
-        """Neurons in the widest access; each has parameters of its own in registers where they are learned."""
-        return min(ACCESS // BYTES[self.data], 4 if self.learned else ACCESS)
+        """Neurons in the widest access. Learned parameters are their own, with a gradient each: registers are few then."""
+        return min(ACCESS // BYTES[self.data], LEARNED[self.real] if self.learned else ACCESS)
 
     def chunk_bytes(self, chunk: int, vector: int) -> int:
         return chunk * max(1, self.needs) * vector * BYTES[self.real]

@@ -108,11 +108,12 @@ def words(*texts: str) -> set[str]:
 
 
 def derive_function(derived: Derived, parameters: tuple[Symbol, ...]) -> str:
-    lines = ["__device__ __forceinline__ void derive(real *p) {"]
     used = words(*derived.names)
-    lines += [f"    const real {symbol.name} = p[{k}];" for k, symbol in enumerate(parameters) if symbol.name in used]
+    p = "p_" if "p" in used else "p"  # a parameter called p keeps its name
+    lines = [f"__device__ __forceinline__ void derive(real *{p}) {{"]
+    lines += [f"    const real {symbol.name} = {p}[{k}];" for k, symbol in enumerate(parameters) if symbol.name in used]
     lines += [
-        f"    p[SCALARS + ROWS + {k}] = {text};  // {name}" for k, (text, name) in enumerate(derived.names.items())
+        f"    {p}[SCALARS + ROWS + {k}] = {text};  // {name}" for k, (text, name) in enumerate(derived.names.items())
     ]
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -137,7 +138,7 @@ def cuda_source(variant: Variant) -> str:
         "STATES": len(step.before),
         "SCALARS": len(step.scalars),
         "ROWS": len(step.rows),
-        "DERIVED": functions["derive"].count("    p["),  # numbers that follow from those
+        "DERIVED": functions["derive"].count("[SCALARS + ROWS + "),  # numbers that follow from those
         "NEEDS": len(variant.needs),
         "WATCHED": len(variant.record),
         "KEEP_POTENTIAL": int(variant.keeps == "potential"),

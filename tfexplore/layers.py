@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -239,10 +240,15 @@ def name_of(step: Step) -> str:
     return name
 
 
-@torch.compiler.assume_constant_result
 def key_of(*wanted: Any) -> str:
     """`fused_key`; torch.compile traces through a cache, but not through this."""
+    if "torch._dynamo" in sys.modules:
+        torch_reference.stay_eager()
     return fused_key(*wanted)
+
+
+# torch.compiler.assume_constant_result, which loads all of Dynamo, does this alone
+setattr(key_of, "_dynamo_marked_constant", True)  # noqa: B010  (mypy knows no such field)
 
 
 @functools.cache
