@@ -131,6 +131,6 @@ def stay_eager() -> None:
 
     Asked for when Dynamo first looks on: as a decorator, `torch.compiler.disable` would load all of it, half a second, at import.
     """
-    global run
+    global run  # noqa: PLW0603  (what others call has to be another one)
     if run is plain:
         run = torch.compiler.disable(plain)
