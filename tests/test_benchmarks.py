@@ -59,6 +59,9 @@ class Here:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         return answer
 
+    def within(self, _: float, **question: Any) -> dict[str, Any]:
+        return self.ask(**question)
+
     def end(self) -> None: ...
 
 

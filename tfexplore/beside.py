@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any
@@ -54,6 +56,25 @@ class Beside:
             raise RuntimeError(answer["error"])
         return answer
 
+    def within(self, seconds: float, /, **question: Any) -> dict[str, Any]:
+        """As `ask`, for so many seconds: then the process is ended, and TimeoutError says so."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.end()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            return self.ask(**question)
+        except RuntimeError as error:
+            if late.is_set():
+                raise TimeoutError(f"no answer within {seconds:g} s") from error
+            raise
+        finally:
+            timer.cancel()
+
     def end(self) -> None:
         """Ends the process and (but on Windows) those it started, whatever they do; more than once does no harm."""
         if self.process.returncode is None:  # once it was waited for, its number may be another's
@@ -95,8 +116,19 @@ def last_words(complaints: IO[str]) -> str:
     return f": {lines[-1]}" if lines else ""
 
 
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    if os.getpgrp() == os.getpid():  # as `Beside` starts it
+        os.killpg(0, signal.SIGKILL)
+
+
 def serve(answer: Callable[[Question], Mapping[str, Any]]) -> None:
-    """Answers every line of standard input until it ends; an exception is answered as {"error": its text}."""
+    """Answers every line of standard input until it ends; an exception is answered as {"error": its text}.
+
+    When the process that asks is gone, this one ends with its group, in the middle of an answer too (but on Windows).
+    """
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever else prints (a compiler, say) must not mix with the answers
     for line in sys.stdin:
