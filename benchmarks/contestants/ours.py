@@ -71,6 +71,8 @@ def plain(case: Case) -> Callable[[Tensor], Tensor]:
 
 
 def compiled(case: Case) -> Callable[[Tensor], Tensor]:
+    if not case.get("compiled", True):
+        raise ValueError("left out: it compiles for half a minute")
     if case["T"] > COMPILED_STEPS:
         raise ValueError(
             f"unrolled by the compiler, it takes minutes to compile from {COMPILED_STEPS} steps on: left out"

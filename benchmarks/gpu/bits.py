@@ -19,15 +19,23 @@ from tfexplore.step import step_of
 
 BOX = surrogates.Rectangle()
 NEURONS: dict[str, Neuron] = {
-    repr(neuron): neuron
-    for neuron in (
-        neurons.LIF(), neurons.LIF(surrogate=BOX), neurons.IF(surrogate=BOX), neurons.LIF(reset="hard", surrogate=BOX),
-        neurons.LIF(reset="hard", v_reset=-0.1, decay_input=True), neurons.LIF(reset="none"),
-        neurons.LIF(reset="hard", detach_reset=False), neurons.LIF(detach_reset=False, surrogate=surrogates.Triangle()),
-        neurons.ALIF(detach_reset=False), neurons.ALIF(surrogate=BOX), neurons.CubaLIF(), neurons.LI(),
-        neurons.QIF(reset="hard"), neurons.Izhikevich(), neurons.PaperLIF(v_reset=0.05),
-    )
-}  # fmt: skip
+    "LIF": neurons.LIF(),
+    "LIF, rectangle": neurons.LIF(surrogate=BOX),
+    "IF, rectangle": neurons.IF(surrogate=BOX),
+    "LIF, hard reset, rectangle": neurons.LIF(reset="hard", surrogate=BOX),
+    "LIF, hard reset, decaying input": neurons.LIF(reset="hard", v_reset=-0.1, decay_input=True),
+    "LIF, no reset": neurons.LIF(reset="none"),
+    "LIF, hard reset, attached": neurons.LIF(reset="hard", detach_reset=False),
+    "LIF, attached, triangle": neurons.LIF(detach_reset=False, surrogate=surrogates.Triangle()),
+    "ALIF, attached": neurons.ALIF(detach_reset=False),
+    "ALIF, rectangle": neurons.ALIF(surrogate=BOX),
+    "CubaLIF": neurons.CubaLIF(),
+    "LI": neurons.LI(),
+    "QIF": neurons.QIF(reset="hard"),
+    "Izhikevich": neurons.Izhikevich(),
+    "PaperLIF": neurons.PaperLIF(v_reset=0.05),
+    "ParametricLIF": neurons.ParametricLIF(),
+}
 """Made of + - * / and comparisons alone: EIF's exp differs in its last bit between any two libraries."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 NEAR = {"float32": 1e-6, "float64": 1e-14, "float16": 2e-3, "bfloat16": 2e-2}
@@ -71,7 +79,9 @@ def compare(found: dict[str, Tensor], wanted: dict[str, Tensor], dtype: str, wha
     mine, theirs = (values["g_x"].double() for values in (found, wanted))
     far = float((mine - theirs).abs().max() / theirs.abs().max().clamp(min=1e-300))
     if not far <= NEAR[dtype]:
-        raise RuntimeError(f"{what}: a gradient is {far:.1e} of the largest from the CPU's, {NEAR[dtype]:.0e} is allowed.")
+        raise RuntimeError(
+            f"{what}: a gradient is {far:.1e} of the largest from the CPU's, {NEAR[dtype]:.0e} is allowed."
+        )
     return far
 
 

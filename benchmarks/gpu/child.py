@@ -11,7 +11,7 @@ from tfexplore.beside import Question, serve
 
 
 def answer(question: Question) -> dict[str, Any]:
-    module = importlib.import_module(f"benchmarks.gpu.{question.pop('module')}")
+    module = importlib.import_module(question.pop("module"))
     try:
         row: dict[str, Any] = module.measure(**question)
         return row

@@ -16,23 +16,31 @@ Line: TypeAlias = dict[str, Any]
 
 
 class Journal:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines = read(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(line) + "\n" for line in self.lines)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:  # cut off within its last line
-            path.write_text(text, encoding="utf-8")
+    """paths: it is kept in each of these files, and begins with all that any of them has."""
 
-    def known(self, key: str) -> Line | None:
+    def __init__(self, *paths: Path) -> None:
+        self.paths = tuple(dict.fromkeys(paths))
+        self.lines: list[Line] = []
+        for line in (line for path in self.paths for line in read(path)):
+            if line not in self.lines:
+                self.lines.append(line)
+        text = "".join(json.dumps(line) + "\n" for line in self.lines)
+        for path in self.paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.partial")
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
+
+    def newest(self, key: str) -> Line | None:
         return next((line for line in reversed(self.lines) if line["key"] == key), None)
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        for path in self.paths:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def read(path: Path) -> list[Line]:

@@ -20,7 +20,7 @@ DISTRIBUTIONS = ("torch", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "tri
 
 
 def measure(device: str, out: str) -> dict[str, Any]:
-    """"key": what the rows of all other points depend on."""
+    """ "key": what the rows of all other points depend on."""
     reason = cuda.why_not() if device == "cuda" else ""
     if reason:
         raise RuntimeError(reason)

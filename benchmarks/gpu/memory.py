@@ -1,4 +1,4 @@
-"""The peak of the device's memory over one training step, for each thing that the neurons may keep (rectangle, which admits all)."""
+"""The peak of the device's memory over a training step, for each `keep`; the surrogate is the rectangle, which admits all."""
 
 from __future__ import annotations
 

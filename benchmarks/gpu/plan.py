@@ -6,15 +6,16 @@ training steps; 5 time splitting and the explorers' data; 6 the sanitizer and th
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from benchmarks import neuron
 from benchmarks.harness import ROOT
-from benchmarks.networks import NETWORKS
-from benchmarks.work import BACKWARD, BOTH, FORWARD
+from benchmarks.work import BACKWARD, BOTH, FORWARD, INFERENCE
 from tfexplore.codegen import fingerprint
 from tfexplore.keep import KEEP
 
@@ -33,7 +34,7 @@ ENOUGH = 2**20
 
 @dataclass(frozen=True)
 class Point:
-    """One thing to find out, by `benchmarks.gpu.MODULE.measure(**given)`.
+    """One thing to find out: `module.measure(device=..., out=..., **given)` gives its row.
 
     seconds: expected on an H100. limit: after which its process is ended. together: points of a module with True are found out
     side by side, since nothing is timed there. reads: files whose content it depends on, beside its own module.
@@ -51,7 +52,10 @@ class Point:
     def key(self, machine: dict[str, Any]) -> str:
         """A fingerprint of all that its row depends on: the machine, what is asked, and the text of every file."""
         given = repr((self.module, sorted(self.given.items()), sorted(machine.items())))
-        return fingerprint(given, *(text(name) for name in (f"benchmarks/gpu/{self.module}.py", *self.reads)))
+        own = importlib.util.find_spec(self.module)
+        assert own is not None
+        assert own.origin is not None
+        return fingerprint(given, Path(own.origin).read_text(encoding="utf-8"), *map(text, self.reads))
 
 
 @cache
@@ -60,7 +64,7 @@ def text(pattern: str) -> str:
     return "".join(f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in paths)
 
 
-MACHINE = Point(1, "the machine", "machine", seconds=12, reads=())
+MACHINE = Point(1, "the machine", "benchmarks.gpu.machine", seconds=12, reads=())
 """Always first, and never skipped: all others depend on what it says."""
 
 
@@ -77,9 +81,17 @@ def right(dry: bool) -> Iterator[Point]:
     from benchmarks.gpu.bits import NEURONS
 
     for k, name in enumerate(list(NEURONS)[: 2 if dry else None]):
-        yield Point(1, f"bits: {name}", "bits", {"neuron": name, "small": dry}, 45 if k == 0 else 0, 150, together=True)
+        yield Point(
+            1,
+            f"bits: {name}",
+            "benchmarks.gpu.bits",
+            {"neuron": name, "small": dry},
+            45 if k == 0 else 0,
+            150,
+            together=True,
+        )
     tests = ("tests/*.py", "tests/cuda_on_cpu/*", "tfexplore/*.py", "tfexplore/timesplit/*.py")
-    yield Point(1, "pytest -m gpu", "tools", {"tool": "pytest"}, 90, 200, reads=(*KERNELS, *tests))
+    yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 90, 200, reads=(*KERNELS, *tests))
 
 
 def copies(dry: bool) -> Iterator[Point]:
@@ -91,7 +103,7 @@ def copies(dry: bool) -> Iterator[Point]:
                 case = neuron.case(steps, count, passes, dtype, "Rectangle" if keep == "bits" else "ATan")
                 given = {"case": compared(case), "keep": keep}
                 name = f"share of copy: {dtype}, {passes}, keep={keep}"
-                yield Point(2, name, "sweep", given, 4, 40, reads=(*KERNELS, *RACE))
+                yield Point(2, name, "benchmarks.gpu.sweep", given, 4, 40, reads=(*KERNELS, *RACE))
 
 
 def layers(dry: bool) -> Iterator[Point]:
@@ -103,9 +115,15 @@ def layers(dry: bool) -> Iterator[Point]:
         (500, 10**4, "float32"),
     ]  # fmt: skip
     for steps, count, dtype in cases:
-        case = compared(neuron.case(steps, count, BOTH, dtype)) | {"graphs": not dry}
-        yield race("neuron", f"T={steps}, N={count}, {dtype}", case | {"modes": None}, 9)
+        case = neuron.case(steps, count, BOTH, dtype)
+        yield race(
+            "neuron", f"T={steps}, N={count}, {dtype}", compared(case) | {"graphs": not dry, "compiled": False}, 9
+        )
     if not dry:
+        for what, case in (
+            ("rectangle", neuron.case(32, 10**7, surrogate="Rectangle")), ("inference", neuron.case(32, 10**7, INFERENCE)),
+        ):  # fmt: skip
+            yield race("neuron", f"T=32, N=10000000, float32, {what}", compared(case) | {"compiled": False}, 9)
         case = neuron.case(32, 10**6)
         only = ["copy", "cuda, keep=input", "torch.compile of the plain loop"]
         yield race("neuron", "T=32, N=1000000, torch.compile", compared(case) | {"modes": only}, 45)
@@ -121,13 +139,15 @@ def steps(dry: bool) -> Iterator[Point]:
     for keep in KEEP:
         network = "conv" if dry else "resnet18"
         given = {"network": network, "keep": keep, "T": 2 if dry else 4, "B": 2 if dry else 64}
-        yield Point(4, f"peak memory, {network}, keep={keep}", "memory", given, 5, reads=(*KERNELS, *RACE))
+        yield Point(
+            4, f"peak memory, {network}, keep={keep}", "benchmarks.gpu.memory", given, 5, reads=(*KERNELS, *RACE)
+        )
 
 
 def race(benchmark: str, name: str, case: dict[str, Any], seconds: float, section: int = 3) -> Point:
     # the peers too are measured anew when a kernel has changed: only what ran in turn is compared
-    given = {"benchmark": benchmark, "case": {key: value for key, value in case.items() if value is not None}}
-    return Point(section, f"{benchmark}: {name}", "race", given, seconds, 150, reads=(*KERNELS, *RACE))
+    given = {"benchmark": benchmark, "case": case}
+    return Point(section, f"{benchmark}: {name}", "benchmarks.gpu.race", given, seconds, 150, reads=(*KERNELS, *RACE))
 
 
 def compared(case: dict[str, Any]) -> dict[str, Any]:
@@ -137,16 +157,15 @@ def compared(case: dict[str, Any]) -> dict[str, Any]:
 def uses(dry: bool) -> Iterator[Point]:
     reads = (*KERNELS, "tfexplore/timesplit/*.py", "tests/split_jobs.py")
     for ranks in (2,) if dry else (2, 4):
-        yield Point(5, f"time split, {ranks} ranks", "split", {"ranks": ranks}, 20, 90, reads=reads)
+        yield Point(5, f"time split, {ranks} ranks", "benchmarks.gpu.split", {"ranks": ranks}, 20, 90, reads=reads)
     reads = (*KERNELS, "tfexplore/explore/*.py", "tfexplore/contestants.py")
-    yield Point(5, "the explorers' data", "explorers", {"count": 64 if dry else 2**16}, 15, 90, reads=reads)
+    yield Point(
+        5, "the explorers' data", "benchmarks.gpu.explorers", {"count": 64 if dry else 2**16}, 15, 90, reads=reads
+    )
 
 
 def tools(dry: bool) -> Iterator[Point]:
     reads = (*KERNELS, "benchmarks/gpu/small.py")
     for tool in ("memcheck", "initcheck"):
-        yield Point(6, tool, "tools", {"tool": tool}, 40, 120, reads=reads)
-    yield Point(6, "ncu", "tools", {"tool": "ncu"}, 40, 120, reads=reads)
-
-
-assert set(NETWORKS) >= {"conv", "resnet18", "vgg11"}
+        yield Point(6, tool, "benchmarks.gpu.tools", {"tool": tool}, 40, 120, reads=reads)
+    yield Point(6, "ncu", "benchmarks.gpu.tools", {"tool": "ncu"}, 40, 120, reads=reads)

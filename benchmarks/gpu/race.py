@@ -1,4 +1,4 @@
-"""A case of the benchmarks `neuron` and `training`, raced as everywhere: `benchmarks.harness`. Its rows go into benchmarks/results."""
+"""A case of the benchmarks `neuron` and `training`, raced as everywhere (`benchmarks.harness`), for benchmarks/results."""
 
 from __future__ import annotations
 

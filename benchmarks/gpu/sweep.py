@@ -1,11 +1,12 @@
 """One kernel alone at a size far beyond the cache, as a share of a copy measured in turn with it, in least bytes.
 
-Both kernels, forward and backward, for each dtype and each thing kept: what is told is of the kernel that a layer launches.
+Both kernels, forward and backward, for each dtype and each thing kept.
 """
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ import torch
 from benchmarks import neuron, reference
 from benchmarks.contestants import ours
 from benchmarks.play import apart
-from benchmarks.work import Case, Work, copy_work, neuron_inputs
+from benchmarks.work import FORWARD, Case, Work, copy_work, neuron_inputs
+from tfexplore import backends
+from tfexplore.codegen import Variant
 from tfexplore.keep import fastest
 from tfexplore.measure import event_seconds, seconds
-from tfexplore.step import step_of
+from tfexplore.step import scalars_of, step_of
 
 ROUNDS = 7
 
@@ -25,23 +28,38 @@ def measure(device: str, out: str, case: Case, keep: str) -> dict[str, Any]:
     case = case | {"device": device}
     work = ours.neuron(case)[f"{ours.fused(case)}, keep={keep}"]()
     check(work, case)
-    copy = copy_work(case, neuron_inputs(case)[0])
-    taken: dict[str, list[float]] = {"copy": [], "kernel": []}
+    runs = {"copy": copy_work(case, neuron_inputs(case)[0]).run, "kernel": kernel(case, keep)}
+    taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
-        for name, each in (("copy", copy), ("kernel", work)):
-            taken[name].append(once(each, device))
+        for name, run in runs.items():
+            taken[name].append((event_seconds if torch.device(device).type == "cuda" else seconds)(run))
     median = {name: statistics.median(values) for name, values in taken.items()}
-    assert work.least is not None
-    assert copy.least is not None
-    bandwidth = {"copy": copy.least / median["copy"], "kernel": work.least / median["kernel"]}
+    moved = {"copy": 2 * neuron_inputs(case)[0].nbytes, "kernel": ours.least(case, keep)}
     return {
         "T": case["T"], "N": case["N"], "dtype": case["dtype"], "passes": case["passes"], "surrogate": case["surrogate"],
         "keep": keep, "auto": fastest(step_of(ours.lif(case)), ours.fused(case)), "rounds": ROUNDS,
         "median_ms": {name: 1e3 * value for name, value in median.items()},
-        "gb_s": {name: value / 1e9 for name, value in bandwidth.items()},
-        "share": bandwidth["kernel"] / bandwidth["copy"],
+        "gb_s": {name: moved[name] / value / 1e9 for name, value in median.items()},
+        "share": (moved["kernel"] / median["kernel"]) / (moved["copy"] / median["copy"]),
         "kept_bytes_per_element_step": (work.kept() or 0) / (case["T"] * case["N"]),
     }  # fmt: skip
+
+
+def kernel(case: Case, keep: str) -> Callable[[], object]:
+    """One launch of the backend's forward or backward kernel, and the memory for its results; no autograd, no other kernel."""
+    neuron, backend = ours.lif(case), backends.module(ours.fused(case))
+    x, g = (values.flatten(1) for values in neuron_inputs(case))
+    gpu = x.is_cuda
+    variant = Variant(step_of(neuron), "float32", case["dtype"] if gpu else "float32", keep, gpu=gpu)
+    start, rows = (
+        x.new_zeros(len(neuron.states), x.shape[1], dtype=torch.float32),
+        x.new_empty(0, x.shape[1], dtype=torch.float32),
+    )
+    scalars = list(scalars_of(neuron).values())
+    if case["passes"] == FORWARD:
+        return lambda: backend.forward(variant, x, start, rows, scalars)
+    _, _, kept, _ = backend.forward(variant, x, start, rows, scalars)
+    return lambda: backend.backward(variant, x, g, start, rows, scalars, kept)
 
 
 def check(work: Work, case: Case) -> None:
@@ -51,10 +69,3 @@ def check(work: Work, case: Case) -> None:
         far = apart(name, found, expected[name], allowed[name].near)
         if not far <= allowed[name].share:
             raise RuntimeError(f"wrong result: {far:.1e} of {name} differ from the reference, so it is not timed")
-
-
-def once(work: Work, device: str) -> float:
-    if torch.device(device).type == "cuda":
-        return event_seconds(work.run, work.before)
-    work.before()
-    return seconds(work.run)
