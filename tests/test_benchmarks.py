@@ -211,7 +211,7 @@ def test_the_grids_hold_the_cases_that_are_judged(size: str, device: str) -> Non
     assert all(case["N"] % case["B"] == 0 for case in cases)
 
 
-@pytest.mark.parametrize("name", harness.SNN)
+@pytest.mark.parametrize("name", [*harness.SNN, "jax"])
 def test_a_peer_gives_the_reference_results(name: str) -> None:
     python = harness.python_of(name)
     if python == sys.executable and importlib.util.find_spec(name) is None:

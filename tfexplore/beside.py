@@ -50,6 +50,8 @@ class Beside:
         except (OSError, ValueError):  # ended before, or meanwhile
             line = ""
         if not line:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)  # its pipe is closed a moment before it is gone
             raise RuntimeError(f"The process {self.module} ended without an answer{last_words(self.complaints)}.")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -70,6 +72,7 @@ class Beside:
             return self.ask(**question)
         except RuntimeError as error:
             if late.is_set():
+                timer.join()  # until it has ended
                 raise TimeoutError(f"no answer within {seconds:g} s") from error
             raise
         finally:
