@@ -126,6 +126,8 @@ def test_what_a_point_depends_on_makes_its_key(tmp_path: Path, monkeypatch: pyte
         assert len(set(before.values())) == len(before) == len(list(points(dry=False)))
         assert keys() == before
         assert not set(keys({**machine, "machine": "another"}).values()) & set(before.values())
+        others = keys({**machine, "peers": {"spikingjelly": "2.0.0"}})  # type: ignore[dict-item]
+        assert {name.partition(": ")[0] for name in before if others[name] != before[name]} == {"neuron", "training"}
         kernel = tmp_path / "kernels" / "forward.cu"
         kernel.write_text(kernel.read_text(encoding="utf-8") + "// other\n", encoding="utf-8")
         changed = keys()
@@ -247,7 +249,8 @@ def swept(dtype: str, passes: str, keep: str, share: float) -> dict[str, Any]:
 
 
 def raced(benchmark: str, ms: dict[str, float], **case: Any) -> dict[str, Any]:
-    return {"about": {"benchmark": benchmark}, "dtype": "float32", **case, "median_ms": ms}
+    about = {"dtype": "float32", "passes": work.BOTH, "surrogate": "ATan"}
+    return {"about": {"benchmark": benchmark}, **about, **case, "median_ms": ms}
 
 
 ROWS = [
@@ -256,6 +259,8 @@ ROWS = [
     raced("neuron", {"cuda, keep=input": 2.0, "cuda, keep=potential": 3.0, "spikingjelly: multi, triton": 2.5,
                      "CUDA graph of cuda, keep=input": 1.0, "jax: lax.scan in jit": 1.9}, T=32, N=10**7),
     raced("neuron", {"cuda, keep=input": 0.1, "plain loop": 4.1, "jax: lax.scan in jit": 0.3}, T=32, N=10**4),
+    raced("neuron", {"cuda": 1.0, "spikingjelly: multi": 0.1, "jax: lax": 0.1}, T=32, N=10**7, passes=work.INFERENCE),
+    raced("neuron", {"cuda, keep=bits": 1.0, "jax: lax": 0.1}, T=32, N=10**7, surrogate="Rectangle"),
     raced("training", {"fused": 9.0, "CUDA graph of fused": 5.0, "spikingjelly: multi": 8.0,
                        "spikingjelly: CUDA graph of multi": 7.0}, network="resnet18", autocast="bfloat16"),
     {"errors": 0}, {"errors": 2}, {"counts": {"passed": 100, "failed": 1}, "failed": ["tests/test_gpu.py::test_x"]},

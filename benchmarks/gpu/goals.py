@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from benchmarks.gpu.journal import Line
-from benchmarks.work import BACKWARD, FORWARD, GRAPH
+from benchmarks.work import BACKWARD, BOTH, FORWARD, GRAPH
 
 Rows: TypeAlias = list[dict[str, Any]]
 NOT_MEASURED = "not measured"
@@ -48,10 +48,9 @@ def speedup(
     """How many times our fastest way is faster than the fastest whose name begins so; the worst of the cases asked for."""
 
     def find(rows: Rows) -> float | None:
-        cases = [
-            row for row in raced(rows, "neuron")
-            if row["dtype"] == dtype and T in (None, row["T"]) and N in (None, row["N"])
-        ]  # fmt: skip
+        alike = [row for row in raced(rows, "neuron") if (row["passes"], row["surrogate"]) == (BOTH, "ATan")]
+        sized = [row for row in alike if T in (None, row["T"]) and N in (None, row["N"])]
+        cases = [row for row in sized if row["dtype"] == dtype]
         return worst(ratio(row["median_ms"], "cuda", theirs, graphs) for row in cases)
 
     return find

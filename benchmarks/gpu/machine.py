@@ -16,20 +16,21 @@ from tfexplore import doctor
 from tfexplore.backends import cuda
 from tfexplore.measure import machine
 
-DISTRIBUTIONS = ("torch", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "triton", "jax", "spikingjelly")
+DISTRIBUTIONS = ("torch", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "triton")
+PEERS = ("spikingjelly", "jax")
 
 
 def measure(device: str, out: str) -> dict[str, Any]:
-    """ "key": what the rows of all other points depend on."""
+    """ "key": what the rows of all other points depend on; on the peers' versions only where they take part."""
     reason = cuda.why_not() if device == "cuda" else ""
     if reason:
         raise RuntimeError(reason)
-    installed = versions(*DISTRIBUTIONS)
+    installed, peers = versions(*DISTRIBUTIONS), versions(*PEERS)
     return {
         "machine": machine(device), "device": device, "cores": os.cpu_count(), "date": dt.date.today().isoformat(),
-        "torch": torch.__version__, "python": platform.python_version(), "versions": installed,
+        "torch": torch.__version__, "python": platform.python_version(), "versions": installed | peers,
         "doctor": [str(check) for check in doctor.checks()],
-        "key": {"machine": machine(device), "driver": driver(), "versions": sorted(installed.items()), "device": device},
+        "key": {"machine": machine(device), "driver": driver(), "versions": installed, "peers": peers, "device": device},
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ training steps; 5 time splitting and the explorers' data; 6 the sanitizer and th
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,8 +37,8 @@ ENOUGH = 2**20
 class Point:
     """One thing to find out: `module.measure(device=..., out=..., **given)` gives its row.
 
-    seconds: expected on an H100. limit: after which its process is ended. together: points of a module with True are found out
-    side by side, since nothing is timed there. reads: files whose content it depends on, beside its own module.
+    seconds: expected on an H100. limit: after which its process is ended. together: such points are found out side by side, since
+    nothing is timed there. peers: whether other libraries take part. reads: files whose content it depends on, beside its module.
     """
 
     section: int
@@ -47,11 +48,13 @@ class Point:
     seconds: float = 5.0
     limit: float = 60.0
     together: bool = False
+    peers: bool = False
     reads: tuple[str, ...] = KERNELS
 
     def key(self, machine: dict[str, Any]) -> str:
         """A fingerprint of all that its row depends on: the machine, what is asked, and the text of every file."""
-        given = repr((self.module, sorted(self.given.items()), sorted(machine.items())))
+        there = {name: value for name, value in machine.items() if name != "peers" or self.peers}
+        given = json.dumps([self.module, self.given, there], sort_keys=True)
         own = importlib.util.find_spec(self.module)
         assert own is not None
         assert own.origin is not None
@@ -147,7 +150,9 @@ def steps(dry: bool) -> Iterator[Point]:
 def race(benchmark: str, name: str, case: dict[str, Any], seconds: float, section: int = 3) -> Point:
     # the peers too are measured anew when a kernel has changed: only what ran in turn is compared
     given = {"benchmark": benchmark, "case": case}
-    return Point(section, f"{benchmark}: {name}", "benchmarks.gpu.race", given, seconds, 150, reads=(*KERNELS, *RACE))
+    return Point(
+        section, f"{benchmark}: {name}", "benchmarks.gpu.race", given, seconds, 150, peers=True, reads=(*KERNELS, *RACE)
+    )
 
 
 def compared(case: dict[str, Any]) -> dict[str, Any]:
