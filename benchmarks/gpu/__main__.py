@@ -83,11 +83,14 @@ class Run:
     def found(self, point: Point, child: Child, key: str) -> Line:
         begin = time.monotonic()
         line: Line = {"key": key, "section": point.section, "name": point.name, "dry": self.dry}
+        limit = max(1.0, min(point.limit, self.left))
         try:
-            limit = max(1.0, min(point.limit, self.left))
             line["row"] = child.within(limit, module=point.module, device=self.device, out=str(self.out), **point.given)
-        except (RuntimeError, TimeoutError) as error:
+        except (RuntimeError, OSError, ValueError) as error:  # ended while it wrote, too
             line["failed"] = str(error)[:500]
+            if limit < point.limit and isinstance(error, TimeoutError):  # it had no fair chance
+                print(f"{point.section} {point.name}: cut off after {limit:.0f} s", flush=True)
+                return line
         line["seconds"] = round(time.monotonic() - begin, 1)
         with self.lock:
             self.journal.add(line)
