@@ -1,26 +1,54 @@
-// Fused way back: one launch runs the adjoint of all T time steps, VECTOR neurons in each thread (the twin of backward.py).
+// Fused backward pass: one launch runs the adjoint of all T time steps, VECTOR neurons in each thread (the twin of backward.py).
 //
 // Time is walked backwards in chunks of CHUNK steps. What the adjoint needs of each step (q: for LIF the charged
 // potential) is read back (KEEP_POTENTIAL; as bits: KEEP_BITS), or recomputed for the chunk from the states at its start
-// and x (KEEP_INPUT). The loops over a chunk are unrolled, so q stays in registers: a T of any length takes the same number
-// of them. x and g_out of AHEAD steps are asked for before the first of them is used.
+// and x (KEEP_INPUT). A chunk's q stays in registers, and then all loops over it are unrolled, or in shared memory (SHARED), where
+// each thread has words of its own and none waits for another. x and g_out of AHEAD steps are asked for before the first of
+// them is used.
 //
 // Shapes: x (read only with KEEP_INPUT), g_out, g_x [T, N]; g_state, g_start [STATES, N]; rows, g_rows [ROWS, N]; kept
 // as in forward.cu. A learned parameter's gradient is summed over time in a register; torch adds up the neurons of a row.
 // Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input",
 // WIDTH / 32 for "bits".
 //
-// Versions (none measured on a GPU yet; registers as compiled for sm_90, LIF, float32):
+// Versions (registers and instructions of an element-step: LIF, keep="input", float32, sm_90):
 //   1  one thread per neuron, 4-byte accesses, chunks of 32 steps: 48 registers
-//   2  16-byte accesses, AHEAD steps under way before the first use, chunks of 32: 251, and learned parameters spill
-//   3  chunks of 16 steps (8 in half precision): 151 (this one; 128 with KEEP_POTENTIAL, 40 with KEEP_BITS), no spill
-// A step's division by tau stays a division: its exact twin, a product and two corrections by fused multiply-adds, differs
-// for infinite and denormal potentials. Whether it would pay in half precision is not measured.
+//   2  16-byte accesses, AHEAD = 4 steps under way before the first use, chunks of 32: 251, and learned parameters spill
+//   3  chunks of 16 steps (8 in half precision): 151 registers, 57 instructions, 24 KB under way
+//   4  divisions by what is known in three operations (divide.cuh), those of gradients by an approximate reciprocal, a chunk's
+//      values in shared memory: 86 registers, 29 instructions, 80 KB under way (this one)
+// __launch_bounds__(THREADS) made the compiler save registers for more blocks, and spill.
+//
+// Builds of LIF, as compiled (tools/candidates.py writes this table); the first of each dtype and keep is the default.
+// regs: registers of a thread; instr: instructions issued for an element-step; KB: asked for and not here yet, of a
+// multiprocessor; share: predicted, of the pace of a copy of the least bytes. None is measured on a GPU yet.
+//
+// x        keep      vector ahead chunk held in   | sm_80 (A100)            | sm_90 (H200)            | sm_100 (B200)
+//                                               | regs  instr   KB  share | regs  instr   KB  share | regs  instr   KB  share
+// float32  input       4     8    16  shared    |   76   28.8   64   0.98 |   86   28.9   80   0.98 |   92   31.2   80   0.96
+// float32  input       4     8    16  registers |  128   26.5   64   0.98 |  128   26.5   64   0.98 |  122   28.1   64   0.96
+// float32  input       4     4    16  shared    |   51   29.7   32   0.98 |   52   29.7   48   0.97 |   57   31.1   48   0.95
+// float32  input       2     8    16  shared    |   55   32.4   72   0.98 |   60   32.7   64   0.98 |   64   36.8   64   0.95
+// bfloat16 input       4     8    16  shared    |   62   31.3   32   0.95 |   84   32.4   40   0.91 |   86   34.7   40   0.77
+// bfloat16 input       4     8    16  registers |  128   29.0   32   0.95 |  138   30.0   24   0.89 |  122   31.6   32   0.78
+// bfloat16 input       4     4    16  shared    |   40   32.2   16   0.93 |   48   33.2   24   0.88 |   62   34.6   24   0.70
+// bfloat16 input       2     8    16  shared    |   48   34.9   36   0.94 |   62   36.2   32   0.89 |   64   40.2   32   0.69
+// float32  potential   4     8                  |   80   11.5  192   1.00 |   80   11.5  192   1.00 |   80   12.9  192   1.00
+// float32  potential   4     4                  |   56   11.8  144   1.00 |   56   11.7  144   1.00 |   56   13.7  144   1.00
+// float32  potential   2     8                  |   48   13.9  160   1.00 |   48   14.0  160   1.00 |   48   16.1  160   1.00
+// bfloat16 potential   4     8                  |   64   13.1  192   1.00 |   66   13.5  168   1.00 |   86   15.0  120   0.99
+// bfloat16 potential   4     4                  |   48   13.2  120   1.00 |   54   13.7  108   1.00 |   48   15.6  120   0.99
+// bfloat16 potential   2     8                  |   40   15.6  144   1.00 |   40   15.9  144   1.00 |   48   18.6  120   0.99
+// float32  bits        4     8                  |   77    7.5   96   1.00 |   78    7.5   96   1.00 |   48    8.6  160   1.00
+// float32  bits        4     4                  |   52   13.1   72   1.00 |   46   13.9   80   1.00 |   40   11.5   96   1.00
+// float32  bits        2     8                  |   44    9.8   80   1.00 |   44    9.6   80   1.00 |   32   11.2  128   1.00
+// bfloat16 bits        4     8                  |   62    9.0   64   1.00 |   77    9.5   48   1.00 |   78   10.4   48   0.98
+// bfloat16 bits        4     4                  |   44   14.6   40   1.00 |   46   16.3   40   0.98 |   52   13.8   36   0.94
+// bfloat16 bits        2     8                  |   40   11.2   48   1.00 |   44   11.6   40   0.99 |   48   13.5   40   0.95
 
 #include "neuron.cuh"
 #include "pack.cuh"
-
-#define AHEAD 4
+#include "chunk.cuh"
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
@@ -29,21 +57,16 @@ extern "C" __global__ void backward(
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
 
-    real p[VECTOR][SCALARS + ROWS + 1], g[VECTOR][STATES], g_p[VECTOR][AT_LEAST_1(ROWS)] = {};
-    load_rows<ROWS, SCALARS>(rows, 0, neurons, i, p);
-    for (int j = 0; j < VECTOR; ++j)
-        for (int k = 0; k < SCALARS; ++k) p[j][k] = scalars.value[k];
+    real p[VECTOR][PARAMETERS], g[VECTOR][STATES], g_p[VECTOR][AT_LEAST_1(ROWS)] = {};
+    load_parameters(scalars, rows, neurons, i, p);
     load_rows<STATES>(g_state, 0, neurons, i, g);
 
-    for (long long chunk = (steps + CHUNK - 1) / CHUNK - 1; chunk >= 0; --chunk) {
-        const long long begin = chunk * CHUNK;
-        const int length = int(steps - begin < CHUNK ? steps - begin : CHUNK);
-        real q[CHUNK][VECTOR][AT_LEAST_1(NEEDS)];
-
-        if (KEEP_INPUT && NEEDS) {  // the way there once more, for this chunk
+    const auto walk = [&](const int begin, const int length) {  // one chunk: `length` steps, CHUNK at most
+        IN_CHUNK;
+        if (KEEP_INPUT) {  // the forward pass once more
             real z[VECTOR][STATES];
-            load_rows<STATES>((const real *)kept, chunk * STATES, neurons, i, z);
-#pragma unroll
+            load_rows<STATES>((const real *)kept, begin / CHUNK * STATES, neurons, i, z);
+#pragma unroll UNROLLED
             for (int first = 0; first < CHUNK; first += AHEAD) {
                 Pack<data> x_ahead[AHEAD];
 #pragma unroll
@@ -52,59 +75,64 @@ extern "C" __global__ void backward(
 #pragma unroll
                 for (int a = 0; a < AHEAD; ++a) {
                     if (first + a >= length) continue;
+                    real q[VECTOR][AT_LEAST_1(NEEDS)];
 #pragma unroll
                     for (int j = 0; j < VECTOR; ++j) {
                         const real x_t = real(x_ahead[a].value[j]);
                         real h[STATES], after[STATES];
                         charge(z[j], x_t, p[j], h);
                         const real u = fire(h, p[j]);
-                        remember(z[j], x_t, h, u, p[j], q[first + a][j]);
+                        remember(z[j], x_t, h, u, p[j], q[j]);
                         reset(h, spike(u, p[j]), p[j], after);
                         for (int k = 0; k < STATES; ++k) z[j][k] = after[k];
                     }
+                    put(in_chunk, first + a, q);
                 }
             }
         }
-        if (KEEP_POTENTIAL) {
-#pragma unroll
-            for (int c = 0; c < CHUNK; ++c)
-                if (c < length) load_rows<NEEDS>((const real *)kept, (begin + c) * NEEDS, neurons, i, q[c]);
-        }
-        if (KEEP_BITS) {  // CHUNK is a multiple of STEPS
-            unsigned char bits[VECTOR][1] = {};
-#pragma unroll
-            for (int c = 0; c < CHUNK; ++c) {
-                if (c % STEPS == 0 && c < length)
-                    load_rows<1>((const unsigned char *)kept, (begin + c) / STEPS, neurons, i, bits);
-#pragma unroll
-                for (int j = 0; j < VECTOR; ++j)
-                    for (int k = 0; k < NEEDS; ++k) q[c][j][k] = real(bits[j][0] >> (c % STEPS * WIDTH + k) & 1);
-            }
-        }
 
-#pragma unroll
-        for (int last = CHUNK - 1; last >= 0; last -= AHEAD) {
+#pragma unroll UNROLLED
+        for (int first = CHUNK - AHEAD; first >= 0; first -= AHEAD) {
             Pack<data> g_ahead[AHEAD];
+            real q[AHEAD][VECTOR][AT_LEAST_1(NEEDS)];
+            unsigned char bits[VECTOR][1];
 #pragma unroll
-            for (int a = 0; a < AHEAD; ++a)
-                if (last - a >= 0 && last - a < length) g_ahead[a] = load(g_out, begin + last - a, neurons, i);
+            for (int a = AHEAD - 1; a >= 0; --a) {
+                if (first + a >= length) continue;
+                const int t = begin + first + a, place = (AHEAD % STEPS ? t : a) % STEPS;
+                g_ahead[a] = load(g_out, t, neurons, i);
+                if (KEEP_POTENTIAL) load_rows<NEEDS>((const real *)kept, t * (long long)NEEDS, neurons, i, q[a]);
+                if (KEEP_BITS) {
+                    if (a == AHEAD - 1 || place == STEPS - 1 || first + a == length - 1)  // a byte holds STEPS steps
+                        load_rows<1>((const unsigned char *)kept, t / STEPS, neurons, i, bits);
 #pragma unroll
-            for (int a = 0; a < AHEAD; ++a) {
-                const int c = last - a;
-                if (c < 0 || c >= length) continue;
+                    for (int j = 0; j < VECTOR; ++j)
+                        for (int k = 0; k < NEEDS; ++k) q[a][j][k] = real(bits[j][0] >> (place * WIDTH + k) & 1);
+                }
+            }
+#pragma unroll
+            for (int a = AHEAD - 1; a >= 0; --a) {
+                if (first + a >= length) continue;
+                if (KEEP_INPUT) get(in_chunk, first + a, q[a]);
                 Pack<data> g_x_t;
 #pragma unroll
                 for (int j = 0; j < VECTOR; ++j) {
                     real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(ROWS)];
-                    adjoint(real(g_ahead[a].value[j]), g[j], q[c][j], p[j], g_x_j, g_before, g_p_t);
+                    adjoint(real(g_ahead[a].value[j]), g[j], q[a][j], p[j], g_x_j, g_before, g_p_t);
                     g_x_t.value[j] = data(g_x_j);
                     for (int k = 0; k < STATES; ++k) g[j][k] = g_before[k];
                     for (int k = 0; k < ROWS; ++k) g_p[j][k] += g_p_t[k];
                 }
-                store(g_x, begin + c, neurons, i, g_x_t);
+                store(g_x, begin + first + a, neurons, i, g_x_t);
             }
         }
+    };
+    int begin = ((int(steps) + CHUNK - 1) / CHUNK - 1) * CHUNK;
+    if (begin + CHUNK > steps) {  // the last chunk of time may be shorter
+        walk(begin, int(steps) - begin);
+        begin -= CHUNK;
     }
+    for (; begin >= 0; begin -= CHUNK) walk(begin, CHUNK);
     store_rows<STATES>(g_start, 0, neurons, i, g);
     store_rows<ROWS>(g_rows, 0, neurons, i, g_p);
 }

@@ -1,9 +1,9 @@
 // Fused forward pass: one launch runs all T time steps of a layer, VECTOR neurons in each thread (the twin of forward.py).
 //
 // The states z live in registers from the first step to the last; per step a thread reads VECTOR x and writes VECTOR spikes,
-// 16 bytes each. The x of AHEAD steps are asked for before the first of them is used. Neighbouring threads take neighbouring
-// neurons, so every row of time is read and written in one sweep. neuron.cuh is generated from the equations
-// (tfexplore/codegen.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
+// up to 16 bytes in one access. The x of AHEAD steps are asked for before the first of them is used. Neighbouring threads take
+// neighbouring neurons, so every row of time is read and written in one sweep. neuron.cuh is generated from the equations
+// (tfexplore/cuda_source.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
 // reset, output, remember, watch.
 //
 // Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
@@ -12,14 +12,44 @@
 // Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 // for "bits".
 //
-// Versions (none measured on a GPU yet; registers as compiled for sm_90, LIF, float32):
+// Versions (registers and instructions of an element-step: LIF, keep="input", float32, sm_90):
 //   1  one thread per neuron, 4-byte accesses, the loop over time unrolled by 4: 32 registers
-//   2  16-byte accesses, AHEAD steps under way before the first use: 40 (this one; 64 with 8 neurons in half precision)
+//   2  16-byte accesses, AHEAD = 4 steps under way before the first use: 40 registers, 30 instructions
+//   3  the division by tau in three operations (divide.cuh), AHEAD = 8, no test of T within a batch: 60 and 18 (this one)
+//
+// Builds of LIF, as compiled (tools/candidates.py writes this table); the first of each dtype and keep is the default.
+// regs: registers of a thread; instr: instructions issued for an element-step; KB: asked for and not here yet, of a
+// multiprocessor; share: predicted, of the pace of a copy of the least bytes. None is measured on a GPU yet.
+//
+// x        keep      vector ahead chunk held in   | sm_80 (A100)            | sm_90 (H200)            | sm_100 (B200)
+//                                               | regs  instr   KB  share | regs  instr   KB  share | regs  instr   KB  share
+// float32  nothing     4     8                  |   62   18.3  128   1.00 |   62   18.3  128   1.00 |   58   18.4  128   0.99
+// float32  nothing     4     4                  |   48   18.1   80   1.00 |   48   18.1   80   1.00 |   42   18.6   80   0.99
+// float32  nothing     2     8                  |   40   20.5   96   1.00 |   40   20.4   96   1.00 |   40   19.6   96   0.99
+// bfloat16 nothing     8     8                  |   69   19.0  112   0.99 |  102   19.4   64   0.97 |   91   19.3   80   0.87
+// bfloat16 nothing     8     4                  |   54   19.1   72   0.99 |   70   19.5   56   0.96 |   62   19.4   64   0.87
+// bfloat16 nothing     4     8                  |   42   19.9   80   0.99 |   62   20.3   64   0.96 |   56   20.3   72   0.85
+// float32  input       4     8    16            |   62   18.3  128   0.97 |   60   18.3  128   0.97 |   60   18.1  128   0.96
+// float32  input       4     4    16            |   48   18.6   80   0.97 |   48   18.8   80   0.97 |   42   18.9   80   0.96
+// float32  input       2     8    16            |   40   20.4   96   0.97 |   38   20.4   96   0.97 |   38   20.5   96   0.96
+// bfloat16 input       8     8    16            |   74   19.1   96   0.93 |  102   19.6   64   0.91 |   89   19.5   80   0.83
+// bfloat16 input       8     4    16            |   51   19.4   72   0.93 |   68   19.8   56   0.91 |   60   19.5   64   0.83
+// bfloat16 input       4     8    16            |   42   20.3   80   0.93 |   60   20.9   64   0.91 |   56   20.1   72   0.82
+// float32  potential   4     8                  |   64   18.9  128   1.00 |   66   18.7  112   1.00 |   60   18.5  128   1.00
+// float32  potential   4     4                  |   54   18.8   72   1.00 |   52   18.8   72   1.00 |   42   18.9   80   1.00
+// float32  potential   2     8                  |   44   21.2   80   1.00 |   42   21.3   80   1.00 |   40   21.4   96   1.00
+// bfloat16 potential   8     8                  |   86   19.4   80   1.00 |  124   19.9   64   1.00 |   96   20.6   80   0.99
+// bfloat16 potential   8     4                  |   60   19.5   64   1.00 |   78   20.0   48   1.00 |   64   20.1   64   0.99
+// bfloat16 potential   4     8                  |   50   20.9   72   1.00 |   66   21.4   56   1.00 |   60   20.9   64   0.98
+// float32  bits        4     8                  |   64   21.3  128   1.00 |   64   21.3  128   1.00 |   64   20.6  128   0.99
+// float32  bits        4     4                  |   48   24.7   80   1.00 |   50   24.6   72   0.99 |   44   28.7   80   0.95
+// float32  bits        2     8                  |   40   23.4   96   1.00 |   40   23.2   96   1.00 |   46   22.5   80   0.98
+// bfloat16 bits        8     8                  |   95   21.7   80   0.99 |  128   22.4   64   0.95 |  100   23.0   64   0.81
+// bfloat16 bits        8     4                  |   60   24.3   64   0.98 |   75   24.8   48   0.93 |   68   29.4   56   0.68
+// bfloat16 bits        4     8                  |   56   22.9   72   0.98 |   66   23.2   56   0.94 |   60   22.8   64   0.81
 
 #include "neuron.cuh"
 #include "pack.cuh"
-
-#define AHEAD 4
 
 extern "C" __global__ void forward(
     const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ rows,
@@ -28,23 +58,22 @@ extern "C" __global__ void forward(
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
 
-    real p[VECTOR][SCALARS + ROWS + 1], z[VECTOR][STATES];
-    load_rows<ROWS, SCALARS>(rows, 0, neurons, i, p);
-    for (int j = 0; j < VECTOR; ++j)
-        for (int k = 0; k < SCALARS; ++k) p[j][k] = scalars.value[k];
+    real p[VECTOR][PARAMETERS], z[VECTOR][STATES];
+    load_parameters(scalars, rows, neurons, i, p);
     load_rows<STATES>(start, 0, neurons, i, z);
-    unsigned char bits[VECTOR][1] = {};
+    unsigned bits[VECTOR] = {};
 
-    for (long long first = 0; first < steps; first += AHEAD) {
+    const auto walk = [&](const int first, const int length) {  // `length` steps, AHEAD at most
         Pack<data> x_ahead[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a)
-            if (first + a < steps) x_ahead[a] = load(x, first + a, neurons, i);
+            if (a < length) x_ahead[a] = load(x, first + a, neurons, i);
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a) {
-            const long long t = first + a;
-            if (t >= steps) break;
-            if (KEEP_INPUT && t % CHUNK == 0) store_rows<STATES>((real *)kept, t / CHUNK * STATES, neurons, i, z);
+            if (a >= length) continue;
+            const int t = first + a, place = (AHEAD % STEPS ? t : a) % STEPS;  // the latter is known to the compiler
+            if (KEEP_INPUT && a % CHUNK == 0 && t % CHUNK == 0)
+                store_rows<STATES>((real *)kept, t / CHUNK * STATES, neurons, i, z);
             Pack<data> out_t;
             real q[VECTOR][AT_LEAST_1(NEEDS)], w[VECTOR][AT_LEAST_1(WATCHED)];
 #pragma unroll
@@ -59,16 +88,22 @@ extern "C" __global__ void forward(
                 watch(after, h, w[j]);
                 for (int k = 0; k < STATES; ++k) z[j][k] = after[k];
                 if (KEEP_BITS) {  // a byte holds the outcomes of STEPS steps, WIDTH bits each
-                    if (t % STEPS == 0) bits[j][0] = 0;
-                    for (int k = 0; k < NEEDS; ++k) bits[j][0] |= (q[j][k] != real(0)) << (t % STEPS * WIDTH + k);
+                    if (place == 0) bits[j] = 0;
+                    for (int k = 0; k < NEEDS; ++k) bits[j] |= unsigned(q[j][k] != real(0)) << (place * WIDTH + k);
                 }
             }
             store(out, t, neurons, i, out_t);
-            if (KEEP_POTENTIAL) store_rows<NEEDS>((real *)kept, t * NEEDS, neurons, i, q);
-            if (KEEP_BITS && (t % STEPS == STEPS - 1 || t == steps - 1))
-                store_rows<1>((unsigned char *)kept, t / STEPS, neurons, i, bits);
-            if (WATCHED) store_rows<WATCHED>(watched, t * WATCHED, neurons, i, w);
+            if (KEEP_POTENTIAL) store_rows<NEEDS>((real *)kept, t * (long long)NEEDS, neurons, i, q);
+            if (KEEP_BITS && (place == STEPS - 1 || (a == length - 1 && t == steps - 1))) {
+                Pack<unsigned char> bytes;
+                for (int j = 0; j < VECTOR; ++j) bytes.value[j] = bits[j];
+                store((unsigned char *)kept, t / STEPS, neurons, i, bytes);
+            }
+            if (WATCHED) store_rows<WATCHED>(watched, t * (long long)WATCHED, neurons, i, w);
         }
-    }
+    };
+    int first = 0;
+    for (; first + AHEAD <= steps; first += AHEAD) walk(first, AHEAD);
+    if (first < steps) walk(first, int(steps) - first);
     store_rows<STATES>(state, 0, neurons, i, z);
 }

@@ -1,22 +1,51 @@
 // VECTOR neighbouring neurons at once: a thread's piece of a row of neurons, moved in accesses of up to 16 bytes.
 //
-// VECTOR is given by who compiles: 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1.
+// VECTOR is given by who compiles: 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1. So are
+// THREADS, AHEAD, CHUNK, SHARED and STREAMING, which change the speed and nothing of the results (tfexplore/builds.py).
 #pragma once
+
+#define AT_LEAST_1(n) ((n) > 0 ? (n) : 1)  // C++ has no empty arrays
 
 template <class T>
 struct alignas(sizeof(T) * VECTOR < 16 ? sizeof(T) * VECTOR : 16) Pack {
     T value[VECTOR];
 };
 
+#if STREAMING
+// What is read once and written once asks the caches to let it pass (evict first), as words of the pack's size.
+template <int BYTES> struct Word;
+template <> struct Word<1> { typedef unsigned char type; };
+template <> struct Word<2> { typedef unsigned short type; };
+template <> struct Word<4> { typedef unsigned type; };
+template <> struct Word<8> { typedef uint2 type; };
+template <> struct Word<16> { typedef uint4 type; };
+#endif
+
 // a is [rows, neurons]; i, the first of the neurons, is a multiple of VECTOR
 template <class T>
 __device__ __forceinline__ Pack<T> load(const T *a, long long row, long long neurons, long long i) {
-    return *reinterpret_cast<const Pack<T> *>(a + row * neurons + i);
+    const Pack<T> *place = reinterpret_cast<const Pack<T> *>(a + row * neurons + i);
+#if STREAMING
+    if constexpr (sizeof(Pack<T>) <= 16) {
+        typedef typename Word<sizeof(Pack<T>)>::type word;
+        const word got = __ldcs(reinterpret_cast<const word *>(place));
+        return reinterpret_cast<const Pack<T> &>(got);
+    }
+#endif
+    return *place;
 }
 
 template <class T>
 __device__ __forceinline__ void store(T *a, long long row, long long neurons, long long i, const Pack<T> &pack) {
-    *reinterpret_cast<Pack<T> *>(a + row * neurons + i) = pack;
+    Pack<T> *place = reinterpret_cast<Pack<T> *>(a + row * neurons + i);
+#if STREAMING
+    if constexpr (sizeof(Pack<T>) <= 16) {
+        typedef typename Word<sizeof(Pack<T>)>::type word;
+        __stcs(reinterpret_cast<word *>(place), reinterpret_cast<const word &>(pack));
+        return;
+    }
+#endif
+    *place = pack;
 }
 
 // the same for K rows: value[j][FIRST + k] of neuron j
@@ -41,4 +70,18 @@ __device__ __forceinline__ void store_rows(T *a, long long row, long long neuron
     }
 }
 
-#define AT_LEAST_1(n) ((n) > 0 ? (n) : 1)  // C++ has no empty arrays
+// The parameters of VECTOR neurons: the shared ones, the learned ones, and the numbers that follow from them.
+#define PARAMETERS AT_LEAST_1(SCALARS + ROWS + DERIVED)
+
+__device__ __forceinline__ void load_parameters(
+    const Scalars &scalars, const real *rows, long long neurons, long long i, real (*p)[PARAMETERS]) {
+    load_rows<ROWS, SCALARS>(rows, 0, neurons, i, p);
+    for (int k = 0; k < SCALARS; ++k) p[0][k] = scalars.value[k];
+    derive(p[0]);
+#pragma unroll
+    for (int j = 1; j < VECTOR; ++j) {
+        for (int k = 0; k < SCALARS; ++k) p[j][k] = p[0][k];
+        for (int k = SCALARS + ROWS; k < SCALARS + ROWS + DERIVED; ++k) p[j][k] = p[0][k];
+        if (ROWS) derive(p[j]);
+    }
+}

@@ -50,10 +50,15 @@ class Case:
 
     def input(self, steps: int, shape: tuple[int, ...], seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
         """Currents that make this neuron fire now and then; small ones for a runaway neuron, which has to stay finite."""
-        made = torch.randn(steps, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        made = noise(steps, *shape, seed=seed, dtype=torch.float64)
         if self.runaway:
             return (0.3 * made).clamp(-0.6, 0.2).sub(0.3).to(dtype)
         return (20 * made + 10 if self.cls is neurons.Izhikevich else made + 0.3).to(dtype)
+
+
+def noise(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The same numbers in every dtype, but for rounding: what torch.randn draws differs from dtype to dtype in torch 2.11."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 PAIRS = [(cls, reset) for cls in NEURONS for reset in cls.resets]

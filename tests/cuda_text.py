@@ -1,18 +1,15 @@
-"""The CUDA kernels without a GPU, for tests: compiled by NVRTC for any architecture, and run on the CPU as C++.
+"""The CUDA kernels without a GPU, for tests: run on the CPU as C++. (NVRTC compiles them in `tools/candidates.py`.)
 
-To run them, `FakeCupy` takes CuPy's place: all of `backends/cuda.py` runs unchanged, and its "RawModule" compiles the
+`FakeCupy` takes CuPy's place: all of `backends/cuda.py` runs unchanged, and its "RawModule" compiles the
 text it is given, with the include folder it is given, by g++ behind `cuda_on_cpu/cuda_on_cpu.h`.
 """
 
 import ctypes
-import io
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,64 +19,25 @@ import numpy as np
 import pytest
 
 from tfexplore.backends import cuda
-from tfexplore.codegen import Variant, cuda_source, fingerprint
+from tfexplore.codegen import fingerprint
 from tfexplore.paths import cache_dir, kernels_dir
+from tools import candidates
 
 FOLDER = Path(__file__).parent / "cuda_on_cpu"
 LOOPS = sorted(path.stem for path in kernels_dir().glob("*.cu"))
 STREAM = 0xC0FFEE  # the address of a stream that only tests know
-# No fused multiply-add and no reassociation, as on the GPU: the same bits.
-FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas")
-
-# CUDA's headers for half precision, and the wheels in which they lie.
-HEADERS = {
-    "nvidia-cuda-runtime": "nvidia/cu13/include",
-    "cupy-cuda13x": "cupy/_core/include/cupy/_cccl/libcudacxx",
-}
+# No fused multiply-add unless by name, and no reassociation, as on the GPU: the same bits. (Not -mfma: with it, g++ 12 takes
+# -fma(a, b, -c) for fma(-a, b, c), which is another zero.)
+FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas")
 
 
 def header_folders() -> list[str]:
     """The folders of CUDA's headers; without the wheels the test skips, or fails if TFEXPLORE_REQUIRE is set."""
     try:
-        return [str(metadata.distribution(wheel).locate_file(folder)) for wheel, folder in HEADERS.items()]
+        return candidates.header_folders()
     except metadata.PackageNotFoundError as missing:
         reason = f"needs CUDA's headers from the wheel {missing.name}; .[test] installs it on Linux"
         (pytest.fail if os.environ.get("TFEXPLORE_REQUIRE") else pytest.skip)(reason)
-
-
-@dataclass(frozen=True)
-class Binary:
-    """What NVRTC made: the size of the code, and what the assembler says of it per thread."""
-
-    size: int
-    registers: int
-    stack: int
-    spilled: int
-
-
-def nvrtc(variant: Variant, loop: str, arch: str, folder: Path, vector: int) -> Binary:
-    """Compiles `loop` around this neuron for an architecture such as "sm_90"; needs neither a GPU nor its driver."""
-    from cuda.core import Program, ProgramOptions
-
-    assert cuda.OPTIONS == ("-std=c++17", "-fmad=false"), "bring the options below in line"
-    header = cuda_source(variant)
-    place = folder / fingerprint(header)
-    place.mkdir(exist_ok=True)
-    (place / "neuron.cuh").write_text(header, encoding="utf-8")
-    # the last two are CuPy's own (cupy/cuda/compiler.py)
-    options = ProgramOptions(
-        name=f"{loop}.cu", arch=arch, std="c++17", fma=False, ptxas_options="-v", define_macro=("VECTOR", str(vector)),
-        include_path=[str(place), str(kernels_dir()), *header_folders()], ftz=True, device_as_default_execution_space=True,
-    )  # fmt: skip
-    log = io.StringIO()
-    binary = Program((kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8"), "c++", options).compile(
-        "cubin", logs=log
-    )
-    numbers = r"(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers"
-    found = re.search(numbers, log.getvalue(), re.DOTALL)
-    assert found, log.getvalue()
-    stack, spilled, registers = map(int, found.groups())
-    return Binary(len(binary.code), registers, stack, spilled)
 
 
 def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> Path:
@@ -112,11 +70,7 @@ class FakeCupy:
         self.compiler = compiler
         self.devices: list[int] = []
         self.launches: list[tuple[str, int]] = []
-        # a multiprocessor that holds 1,024 threads
-        driver = SimpleNamespace(
-            occupancyMaxActiveBlocksPerMultiprocessor=lambda kernel, threads, memory: 1024 // threads
-        )
-        self.cuda = SimpleNamespace(Device=self.device, driver=driver)
+        self.cuda = SimpleNamespace(Device=self.device)
 
     @contextmanager
     def device(self, index: int) -> Iterator[None]:
@@ -143,5 +97,4 @@ class FakeCupy:
             assert done, f"{name}.cu takes other arguments than backends/cuda.py gives: {[a.nbytes for a in held]}"
             self.launches.append((name, grid[0]))
 
-        launch.kernel = SimpleNamespace(ptr=0)  # type: ignore[attr-defined]
         return launch

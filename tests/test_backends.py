@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cases import CASES, EDGES, SURROGATES, Case, distance, numbers_within_bounds, same_bits
+from cases import CASES, EDGES, SURROGATES, Case, distance, noise, numbers_within_bounds, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -63,7 +63,7 @@ def run(layer: Layer, x: Tensor) -> tuple[list[Tensor], Tensor]:
     names = ("h", *layer.neuron.states)
     with tfexplore.record(layer, *names) as traces:
         out, state = layer(x, return_state=True)
-    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+    weights = noise(*out.shape, seed=1, dtype=out.dtype)
     (out * weights).sum().backward()
     return [out.detach(), *(z.detach() for z in state), *(traces[""][name] for name in names)], x.grad
 

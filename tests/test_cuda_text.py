@@ -17,17 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cuda_text import LOOPS, STREAM, FakeCupy, header_folders, nvrtc
+from cuda_text import LOOPS, STREAM, FakeCupy, header_folders
 from torch import Tensor
 
 import tfexplore
 from tfexplore import backends, layers, neurons, surrogates
 from tfexplore.backends import cuda
-from tfexplore.codegen import DATA, Variant
+from tfexplore.codegen import Variant
+from tfexplore.cuda_source import DATA
 from tfexplore.equations import Neuron, TimeConstant
 from tfexplore.keep import why_not
 from tfexplore.layers import Layer
 from tfexplore.step import step_of
+from tools import candidates
 
 NEURONS = [neurons.IF, neurons.LIF, neurons.ParametricLIF, neurons.ALIF, neurons.CubaLIF, neurons.LI, neurons.QIF,
            neurons.EIF, neurons.Izhikevich, neurons.PaperLIF]  # fmt: skip
@@ -53,7 +55,7 @@ class Clash(Neuron):
 
 
 def variant(neuron: Neuron, data: str, **chosen: Any) -> Variant:
-    return Variant(step_of(neuron), "float64" if data == "float64" else "float32", data, gpu=True, **chosen)
+    return Variant(step_of(neuron), "float64" if data == "float64" else "float32", data, **chosen).for_gpu()
 
 
 # -- compiled for GPUs -----------------------------------------------------------------------------------------------
@@ -84,7 +86,8 @@ def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron]
         if loop == "backward" and chosen["keep"] == "nothing":
             made, chosen = next(turn)
         made_for = variant(made, data, **chosen)
-        binary = nvrtc(made_for, loop, arch, tmp_path, made_for.vector if next(wide) else 1)
+        build = getattr(made_for.config, loop)
+        binary = candidates.compiled(made_for, loop, build if next(wide) else build.narrow(made_for.chunk), arch)
         case = (made, chosen, data, arch, loop, binary)
         # an array that does not fit the registers would go to slow memory; 255 is what a thread can have
         assert binary.size > 0, case
@@ -103,6 +106,7 @@ def fake_cupy(monkeypatch: pytest.MonkeyPatch, require: Callable[..., str]) -> I
     monkeypatch.setitem(sys.modules, "cupy", fake)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a CPU that plays a GPU")
     monkeypatch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
     caches = (cuda.load, layers.fused_key)
     for cache in caches:
@@ -232,11 +236,8 @@ def test_with_exp_it_differs_from_the_reference_in_the_last_bits_only(fake_cupy:
 def test_in_half_precision_the_state_is_float32(
     fake_cupy: FakeCupy, neuron: Neuron, dtype: torch.dtype, keep: str
 ) -> None:
-    assert [Variant(step_of(neurons.LIF()), data=name).vector for name in ("float16", "float32", "float64")] == [
-        8,
-        4,
-        2,
-    ]
+    widest = [variant(neurons.LIF(), name).shape.widest for name in ("float16", "float32", "float64")]
+    assert widest == [8, 4, 2]
     for count in (257, 256):
         in_half_precision(neuron, dtype, keep, count)
 
@@ -385,7 +386,7 @@ def test_cupy_takes_the_arguments_of_a_launch(monkeypatch: pytest.MonkeyPatch) -
         if not torch.cuda.is_available():
             kernel(*args, **options)
 
-    monkeypatch.setattr(cuda, "load", lambda *_: cuda.Kernel(launch, 4, 128))
+    monkeypatch.setattr(cuda, "load", lambda *_: launch)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
     monkeypatch.setattr(cupy.cuda, "Device", FakeCupy("").device)

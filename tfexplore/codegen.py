@@ -23,17 +23,12 @@ import sympy
 from sympy import Expr, Symbol
 
 from tfexplore.adjoint import BYTE, Adjoint, adjoint_of, in_bits
-from tfexplore.printing import CUDA, NUMBA, Dialect, code
+from tfexplore.builds import Config, Shape, default
+from tfexplore.printing import NUMBA, Dialect, code
 from tfexplore.step import Step
 
 LONGEST_CHUNK = 32
 """Time steps that the way back recomputes at once with keep="input" on a CPU, whose caches hold them."""
-REGISTERS = 64
-"""Of the 255 registers that a GPU thread can have, those that hold a chunk's values; more, and the compiler spills some."""
-ACCESS = 16
-"""Bytes of the widest access that a GPU has."""
-DTYPES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
-"""Bytes of a number."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Variant:
     """What one compiled kernel is made for; every number (tau, thresholds, T, N) is a run-time argument instead.
 
     real: the dtype of the state ("float32", "float64"); data: that of x and the spikes (half precision too, on a GPU).
-    gpu: in its registers a chunk is shorter than in a CPU's cache.
+    config: how its kernels are built for a GPU; None on a CPU.
     keep: "nothing" (no way back), "potential", "input" or "bits" (see `keep.py`).
     """
 
@@ -51,7 +46,7 @@ class Variant:
     keep: str = "nothing"
     record: tuple[str, ...] = ()
     relaxed: bool = False
-    gpu: bool = False
+    config: Config | None = None
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -93,15 +88,18 @@ class Variant:
         return BYTE // self.width if self.in_bits else 1
 
     @functools.cached_property
-    def vector(self) -> int:
-        """Neurons in each thread of a GPU: 16 bytes of x, the widest access it has; 4 at most with parameters of their own."""
-        return min(ACCESS // DTYPES[self.data], 4 if self.step.rows else ACCESS)
+    def chunk(self) -> int:
+        """Steps per chunk, a power of two: on a GPU the config's; a CPU's cache holds more."""
+        return self.config.chunk if self.config else max(1, LONGEST_CHUNK >> (max(1, len(self.needs)) - 1).bit_length())
 
     @functools.cached_property
-    def chunk(self) -> int:
-        """Steps per chunk: a power of two; on a GPU, the chunk's needed values stay within `REGISTERS` of a thread."""
-        longest = 4 * REGISTERS // (self.vector * DTYPES[self.real]) if self.gpu else LONGEST_CHUNK
-        return max(1, longest >> (max(1, len(self.needs)) - 1).bit_length())
+    def shape(self) -> Shape:
+        step = self.step
+        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.rows))
+
+    def for_gpu(self, config: Config | None = None) -> Variant:
+        """This variant on a GPU, built so, or as predicted to be the fastest."""
+        return dataclasses.replace(self, config=config or default(self.shape))
 
     @functools.cached_property
     def kept_dtype(self) -> str:
@@ -120,12 +118,16 @@ class Variant:
 
 @dataclass(frozen=True)
 class Function:
-    """One generated function: named inputs (a symbol, or a short list of symbols), assignments, and what it returns."""
+    """One generated function: named inputs (a symbol, or a short list of symbols), assignments, and what it returns.
+
+    gradients: those of the assigned that only gradients use; their last digits are free, all others are exact to the bit.
+    """
 
     name: str
     inputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
     body: tuple[tuple[Symbol, Expr], ...]
     outputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
+    gradients: frozenset[Symbol] = frozenset()
 
     def used(self) -> set[Symbol]:
         mentioned: set[Symbol] = set().union(*(value.free_symbols for _, value in self.body), set())
@@ -169,7 +171,8 @@ def functions_of(variant: Variant) -> list[Function]:
         recomputed = [pair for pair in ((step.u, fire), (step.s, spike)) if pair[0] in adjoint.recomputed]
         given = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
         results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_rows))
-        functions.append(Function("adjoint", given, (*recomputed, *adjoint.body), results))
+        gradients = frozenset(symbol for symbol, _ in adjoint.body)
+        functions.append(Function("adjoint", given, (*recomputed, *adjoint.body), results, gradients))
     return functions
 
 
@@ -244,65 +247,6 @@ STEPS, WIDTH = {variant.steps}, {variant.width}
     sums = "".join(f"a[{k}] + b[{k}], " for k in range(len(rows)))
     head += f"\n\n{jit}def add_p(a, b):\n    return ({sums})\n"
     return head + "\n\n" + "\n\n".join(python_function(f, NUMBA, jit) for f in functions_of(variant))
-
-
-def cuda_function(function: Function) -> str:
-    used = function.used()
-    single = len(function.outputs) == 1 and isinstance(function.outputs[0][1], Symbol)
-    inputs = [(function.argument(group), given) for group, given in function.inputs]
-    arguments = [f"real {g}" if isinstance(s, Symbol) else f"const real *{g}" for g, s in inputs]
-    if not single:
-        taken = {group for group, _ in function.inputs}
-        renamed = [(f"{g}_before" if g in taken else function.argument(g), s) for g, s in function.outputs]
-        arguments += [f"real &{g}" if isinstance(s, Symbol) else f"real *{g}" for g, s in renamed]
-    lines = [f"__device__ __forceinline__ {'real' if single else 'void'} {function.name}({', '.join(arguments)}) {{"]
-    for group, given in inputs:
-        if not isinstance(given, Symbol):
-            lines += [
-                f"    const real {symbol.name} = {group}[{k}];" for k, symbol in enumerate(given) if symbol in used
-            ]
-    arguments_out = set() if single else {given for _, given in function.outputs if isinstance(given, Symbol)}
-    for symbol, value in function.body:
-        declare = "" if symbol in arguments_out else "const real "
-        lines.append(f"    {declare}{symbol.name} = {code(value, CUDA)};")
-    if single:
-        lines.append(f"    return {function.outputs[0][1].name};")  # type: ignore[union-attr]  # a symbol when single
-    else:
-        for group, given in renamed:
-            if not isinstance(given, Symbol):
-                lines += [f"    {group}[{k}] = {symbol.name};" for k, symbol in enumerate(given)]
-    return "\n".join([*lines, "}"]) + "\n"
-
-
-DATA = {"float32": "float", "float64": "double", "float16": "__half", "bfloat16": "__nv_bfloat16"}
-HEADER = {"float16": "#include <cuda_fp16.h>\n", "bfloat16": "#include <cuda_bf16.h>\n"}
-
-
-def cuda_source(variant: Variant) -> str:
-    """The header `neuron.cuh` that `kernels/*.cu` include."""
-    step = variant.step
-    constants = {
-        "STATES": len(step.before),
-        "SCALARS": len(step.scalars),
-        "ROWS": len(step.rows),
-        "NEEDS": len(variant.needs),
-        "WATCHED": len(variant.record),
-        # read back, a chunk is only how many loads are under way, in whole bytes of bits
-        "CHUNK": variant.chunk if variant.keeps == "input" else max(variant.steps, variant.chunk // 2),
-        "KEEP_POTENTIAL": int(variant.keeps == "potential"),
-        "KEEP_INPUT": int(variant.keeps == "input"),
-        "KEEP_BITS": int(variant.in_bits),
-        "STEPS": variant.steps,  # time steps in one byte of what is kept
-        "WIDTH": variant.width,  # bits of one step
-    }
-    head = f"// Generated from the equations of {step.name}; see tfexplore/codegen.py.\n#pragma once\n"
-    head += HEADER.get(variant.data, "")
-    head += f"typedef {DATA[variant.real]} real;  // the state's type\n"
-    head += f"typedef {DATA[variant.data]} data;  // that of x and the spikes\n"
-    head += f"typedef {'unsigned char' if variant.in_bits else 'real'} saved;  // that of what is kept\n"
-    head += "".join(f"#define {key} {value}\n" for key, value in constants.items())
-    head += f"struct Scalars {{ real value[{max(1, len(step.scalars))}]; }};  // an argument by value\n"
-    return head + "\n" + "\n".join(cuda_function(f) for f in functions_of(variant))
 
 
 def fingerprint(*texts: str) -> str:

@@ -1,4 +1,4 @@
-"""Files named by their content: written once, whole, and equal whoever writes them."""
+"""Files written whole: one named by its content is written once, and equal whoever writes it."""
 
 from __future__ import annotations
 
@@ -18,4 +18,13 @@ def write_once(path: Path, text: str) -> None:
     with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
     os.utime(temporary, (1, 1))
+    os.replace(temporary, path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, or another one in its place: who reads it meanwhile finds the old or the new, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
     os.replace(temporary, path)

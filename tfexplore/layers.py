@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from tfexplore import backends, neurons, ops
 from tfexplore import keep as keeping
-from tfexplore.backends import torch_reference
-from tfexplore.codegen import Variant
+from tfexplore.backends import torch_reference, tuned
+from tfexplore.codegen import Variant, fingerprint
 from tfexplore.equations import COMMON, Neuron
 from tfexplore.parameters import Bound, checked_count, parameters_of
 from tfexplore.step import Step, scalars_of, step_of
@@ -132,7 +133,7 @@ class Layer(Stateful):
             )
         step = step_of(neuron)
         keeping.check(getattr(self, "keep", "auto"), step)
-        self._neuron, self.step = neuron, step
+        self._neuron, self.step, self.step_name = neuron, step, name_of(step)
         self.scalars = list(scalars_of(neuron).values())
         self.bounds = dict(parameters_of(type(neuron)))
         self.initial = [float(value) for value in neuron.initial()]
@@ -169,8 +170,9 @@ class Layer(Stateful):
             return x.clone(), tuple(z.clone().view(shape) for z in start.unbind(0))
 
         needs_grad = torch.is_grad_enabled() and (x.requires_grad or start.requires_grad or rows.requires_grad)
+        keep = self.keep if needs_grad else "nothing"
         key = key_of(
-            self.step, self.backend, x.device.type, x.dtype, self.keep if needs_grad else "nothing", names, self.relaxed
+            self.step_name, self.backend, x.device.type, x.device.index or 0, x.dtype, keep, names, self.relaxed
         )
         flat = flattened(x, order)
         if key == "torch":
@@ -212,6 +214,10 @@ class Layer(Stateful):
             values = tuple(rows.new_full((), value) for value in self.initial)
         return torch.stack([value.expand(rows.shape[1:]) for value in values])
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.step_name = name_of(self.step)  # in another process it may be new
+
     def __repr__(self) -> str:
         return f"{type(self.neuron).__name__}({self.extra_repr()})"
 
@@ -221,24 +227,43 @@ class Layer(Stateful):
         return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])
 
 
-@torch.compiler.assume_constant_result
+STEPS: dict[str, Step] = {}
+"""By name. torch.compile can hold literals constant, but no object of ours: a step goes by its name where it looks on."""
+
+
+@functools.cache
+def name_of(step: Step) -> str:
+    """The name of the step in `STEPS`."""
+    name = f"{step.name}-{fingerprint(repr(step))}"
+    while STEPS.setdefault(name, step) != step:  # other equations that print alike
+        name += "'"
+    return name
+
+
 def key_of(*wanted: Any) -> str:
     """`fused_key`; torch.compile traces through a cache, but not through this."""
+    if "torch._dynamo" in sys.modules:
+        torch_reference.stay_eager()
     return fused_key(*wanted)
+
+
+# torch.compiler.assume_constant_result, which loads all of Dynamo, does this alone
+setattr(key_of, "_dynamo_marked_constant", True)  # noqa: B010  (mypy knows no such field)
 
 
 @functools.cache
 def fused_key(
-    step: Step,
+    step_name: str,
     backend: str,
     device: str,
+    index: int,
     dtype: torch.dtype,
     keep: str,
     names: tuple[str, ...],
     relaxed: bool,
 ) -> str:
     """ "torch", or the name of the fused kernel: looked up once per kind of input."""
-    name = backends.choose(backend, device).name
+    name, step = backends.choose(backend, device).name, STEPS[step_name]
     if name == "torch":
         return name
     if keep == "auto":
@@ -246,8 +271,10 @@ def fused_key(
     data = str(dtype).removeprefix("torch.")
     real = str(state_dtype(dtype)).removeprefix("torch.")
     # half precision is unpacked before the CPU kernel, so that both share one variant
-    gpu = name == "cuda"
-    return ops.register(name, Variant(step, real, data if gpu else real, keep, names, relaxed, gpu))
+    variant = Variant(step, real, data if name == "cuda" else real, keep, names, relaxed)
+    if name == "cuda":
+        variant = variant.for_gpu(tuned.choose(variant.shape, torch.cuda.get_device_name(index)))
+    return ops.register(name, variant)
 
 
 Order: TypeAlias = tuple[int, ...] | None

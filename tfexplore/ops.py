@@ -23,7 +23,7 @@ VARIANTS: dict[str, tuple[str, Variant]] = {}
 
 def register(backend: str, variant: Variant) -> str:
     """The name by which the operators find this variant; the same in every process, since compiled graphs store it."""
-    key = f"{backend}-{variant.step.name}-{fingerprint(backends.module(backend).source(variant))}"
+    key = f"{backend}-{variant.step.name}-{fingerprint(backends.module(backend).source(variant), str(variant.config))}"
     VARIANTS.setdefault(key, (backend, variant))
     return key
 

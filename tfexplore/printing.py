@@ -101,16 +101,19 @@ class CodePrinter(Printer):
         constant, rest = expr.as_independent(*expr.free_symbols, as_Add=False)
         number = self._print(constant)
         above: list[str] = [] if constant == 1 else [number]
-        below: list[str] = []
+        below: list[Expr] = []
         for factor in rest.as_ordered_factors():
             base, exponent = factor.as_base_exp()
             if exponent.is_Integer and exponent < 0:
-                below += [self._factor(base)] * int(-exponent)
+                below += [base] * int(-exponent)
             else:
                 above.append(self._factor(factor))
         top = "*".join(above) if above not in ([], [number]) else self.dialect.numerator.format(number)
-        bottom = "*".join(below)
-        return f"{top}/({bottom})" if len(below) > 1 else f"{top}/{bottom}" if below else top
+        return self._quotient(top, below) if below else top
+
+    def _quotient(self, top: str, below: list[Expr]) -> str:
+        bottom = "*".join(map(self._factor, below))
+        return f"{top}/({bottom})" if len(below) > 1 else f"{top}/{bottom}"
 
     def _print_Pow(self, expr: Expr) -> str:
         base, exponent = expr.as_base_exp() if not expr.base.is_Number else (expr.base, expr.exp)
@@ -119,7 +122,7 @@ class CodePrinter(Printer):
         if exponent.is_Integer and 0 < exponent <= 8:
             return f"({'*'.join([self._factor(base)] * int(exponent))})"
         if exponent.is_Integer and exponent < 0:
-            return f"({self._number(1)}/{self._factor(base**-exponent)})"
+            return f"({self._quotient(self._number(1), [base**-exponent])})"
         return self._call("pow", base, exponent)
 
     def _print_Function(self, expr: Expr) -> str:

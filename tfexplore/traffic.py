@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tfexplore.codegen import DTYPES as BYTES
+from tfexplore.builds import BYTES
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
 from tfexplore.keep import KEEP, check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -70,7 +69,7 @@ def warm() -> Iterator[Progress]:
 
 def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
     """One pass over a single neuron: compiling is a side effect of running."""
-    variant = dataclasses.replace(variant, gpu=name == "cuda")
+    variant = variant.for_gpu() if name == "cuda" else variant
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
     x = torch.zeros(1, 1, dtype=dtype, device=device)
     start, rows = x.new_zeros(len(step.before), 1), x.new_full((len(step.rows), 1), 2.0)

@@ -1,7 +1,7 @@
 // CUDA C++ compiled by a plain C++ compiler: what a kernel sees of a GPU, and a launch that loops over blocks and threads.
 //
 // A test tool, not a backend. The threads run one after the other, so a kernel whose threads wait for one another
-// (__syncthreads, warp shuffles) cannot run here.
+// (__syncthreads, warp shuffles) cannot run here; shared memory in which each has words of its own can.
 #pragma once
 
 #include <math.h>  // with the overloads for float and double that CUDA has as well
@@ -11,7 +11,22 @@
 
 #define __global__
 #define __device__
+#define __shared__ static
+#define __launch_bounds__(threads)
 #define __forceinline__ __inline__ __attribute__((always_inline))
+#ifndef __noinline__
+#define __noinline__ __attribute__((noinline, unused))
+#endif
+
+inline float __fdividef(float x, float y) { return x / y; }
+
+// Hints to caches. CUDA's headers for half precision bring these two types along; elsewhere they are not there.
+#if STREAMING
+struct uint2 { unsigned x, y; };
+struct uint4 { unsigned x, y, z, w; };
+template <class T> T __ldcs(const T *place) { return *place; }
+template <class T> void __stcs(T *place, const T &value) { *place = value; }
+#endif
 
 static thread_local struct { unsigned x; } blockIdx, threadIdx, blockDim, gridDim;
 

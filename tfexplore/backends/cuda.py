@@ -1,15 +1,14 @@
 """The fused GPU backend: `kernels/*.cu` around a generated `neuron.cuh`, compiled at run time by CuPy's `RawModule`.
 
-CuPy only compiles and launches; memory and streams are torch's. Each variant's header has a folder of its own, named by
-its content, and CuPy's disk cache then keeps the binary. `-fmad=false`: a fused multiply-add rounds once where the CPU
-rounds twice, and kernels bound by memory gain nothing from it. The numbers (tau, ...) are passed by value: a captured
+CuPy only compiles and launches; memory and streams are torch's. Each variant's headers have a folder of their own, named by
+their content, and CuPy's disk cache then keeps the binary. `-fmad=false`: a fused multiply-add rounds once where the CPU
+rounds twice, so it stands only where it is asked for by name. The numbers (tau, ...) are passed by value: a captured
 CUDA graph holds its own copy of them, and no launch waits for a transfer.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.codegen import ACCESS, Variant, cuda_source, fingerprint
+from tfexplore.builds import ACCESS, THREADS, Build
+from tfexplore.codegen import Variant, fingerprint
 from tfexplore.cuda_setup import explain
+from tfexplore.cuda_source import cuda_source
 from tfexplore.files import write_once
 from tfexplore.paths import cache_dir, kernels_dir
 
 OPTIONS = ("-std=c++17", "-fmad=false")
-BLOCKS = (128, 256, 512)
-"""Threads of a block that are tried: the first of those of which a multiprocessor holds the most threads."""
 
 
 def why_not() -> str:
@@ -44,47 +43,34 @@ def why_not() -> str:
 source = functools.cache(cuda_source)
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """A compiled loop on one device, `vector` neurons in each of a block's `threads`."""
-
-    function: Any
-    vector: int
-    threads: int
-
-
 @functools.cache
-def load(header: str, loop: str, vector: int, device: int) -> Kernel:
+def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
     """The compiled kernel `loop` ("forward" or "backward") around this generated neuron, on this device."""
     import cupy
 
-    text, pack = ((kernels_dir() / name).read_text(encoding="utf-8") for name in (f"{loop}.cu", "pack.cuh"))
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(kernels_dir().glob("*.cuh"))}
+    texts["neuron.cuh"] = header
     # CuPy's cache looks at the text and the options, but into no header: their contents must name the folder
-    folder = cache_dir() / "cuda" / fingerprint(header, pack)
+    folder = cache_dir() / "cuda" / fingerprint(*texts.values())
     folder.mkdir(parents=True, exist_ok=True)
-    write_once(folder / "neuron.cuh", header)
-    write_once(folder / "pack.cuh", pack)
+    for name, text in texts.items():
+        write_once(folder / name, text)
+    text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
     try:
         with cupy.cuda.Device(device):
-            options = (*OPTIONS, f"-DVECTOR={vector}", f"-I{folder}")
-            function = cupy.RawModule(code=text, options=options).get_function(loop)
-            return Kernel(function, vector, max(BLOCKS, key=lambda threads: resident(function, threads)))
+            return cupy.RawModule(code=text, options=(*OPTIONS, *options, f"-I{folder}")).get_function(loop)
     except Exception as error:  # the usual one: CUDA's headers for half precision are missing
         raise RuntimeError(f"The CUDA kernel {loop!r} does not compile: {explain(error)}") from error
 
 
-def resident(function: Any, threads: int) -> int:
-    """Threads that a multiprocessor of the current device holds at once, in blocks of this size."""
-    import cupy
-
-    return int(cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function.kernel.ptr, threads, 0)) * threads
-
-
-def wide(variant: Variant, tensors: tuple[Tensor, ...], neurons: int, device: int) -> int:
-    """Neurons in each thread: `variant.vector` where every row begins at a whole access and enough threads are left, else 1."""
-    fits = neurons % variant.vector == 0 and all(t.data_ptr() % ACCESS == 0 for t in tensors)
+def build_of(variant: Variant, loop: str, tensors: tuple[Tensor, ...], neurons: int, device: int) -> Build:
+    """The config's, or one neuron in each thread where rows are no whole accesses or too few threads would be left."""
+    config = variant.config
+    assert config is not None, "a variant for a GPU has a config"
+    build: Build = getattr(config, loop)
+    fits = neurons % build.vector == 0 and all(t.data_ptr() % ACCESS == 0 for t in tensors)
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return variant.vector if fits and neurons >= variant.vector * BLOCKS[0] * processors else 1
+    return build if fits and neurons >= build.vector * THREADS * processors else build.narrow(variant.chunk)
 
 
 def launch(
@@ -94,16 +80,19 @@ def launch(
     import cupy
 
     device = tensors[0].device.index or 0
-    kernel = load(source(variant), loop, wide(variant, tensors, neurons, device), device)
+    build = build_of(variant, loop, tensors, neurons, device)
+    # only what is recomputed comes in chunks; else a chunk is what is under way
+    options = build.options(variant.chunk if variant.keeps == "input" else build.ahead)
+    kernel = load(source(variant), loop, options, device)
     # one item of raw bytes is what CuPy passes by value: the kernel's struct Scalars
     values = np.array(scalars or [0.0], variant.real)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = map(np.int64, (*(t.data_ptr() for t in tensors), steps, neurons))
     # CuPy asks a stream for its address only; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
-    grid = -(-neurons // (kernel.vector * kernel.threads))
+    grid = -(-neurons // (build.vector * THREADS))
     with cupy.cuda.Device(device):
-        kernel.function((grid,), (kernel.threads,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)
+        kernel((grid,), (THREADS,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)
 
 
 def forward(

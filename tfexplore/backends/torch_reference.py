@@ -97,7 +97,6 @@ def one_by_one(steps: Sequence[Tensor]) -> Iterable[Tensor]:
     return walked
 
 
-@torch.compiler.disable  # it stays the plain loop; the fused backends need no graph break
 def run(
     variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,3 +121,16 @@ def run(
     out = torch.stack(outs).to(x.dtype)
     seen = torch.stack(watched).view(len(outs), len(variant.record), -1) if watched else x.new_empty(0, 0, x.shape[1])
     return out, torch.stack(z), seen
+
+
+plain = run
+
+
+def stay_eager() -> None:
+    """torch.compile leaves `run` the plain loop from now on; the fused backends need no graph break.
+
+    Asked for when Dynamo first looks on: as a decorator, `torch.compiler.disable` would load all of it, half a second, at import.
+    """
+    global run  # noqa: PLW0603  (what others call has to be another one)
+    if run is plain:
+        run = torch.compiler.disable(plain)

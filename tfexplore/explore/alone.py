@@ -25,7 +25,9 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     if real != x.dtype:
         raise TypeError(f"x must be float32 or float64, but got {str(x.dtype).removeprefix('torch.')}.")
     name = str(real).removeprefix("torch.")
-    variant, (steps, count) = Variant(step, name, name, keep, gpu=backend == "cuda"), x.shape
+    variant, (steps, count) = Variant(step, name, name, keep), x.shape
+    if backend == "cuda":
+        variant = variant.for_gpu()
 
     def column(values: list[float]) -> Tensor:
         return x.new_tensor(values).reshape(-1, 1).repeat(1, count)

@@ -6,7 +6,8 @@ import functools
 import html
 from typing import Any
 
-from tfexplore.codegen import Variant, cuda_function, functions_of, python_function
+from tfexplore.codegen import Variant, functions_of, python_function
+from tfexplore.cuda_source import cuda_functions
 from tfexplore.equations import Neuron
 from tfexplore.explore.stepping import check
 from tfexplore.paths import kernels_dir
@@ -70,11 +71,13 @@ class Sources:
     def __init__(self, neuron: Neuron, kernel: str = "forward", keep: str = "input") -> None:
         check(neuron, kernel, keep, 1, 1)
         self.neuron, self.kernel, self.keep = neuron, kernel, keep
-        functions = functions_of(Variant(step_of(neuron), keep=keep))
+        variant = Variant(step_of(neuron), keep=keep)
+        functions = functions_of(variant)
         shown = ["charge", "fire", "spike", "reset", *(["output"] if kernel == "forward" else ["adjoint"])]
         chosen = [function for name in shown for function in functions if function.name == name]
         self.latex = neuron._repr_latex_()
-        self.cuda = "\n".join(cuda_function(function) for function in chosen)
+        cuda = cuda_functions(variant)
+        self.cuda = "\n".join(cuda[name] for name in ("derive", *(function.name for function in chosen)))
         self.numba = "\n\n".join(python_function(function, NUMBA) for function in chosen) + "\n"
         self.cuda_loop, self.numba_loop = (
             (kernels_dir() / f"{kernel}.{ending}").read_text(encoding="utf-8") for ending in ("cu", "py")

@@ -1,0 +1,141 @@
+"""Builds of GPU kernels: which fit, which is taken, what is kept of a measurement, and the search for the fastest."""
+
+import dataclasses
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from cases import NEURONS
+
+from tfexplore import LIF, layers, neurons, ops, tune
+from tfexplore.backends import cuda, tuned
+from tfexplore.builds import BYTES, CHUNK_BYTES, Build, Config, Shape, default, fits
+from tfexplore.codegen import Variant
+from tfexplore.keep import KEEP, why_not
+from tfexplore.step import step_of
+
+SHAPE = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
+FASTEST = Config(32, Build(2, 4, streaming=True), Build(1, 8, shared=False))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TFEXPLORE_CACHE", str(tmp_path))
+    tuned.known.cache_clear()
+    yield tmp_path
+    tuned.known.cache_clear()
+
+
+def test_every_neurons_default_fits() -> None:
+    seen = set()
+    for kind, keep, data in itertools.product(NEURONS, ("nothing", *KEEP), BYTES):
+        step = step_of(kind())
+        if keep == "bits" and why_not(step):
+            continue
+        shape = Variant(step, "float64" if data == "float64" else "float32", data, keep).shape
+        config = default(shape)
+        assert fits(config, shape), shape
+        assert config.forward.vector * BYTES[data] <= 16
+        if shape.keep == "input":
+            held = config.chunk * shape.needs * config.backward.vector * BYTES[shape.real]
+            assert held <= CHUNK_BYTES, shape
+        seen.add(shape)
+    assert len(seen) > 20
+
+
+@pytest.mark.parametrize(
+    "changed", [("chunk", 64), ("backward.vector", 8), ("forward.vector", 8), ("backward.ahead", 32)], ids=str
+)  # fmt: skip
+def test_what_does_not_fit(changed: tuple[str, int]) -> None:
+    assert fits(default(SHAPE), SHAPE)
+    assert not fits(tune.changed(default(SHAPE), *changed), SHAPE)
+
+
+def cost(loop: str, build: Build, chunk: int) -> float:
+    """Seconds in a world where every option counts by itself, and `FASTEST` is the fastest."""
+    wanted = getattr(FASTEST, loop)
+    apart = sum(getattr(build, f.name) != getattr(wanted, f.name) for f in dataclasses.fields(Build))
+    return 1 + apart + 0.5 * abs(math.log2(chunk / FASTEST.chunk))
+
+
+def test_the_search_finds_the_fastest_and_asks_once() -> None:
+    asked = []
+
+    def seconds(loop: str, build: Build, chunk: int) -> float:
+        asked.append((loop, build, chunk))
+        return cost(loop, build, chunk)
+
+    assert tune.search(SHAPE, seconds) == FASTEST
+    assert len(asked) == len(set(asked)) <= 40
+
+
+def test_a_build_that_cannot_run_is_not_taken() -> None:
+    def seconds(loop: str, build: Build, chunk: int) -> float:
+        return math.inf if build.vector == 2 else cost(loop, build, chunk)
+
+    assert tune.search(SHAPE, seconds).forward.vector != 2
+
+
+def test_without_a_backward_pass_it_measures_none() -> None:
+    loops = set()
+    tune.search(dataclasses.replace(SHAPE, keep="nothing"), lambda loop, *_: loops.add(loop) or 1.0)
+    assert loops == {"forward"}
+
+
+def test_what_was_measured_is_kept_and_taken(cache: Path) -> None:
+    assert tuned.choose(SHAPE, "NVIDIA H200") == default(SHAPE)
+    tuned.remember(SHAPE, "NVIDIA H200", FASTEST)
+    other = dataclasses.replace(SHAPE, data="bfloat16")
+    tuned.remember(other, "NVIDIA H200", default(other))
+    tuned.known.cache_clear()  # as another process
+    assert tuned.choose(SHAPE, "NVIDIA H200") == FASTEST
+    assert tuned.choose(SHAPE, "NVIDIA H100 80GB HBM3") == default(SHAPE)
+    assert set(json.loads((cache / "tuned.json").read_text())["NVIDIA H200"]) == {str(SHAPE), str(other)}
+    assert [path.name for path in cache.iterdir()] == ["tuned.json"]
+
+
+def test_what_is_measured_here_comes_before_what_is_shipped(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = cache / "shipped.json"
+    monkeypatch.setattr(tuned, "SHIPPED", shipped)
+    shipped.write_text(json.dumps({"GPU": {str(SHAPE): dataclasses.asdict(FASTEST)}}))
+    assert tuned.choose(SHAPE, "GPU") == FASTEST
+    tuned.remember(SHAPE, "GPU", default(SHAPE))
+    assert tuned.choose(SHAPE, "GPU") == default(SHAPE)
+
+
+def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the layer's device to the variant that the operators find, without a GPU."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", {0: "GPU"}.get)
+    monkeypatch.setattr(layers.backends, "choose", lambda backend, device: layers.backends.Choice("cuda", ""))
+    layers.fused_key.cache_clear()
+    layer = LIF()
+    shape = Variant(layer.step, keep="input").shape
+
+    def config() -> Config:
+        layers.fused_key.cache_clear()
+        wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False)
+        return ops.find(layers.fused_key(*wanted))[1].config
+
+    try:
+        assert config() == default(shape)
+        tuned.remember(shape, "GPU", FASTEST)
+        assert config() == FASTEST
+    finally:
+        layers.fused_key.cache_clear()
+
+
+def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: type("H200", (), {"multi_processor_count": 132})
+    )
+    variant, x = Variant(step_of(neurons.LIF()), keep="input").for_gpu(), torch.zeros(4, 4)
+    wide, narrow = variant.config.forward, variant.config.forward.narrow(variant.chunk)
+    enough = 4 * 128 * 132
+    assert cuda.build_of(variant, "forward", (x,), enough, 0) == wide
+    assert cuda.build_of(variant, "forward", (x,), enough + 1, 0) == narrow
+    assert cuda.build_of(variant, "forward", (x,), enough - 4, 0) == narrow
+    assert cuda.build_of(variant, "forward", (x.flatten()[1:],), enough, 0) == narrow
+    assert (narrow.vector, narrow.ahead) == (1, 16)

@@ -1,0 +1,55 @@
+"""Which build a GPU kernel gets: measured here (`tfexplore warm --tune`), measured by us on such a device, or predicted.
+
+What is measured counts for a device and a `builds.Shape`: a neuron of one's own with as many states, that needs as much for its
+backward pass, takes the same. `tuned.json` beside this file holds the devices that we measured; there is none yet.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tfexplore.builds import Build, Config, Shape, default
+from tfexplore.files import write_whole
+from tfexplore.paths import cache_dir
+
+SHIPPED = Path(__file__).with_name("tuned.json")
+
+
+def home() -> Path:
+    """Where what is measured here is kept: {device: {shape: config}}."""
+    return cache_dir() / "tuned.json"
+
+
+def choose(shape: Shape, device: str) -> Config:
+    """The config for a device of this name, such as "NVIDIA H200"."""
+    return known().get(device, {}).get(str(shape)) or default(shape)
+
+
+@functools.cache
+def known() -> dict[str, dict[str, Config]]:
+    """By device and shape; what was measured here comes before what is shipped."""
+    found: dict[str, dict[str, Config]] = {}
+    for path in (SHIPPED, home()):
+        for device, shapes in read(path).items():
+            found.setdefault(device, {}).update({shape: config_of(values) for shape, values in shapes.items()})
+    return found
+
+
+def remember(shape: Shape, device: str, config: Config) -> None:
+    """Keeps a measured choice for every later process."""
+    kept = read(home())
+    kept.setdefault(device, {})[str(shape)] = asdict(config)
+    write_whole(home(), json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    known.cache_clear()
+
+
+def read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def config_of(values: dict[str, Any]) -> Config:
+    return Config(values["chunk"], Build(**values["forward"]), Build(**values["backward"]))
