@@ -7,6 +7,7 @@ text it is given, with the include folder it is given, by g++ behind `cuda_on_cp
 import ctypes
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from tfexplore import backends, layers
 from tfexplore.backends import cuda
 from tfexplore.codegen import fingerprint
 from tfexplore.paths import cache_dir, kernels_dir
@@ -61,6 +64,26 @@ def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> P
             assert done.returncode == 0, done.stderr
             os.replace(made, library)
     return library
+
+
+@contextmanager
+def on_cpu(compiler: str) -> Iterator["FakeCupy"]:
+    """Layers with backend="cuda" run the CUDA text on CPU tensors; nothing between layer and kernel is replaced."""
+    fake = FakeCupy(compiler)
+    caches = (cuda.load, layers.fused_key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", fake)
+        patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
+        patch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
+        patch.setattr(torch.cuda, "get_device_name", lambda device: "a CPU that plays a GPU")
+        patch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
+        for cache in caches:
+            cache.cache_clear()
+        try:
+            yield fake
+        finally:
+            for cache in caches:  # a test after this one must not find these
+                cache.cache_clear()
 
 
 class FakeCupy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ from benchmarks.gpu import goals, plan, tools
 from benchmarks.gpu.journal import Journal, read
 from benchmarks.gpu.plan import MACHINE, Point, points
 from tfexplore import measure, results
+from tfexplore.backends import tuned
+from tfexplore.builds import Build, Config, Shape, default
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "TFEXPLORE_TEST_MARK"
@@ -98,6 +101,9 @@ def test_a_dry_run_that_is_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> N
     assert {"spikingjelly", "jax"} <= {label.partition(":")[0] for label in {**race["reasons"], **race["median_ms"]}}
     autocast = rows["training: conv, bfloat16"]
     assert {"fused", "layer by layer"} <= autocast["median_ms"].keys()
+    (build,) = (row for name, row in rows.items() if name.startswith("fastest build"))
+    assert {(found["loop"], found["shared"]) for found in build["tried"]} >= {("backward", False), ("backward", True)}
+    assert all(0 < found["share"] < 10 for found in build["tried"])  # none has failed
     assert rows["time split, 2 ranks"]["apart"].keys() == {"mlp", "conv", "normed"}
     files = [path.name for path in (tmp_path / "dry").iterdir()]
     assert len(files) <= 8
@@ -146,7 +152,8 @@ def test_every_file_that_a_point_names_is_there() -> None:
 
 def test_the_plan_fits_the_time_and_begins_with_what_is_worth_most() -> None:
     whole = [MACHINE, *points(dry=False)]
-    assert sum(point.seconds for point in whole) < 11.5 * 60
+    # of the 15 minutes, starting a machine takes one or two; what is last (other neurons' builds) may be left out
+    assert sum(point.seconds for point in whole if point.section <= 6) < 13 * 60
     assert [point.section for point in whole] == sorted(point.section for point in whole)
     assert all(point.seconds <= point.limit for point in whole)
     assert len({point.name for point in whole}) == len(whole)
@@ -248,6 +255,34 @@ def test_without_a_gpu_it_says_so_and_measures_nothing(tmp_path: Path, monkeypat
     assert "torch finds no CUDA device" in line["failed"]
     assert read(tmp_path / "home" / gpu.JOURNAL) == [line]
     assert "no GPU was seen" in capsys.readouterr().out
+
+
+def test_a_winner_is_taken_when_a_run_goes_on_on_a_fresh_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TFEXPLORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpu, "HOME", tmp_path / "home")
+    point = next(point for point in points(dry=False) if point.module == plan.TUNING)
+    shape = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
+    winner = Config(32, Build(2, 4, streaming=True), Build(1, 8))
+    machine = {"machine": "NVIDIA H200", "key": {"machine": "NVIDIA H200"}}
+    row = {"shape": dataclasses.asdict(shape), "config": dataclasses.asdict(winner)}
+    tuned.known.cache_clear()
+    try:
+        run = gpu.Run(tmp_path / "out", dry=False)
+        run.machine = machine
+        assert not run.known(point)
+        assert tuned.choose(shape, "NVIDIA H200") == default(shape)
+        run.journal.add({"key": point.key(machine["key"]), "section": 2, "name": point.name, "dry": False, "row": row})
+        assert run.known(point)
+        assert tuned.choose(shape, "NVIDIA H200") == winner
+        run.write()
+        monkeypatch.setattr(tuned, "SHIPPED", tmp_path / "out" / gpu.TUNED)  # what is written can be shipped
+        monkeypatch.setenv("TFEXPLORE_CACHE", str(tmp_path / "another"))
+        tuned.known.cache_clear()
+        assert tuned.choose(shape, "NVIDIA H200") == winner
+    finally:
+        tuned.known.cache_clear()
 
 
 # -- the table ---------------------------------------------------------------------------------------------------

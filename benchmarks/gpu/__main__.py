@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -19,14 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.gpu import goals
+from benchmarks.gpu import goals, tuning
 from benchmarks.gpu.journal import Journal, Line
-from benchmarks.gpu.plan import MACHINE, Point, points
+from benchmarks.gpu.plan import MACHINE, TUNING, Point, points
 from benchmarks.harness import ENVIRONMENT, ROOT
 from tfexplore.beside import Beside
+from tfexplore.builds import Shape
 
 HOME = ROOT / "benchmarks" / "tmp" / "gpu"
-JOURNAL, TABLE = "journal.jsonl", "table.md"
+JOURNAL, TABLE, TUNED = "journal.jsonl", "table.md", "tuned.json"
 TOGETHER = 15
 """Processes side by side, for points where nothing is timed."""
 ENOUGH = 5.0
@@ -64,6 +66,8 @@ class Run:
 
     def known(self, point: Point) -> bool:
         line = self.journal.newest(point.key(self.machine["key"]))
+        if line is not None and point.module == TUNING and "row" in line and not self.dry:
+            tuning.remember(line["row"], self.machine["machine"])
         return line is not None and not ("failed" in line and self.retry)
 
     def beside(self, pending: Sequence[Point]) -> None:
@@ -111,6 +115,13 @@ class Run:
         found = [line for point in points(self.dry) if (line := self.journal.newest(point.key(key)))]
         text = "\n".join(goals.table(found, self.dry, self.machine.get("machine", "no GPU was seen")))
         (self.out / TABLE).write_text(text + "\n", encoding="utf-8")
+        builds = {
+            str(Shape(**row["shape"])): row["config"] for line in found if "config" in (row := line.get("row", {}))
+        }
+        if builds and not self.dry:  # as tfexplore/backends/tuned.json ships them
+            (self.out / TUNED).write_text(
+                json.dumps({self.machine["machine"]: builds}, indent=1, sort_keys=True) + "\n"
+            )
         by_benchmark: dict[str, list[dict[str, Any]]] = {}
         for row in (line["row"] for line in found if "about" in line.get("row", {}) and not self.dry):
             by_benchmark.setdefault(row["about"]["benchmark"], []).append(row)
@@ -147,6 +158,11 @@ def said(line: Line) -> str:
     if "failed" in line:
         return f"FAILED: {line['failed']}"
     row = line["row"]
+    if "tried" in row:
+        shares = {loop: max(t.get("share", 0) for t in row["tried"] if t["loop"] == loop) for loop in ("forward", "backward")
+                  if any(t["loop"] == loop for t in row["tried"])}  # fmt: skip
+        best = ", ".join(f"{loop} {share:.1%}" for loop, share in shares.items())
+        return f"{best} of copy, {row['gain']:.2f}x the predicted build; {len(row['tried'])} tried"
     if "share" in row:
         return f"{row['share']:.1%} of copy, {row['gb_s']['copy']:.0f} GB/s"
     if "median_ms" in row:
@@ -172,7 +188,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="the folder of the results; default: $OUT, else benchmarks/tmp/gpu")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels: the libraries to compare with")
     parser.add_argument("--minutes", type=float, default=9.5, help="in all; what does not fit in is left out")
-    parser.add_argument("--only", default="123456", help="sections, such as 3,4")
+    parser.add_argument("--only", default="1234567", help="sections, such as 3,4")
     parser.add_argument("--retry", action="store_true", help="what has failed is tried again")
     parser.add_argument("--list", action="store_true", help="the points, their expected seconds and their limits")
     parser.add_argument(

@@ -1,14 +1,14 @@
 """Every point, in the order of its value: where it is found out, its expected seconds on an H100, its limit, what it depends on.
 
-Six sections: 1 does it run, and rightly; 2 the share of a copy that the kernels reach; 3 one layer beside the others; 4 whole
-training steps; 5 time splitting and the explorers' data; 6 the sanitizer and the profiler.
+Seven sections: 1 does it run, and rightly; 2 the fastest builds, and the share of a copy that they reach; 3 one layer beside the
+others; 4 whole training steps; 5 time splitting, the explorers' data; 6 the sanitizer and the profiler; 7 other neurons' builds.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,12 +23,16 @@ from tfexplore.keep import KEEP
 KERNELS = (
     "kernels/*.cu*", "tfexplore/backends/*.py",
     *(f"tfexplore/{name}.py" for name in (
-        "adjoint", "codegen", "equations", "keep", "layers", "neurons", "ops", "parameters", "printing", "step", "surrogates",
+        "adjoint", "builds", "codegen", "cuda_source", "equations", "keep", "layers", "neurons", "ops", "parameters", "printing",
+        "step", "surrogates", "tune",
     )),
 )  # fmt: skip
 """What the kernels and their layers are made of."""
 RACE = ("benchmarks/contestants/*", "benchmarks/[hnprtw]*.py", "tfexplore/measure.py")
 """The benchmarks that are raced: harness, neuron, networks, play, reference, training, work."""
+TUNING = "benchmarks.gpu.tuning"
+OTHERS = ("ParametricLIF", "ALIF", "CubaLIF", "Izhikevich")
+"""Whose kernels are of other shapes than LIF's."""
 ENOUGH = 2**20
 """Element-steps that are compared with the reference before anything is timed."""
 
@@ -73,11 +77,14 @@ MACHINE = Point(1, "the machine", "benchmarks.gpu.machine", seconds=12, reads=()
 
 def points(dry: bool) -> Iterator[Point]:
     yield from right(dry)
+    yield from tunings(dry, {"LIF": ("input", "nothing", "bits")})
     yield from copies(dry)
     yield from layers(dry)
     yield from steps(dry)
     yield from uses(dry)
     yield from tools(dry)
+    if not dry:
+        yield from tunings(dry, {"LIF": ("potential",)} | dict.fromkeys(OTHERS, ("input",)), section=7)
 
 
 def right(dry: bool) -> Iterator[Point]:
@@ -95,6 +102,17 @@ def right(dry: bool) -> Iterator[Point]:
         )
     tests = ("tests/*.py", "tests/cuda_on_cpu/*", "tfexplore/*.py", "tfexplore/timesplit/*.py")
     yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 90, 200, reads=(*KERNELS, *tests))
+
+
+def tunings(dry: bool, kept: Mapping[str, tuple[str, ...]], section: int = 2) -> Iterator[Point]:
+    """What the search tries, and the winner, which every point after it runs."""
+    steps, count = (4, 64) if dry else (32, 2**22)
+    for neuron_, keeps in kept.items():
+        for keep in keeps[: 1 if dry else None]:
+            for dtype in ("float32",) if dry else ("float32", "bfloat16"):
+                given = {"neuron": neuron_, "keep": keep, "dtype": dtype, "T": steps, "N": count}
+                name = f"fastest build: {neuron_}, {dtype}, keep={keep}"
+                yield Point(section, name, TUNING, given, 15, 60)
 
 
 def copies(dry: bool) -> Iterator[Point]:

@@ -16,9 +16,10 @@ from benchmarks.contestants import ours
 from benchmarks.play import apart
 from benchmarks.work import FORWARD, Case, Work, copy_work, neuron_inputs
 from tfexplore import backends
+from tfexplore.backends import tuned
 from tfexplore.codegen import Variant
 from tfexplore.keep import fastest
-from tfexplore.measure import event_seconds, seconds
+from tfexplore.measure import pass_seconds
 from tfexplore.step import scalars_of, step_of
 
 ROUNDS = 7
@@ -32,7 +33,7 @@ def measure(device: str, out: str, case: Case, keep: str) -> dict[str, Any]:
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
         for name, run in runs.items():
-            taken[name].append((event_seconds if torch.device(device).type == "cuda" else seconds)(run))
+            taken[name].append(pass_seconds(run, device))
     median = {name: statistics.median(values) for name, values in taken.items()}
     moved = {"copy": 2 * neuron_inputs(case)[0].nbytes, "kernel": ours.least(case, keep)}
     return {
@@ -49,8 +50,9 @@ def kernel(case: Case, keep: str) -> Callable[[], object]:
     """One launch of the backend's forward or backward kernel, and the memory for its results; no autograd, no other kernel."""
     neuron, backend = ours.lif(case), backends.module(ours.fused(case))
     x, g = (values.flatten(1) for values in neuron_inputs(case))
-    gpu = x.is_cuda
-    variant = Variant(step_of(neuron), "float32", case["dtype"] if gpu else "float32", keep, gpu=gpu)
+    variant = Variant(step_of(neuron), "float32", case["dtype"] if x.is_cuda else "float32", keep)
+    if x.is_cuda:
+        variant = tuned.built(variant, x.device.index)
     start, rows = (
         x.new_zeros(len(neuron.states), x.shape[1], dtype=torch.float32),
         x.new_empty(0, x.shape[1], dtype=torch.float32),
