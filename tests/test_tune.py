@@ -101,6 +101,11 @@ def test_a_trial_takes_fewer_neurons_where_memory_is_short(monkeypatch: pytest.M
     assert tune.Trial(LIF().neuron, "input", "float32", "cpu", neurons=1 << 12).neurons == 1 << 9
 
 
+def test_a_config_in_words() -> None:
+    assert str(FASTEST) == "chunks of 32; forward: 2 wide, 4 ahead, streaming; backward: 1 wide, 8 ahead"
+    assert str(default(SHAPE).backward) == "4 wide, 8 ahead, in shared memory"
+
+
 def test_without_a_backward_pass_it_measures_none() -> None:
     loops = set()
     tune.search(dataclasses.replace(SHAPE, keep="nothing"), lambda loop, *_: loops.add(loop) or 1.0)

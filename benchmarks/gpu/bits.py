@@ -1,7 +1,7 @@
 """Every neuron with everything that it may keep, in every dtype, against the eager loop on the CPU: spikes and state bit for bit.
 
-Gradients within 1e-6 of the largest in float32 (1e-14 in float64, a unit of the dtype in half precision), and the same for
-whatever is kept. It needs neither Numba nor pytest; tests/test_gpu.py asks for more (strides, streams, graphs ...).
+Gradients within 3e-6 of the largest in float32 (1e-14 in float64, a unit of the dtype in half precision), whatever is kept.
+It needs neither Numba nor pytest; tests/test_gpu.py asks for more (strides, streams, graphs ...).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NEURONS: dict[str, Neuron] = {
 }
 """Made of + - * / and comparisons alone: an exp (EIF's, or that of a learned tau) differs in its last bit between libraries."""
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-NEAR = {"float32": 1e-6, "float64": 1e-14, "float16": 2e-3, "bfloat16": 2e-2}
+NEAR = {"float32": 3e-6, "float64": 1e-14, "float16": 2e-3, "bfloat16": 2e-2}
 
 
 def measure(device: str, out: str, neuron: str, small: bool) -> dict[str, Any]:
