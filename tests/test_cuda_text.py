@@ -87,7 +87,7 @@ def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron]
             made, chosen = next(turn)
         made_for = variant(made, data, **chosen)
         build = getattr(made_for.config, loop)
-        binary = candidates.compiled(made_for, loop, build if next(wide) else build.narrow(made_for.chunk), arch)
+        binary = candidates.compiled(made_for, loop, build if next(wide) else build.narrow(made_for.chunk), arch, False)
         case = (made, chosen, data, arch, loop, binary)
         # an array that does not fit the registers would go to slow memory; 255 is what a thread can have
         assert binary.size > 0, case
