@@ -76,12 +76,12 @@ def peak(case: Case, mode: str) -> dict[str, int]:
 
     ours.growth(case | TINY)[mode]().run()  # compiles or loads, and starts threads
     work = ours.growth(case)[mode]()
-    before = _memory(case["device"], reset=True)
+    before = memory(case["device"], reset=True)
     work.run()
-    return {"peak": _memory(case["device"]) - before}
+    return {"peak": memory(case["device"]) - before}
 
 
-def _memory(device: str, reset: bool = False) -> int:
+def memory(device: str, reset: bool = False) -> int:
     """The peak of the memory in use since it was last `reset`, which gives the memory in use now."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)

@@ -16,7 +16,6 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +38,7 @@ SIZES = QUICK, DEFAULT, FULL = ("quick", "default", "full")
 FUSED = ("numba", "cuda")  # what the names of our fused layers begin with
 PEERS = " (`make peers` installs the peers)"
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take most of a GPU for itself
+LEFT_OUT = ("device", "seed", "every", "modes", "parts", "graphs", "compiled")  # of a case, in its row
 SHORT, PAUSE = 0.1, 0.02
 """Seconds: shorter work runs once more before each timed run; before each run, other processes' threads stop waiting for work."""
 RUNNING, WAITING = 24, 4
@@ -120,24 +120,13 @@ class Stage:
         return self._ask(name, **question)
 
     def _ask(self, name: str, /, **question: Any) -> dict[str, Any]:
-        process, late = self.open[name], threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.end()
-
-        timer = threading.Timer(self.effort.patience, end)
-        timer.start()
+        process = self.open[name]
         try:
-            return process.ask(**question)
-        except RuntimeError as error:
-            if process.process.poll() is not None or late.is_set():
+            return process.within(self.effort.patience, **question)
+        except (RuntimeError, TimeoutError) as error:
+            if process.process.poll() is not None:
                 self.close(name)
-            if late.is_set():
-                raise RuntimeError(f"no answer within {self.effort.patience:g} s") from error
             raise RuntimeError(_reason(str(error))) from error
-        finally:
-            timer.cancel()
 
     def race(
         self,
@@ -152,7 +141,7 @@ class Stage:
         Where memory does not suffice for all at once, they come in groups, each with ours and the copy.
         """
         case = case | {"device": self.device}
-        row: Row = {key: value for key, value in case.items() if key not in ("device", "seed", "every")}
+        row: Row = {key: value for key, value in case.items() if key not in LEFT_OUT}
         row |= {"load": load(), "rounds": {}, "median_ms": {}, "quartiles_ms": {}, "first_s": {}, "kept_bytes": {}}
         row |= {"least_bytes": {}, "apart": {}, "equation": {}, "reasons": {}}
         taken: dict[str, list[float]] = defaultdict(list)

@@ -6,13 +6,15 @@
     vgg11     VGG-11 at 32 x 32: conv, BN, spike; max pooling; one linear layer
 
 The images are normal noise, held as a constant current. The loss is the cross-entropy of the output's mean over time, the
-optimiser SGD with momentum. The weights are drawn by NumPy and copied in the order of the layers, so they are the same in every
-library and process. BatchNorm takes its statistics over T*B where a library walks layer by layer, and over B at each step where
-it walks step by step: those are two computations, each compared with its own reference.
+optimiser SGD with momentum; with "autocast" in the case, forward pass and loss run under it. The weights are drawn once and
+copied in the order of the layers, so they are the same in every library and process. BatchNorm takes its statistics over T*B
+where a library walks layer by layer, and over B at each step where it walks step by step: those are two computations, each
+compared with its own reference.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +28,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks import reference
-from benchmarks.work import Arrays, Case, Modes, Work, array, inputs, kept_bytes
+from benchmarks.work import GRAPH, Arrays, Case, Modes, Work, array, inputs, kept_bytes
 
 LATER = 2
 """Training steps after the first whose losses are compared: they see the weights' update, and the momentum."""
@@ -160,6 +162,7 @@ class Training:
         self.x = x.expand(case["T"], *images)
         self.labels = torch.arange(case["B"], device=case["device"]) % CLASSES
         self.optimiser = torch.optim.SGD(self.net.parameters(), lr=RATE, momentum=MOMENTUM)
+        self.autocast = getattr(torch, case.get("autocast", "float32"))
 
     @property
     def equation(self) -> str:
@@ -167,7 +170,9 @@ class Training:
         return "; ".join([PER_STEP] * (self.norm and self.library.stepped) + [DELAYED] * self.library.delayed)
 
     def loss(self) -> Tensor:
-        with self.library.begin(self.net):
+        lower = self.autocast != torch.float32
+        mixed = torch.autocast(self.x.device.type, self.autocast, lower, cache_enabled=False)  # no weight is used twice
+        with mixed, self.library.begin(self.net):
             return cross_entropy(self.library.walk(self.net, self.x).mean(0), self.labels)
 
     def step(self) -> Tensor:
@@ -189,6 +194,31 @@ class Training:
         return {name + which: array(values) for name, values in found.items()}
 
 
+class Captured(Training):
+    """The whole step as a CUDA graph, from the same start."""
+
+    def __init__(self, case: Case, library: Library) -> None:
+        super().__init__(case, library)
+        start = copy.deepcopy(self.net.state_dict())
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # as PyTorch asks for: compiles, and fills its pools
+                super().step()
+        torch.cuda.current_stream().wait_stream(side)
+        self.optimiser.zero_grad()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.last = super().step()
+        self.net.load_state_dict(start)  # in place: the graph holds these tensors
+        for state in self.optimiser.state.values():
+            state["momentum_buffer"].zero_()
+
+    def step(self) -> Tensor:
+        self.graph.replay()
+        return self.last.clone()
+
+
 PARTS = NEURONS, WEIGHTS, NORM, OPTIMISER = ("neurons", "conv + linear", "batch norm", "optimiser")
 """Of a training step; each is timed by itself, on the inputs that it gets in the network, forward and backward."""
 
@@ -198,12 +228,18 @@ def parts_of(network: str) -> list[str]:
 
 
 def training(case: Case, libraries: dict[str, Library]) -> Modes:
-    """By mode: the whole training step in each of these libraries (by its name) and, as "name: part", each of its parts."""
+    """By mode: the whole training step in each of these libraries (by its name) and, as "name: part", each of its parts.
+
+    "graphs" in the case adds the whole step as a CUDA graph; "parts": False leaves the parts out.
+    """
     modes: Modes = {}
     for mode, library in libraries.items():
         made = cache(partial(Training, case, library))  # one network for the whole and its parts
         modes[mode] = partial(whole, made)
-        modes |= {f"{mode}: {part}": partial(alone, made, part) for part in parts_of(case["network"])}
+        if case.get("graphs"):
+            modes[f"{GRAPH}{mode}"] = partial(whole, partial(Captured, case, library))
+        if case.get("parts", True):
+            modes |= {f"{mode}: {part}": partial(alone, made, part) for part in parts_of(case["network"])}
     return modes
 
 
@@ -301,7 +337,8 @@ def plain(stepped: bool, delayed: bool) -> Library:
 
 
 def expected(case: Case) -> Arrays:
-    """The results of all references."""
+    """The results of all references, in the case's own dtype."""
+    case = case | {"autocast": "float32"}
     found: Arrays = {}
     for library in (plain(False, False), plain(True, False), plain(True, True)):
         found |= Training(case, library).result()

@@ -3,7 +3,7 @@
 open     imports the contestant; limits this process's memory, so that too large a case ends in an error
 prepare  names the modes for a case
 check    makes the Work of a mode, and compares its result with the reference
-time     one run, by the wall clock
+time     one run, by the wall clock; on a GPU the mean of several, by its events
 drop     frees what the case held
 """
 
@@ -21,13 +21,13 @@ import torch
 from benchmarks import work
 from benchmarks.work import Modes, Work
 from tfexplore.beside import Question, serve
-from tfexplore.measure import seconds, synchronise
+from tfexplore.measure import FILL, MOST, event_seconds, seconds, synchronise
 
 
 class Player:
     def __init__(self) -> None:
         self.module: Any = None
-        self.device = "cpu"
+        self.device, self.passes = "cpu", ""
         self.modes: Modes = {}
         self.works: dict[str, Work] = {}
 
@@ -43,8 +43,9 @@ class Player:
 
     def prepare(self, benchmark: str, case: work.Case) -> dict[str, Any]:
         self.drop()
-        self.device = case["device"]
-        self.modes = getattr(self.module, benchmark)(case) if hasattr(self.module, benchmark) else {}
+        self.device, self.passes = case["device"], case.get("passes", "")
+        modes = getattr(self.module, benchmark)(case) if hasattr(self.module, benchmark) else {}
+        self.modes = {name: make for name, make in modes.items() if name in case.get("modes", modes)}
         return {"modes": list(self.modes)}
 
     def check(self, mode: str, folder: str, tolerance: dict[str, float]) -> dict[str, Any]:
@@ -54,17 +55,13 @@ class Player:
         found = made.result()
         synchronise(self.device)
         first = time.perf_counter() - begin
-        apart = {}
-        for name, values in found.items():
-            expected = np.load(Path(folder) / f"{name}.npy")
-            if values.shape != expected.shape:
-                raise ValueError(f"{name} has the shape {values.shape}, the reference {expected.shape}")
-            near = np.abs(values - expected) <= tolerance[name] * np.abs(expected).max()  # NaN is not near
-            apart[name] = 1 - float(near.mean())
+        far = {
+            name: apart(name, v, np.load(Path(folder) / f"{name}.npy"), tolerance[name]) for name, v in found.items()
+        }
         del found
         self.works[mode] = made
         return {
-            "apart": apart, "first_s": first, "kept": made.kept(), "least": made.least, "equation": made.equation,
+            "apart": far, "first_s": first, "kept": made.kept(), "least": made.least, "equation": made.equation,
         }  # fmt: skip
 
     def time(self, mode: str, warm: bool) -> dict[str, Any]:
@@ -73,9 +70,18 @@ class Player:
         if warm:
             made.before()
             made.run()
+        wait = made.wait or same
+        if torch.device(self.device).type == "cuda" and made.wait is None:
+            return {"seconds": event_seconds(made.run, made.before)}
         made.before()
         held: list[object] = []  # freed after the clock has stopped
-        return {"seconds": seconds(lambda: held.append(made.run()), self.device)}
+        once = seconds(lambda: held.append(wait(made.run())), self.device)
+        if (
+            torch.device(self.device).type == "cpu" or self.passes == work.BACKWARD
+        ):  # which `before` precedes, and waits for
+            return {"seconds": once}
+        count = max(1, min(MOST, int(FILL / once)))
+        return {"seconds": seconds(lambda: wait([made.run() for _ in range(count)]), self.device) / count}
 
     def drop(self) -> dict[str, Any]:
         self.works.clear()
@@ -85,6 +91,17 @@ class Player:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return {}
+
+
+def same(result: object) -> object:
+    return result
+
+
+def apart(name: str, found: np.ndarray, expected: np.ndarray, near: float) -> float:
+    """The share of elements farther from the reference than `near`, relative to its largest value."""
+    if found.shape != expected.shape:
+        raise ValueError(f"{name} has the shape {found.shape}, the reference {expected.shape}")
+    return 1 - float((np.abs(found - expected) <= near * np.abs(expected).max()).mean())  # NaN is not near
 
 
 def _limit(memory: int) -> None:

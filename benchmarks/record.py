@@ -23,9 +23,9 @@ from tfexplore.measure import machine
 FOLDER = ROOT / "benchmarks" / "results"
 
 
-def path_of(device: str = "cpu", folder: Path = FOLDER) -> Path:
+def path_of(device: str = "cpu", folder: Path = FOLDER, name: str = "") -> Path:
     """This machine's file, by the name of its device: "AMD EPYC, 2 of 2 cores" is amd-epyc-2-of-2-cores.json."""
-    return folder / (re.sub(r"[^a-z0-9]+", "-", machine(device).lower()).strip("-") + ".json")
+    return folder / (re.sub(r"[^a-z0-9]+", "-", (name or machine(device)).lower()).strip("-") + ".json")
 
 
 def write(
@@ -35,14 +35,21 @@ def write(
     rows: list[Row],
     versions: Mapping[str, Mapping[str, str]],
     device: str = "cpu",
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Replaces the part of one benchmark. `versions`: of what each contestant used."""
-    about = {"machine": machine(device), "device": torch.device(device).type, "cores": os.cpu_count()}
+    """Replaces the part of one benchmark. `versions`: of what each contestant used. about: of another machine than this one."""
+    about = about or {
+        "machine": machine(device),
+        "device": torch.device(device).type,
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "date": dt.date.today().isoformat(),
+    }
     data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     parts = data.get("parts", {}) if data else {}
-    today = dt.date.today().isoformat()
-    part = {"what": what, "date": today, "torch": torch.__version__, "versions": versions, "results": rows}
-    text = json.dumps(about | {"parts": parts | {benchmark: part}}, indent=1)
+    part = {"what": what, "date": about["date"], "torch": about["torch"], "versions": versions, "results": rows}
+    head = {key: about[key] for key in ("machine", "device", "cores")}
+    text = json.dumps(head | {"parts": parts | {benchmark: part}}, indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")  # an interrupted run must not leave half a file
     partial.write_text(text + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -29,6 +29,10 @@ PASSES = INFERENCE, FORWARD, BACKWARD, BOTH = ("inference", "forward", "backward
 """Without gradient; with what the way back needs; the way back alone; both together."""
 
 
+GRAPH = "CUDA graph of "
+"""What the names of modes begin with that are the same kernels, replayed."""
+
+
 @dataclass
 class Work:
     """One contestant's way to do one case.
@@ -40,6 +44,7 @@ class Work:
     before:    what precedes a run, untimed.
     least:     bytes that this way must at least read and write, derived; None where nobody derived it.
     equation:  in words, where it is not the case's own; spikes and gradients are then compared only if `result` gives them.
+    wait:      waits for what `run` returned, for a library whose work neither PyTorch's events nor its synchronisation see.
     """
 
     run: Callable[[], object]
@@ -48,6 +53,7 @@ class Work:
     before: Callable[[], object] = lambda: None
     least: int | None = None
     equation: str = ""
+    wait: Callable[[Any], object] | None = None
 
 
 Modes: TypeAlias = dict[str, Callable[[], Work]]
@@ -67,21 +73,28 @@ def versions(*names: str) -> dict[str, str]:
 def inputs(case: Case, *drawn: tuple[tuple[int, ...], float]) -> list[Tensor]:
     """Normal random tensors of these shapes and standard deviations, of the case's dtype and on its device.
 
-    From the case's seed through NumPy, so that all processes get the same; made once for all modes of a process.
+    From the case's seed, so that all processes get the same: through NumPy, on a GPU by its own generator (NumPy takes seconds
+    for what a GPU takes in). Made once for all modes of a process.
     """
     return _inputs(case["seed"], case.get("dtype", "float32"), case["device"], drawn)
 
 
 @functools.lru_cache(maxsize=1)
 def _inputs(seed: int, dtype: str, device: str, drawn: tuple[tuple[tuple[int, ...], float], ...]) -> list[Tensor]:
+    if torch.device(device).type == "cuda":
+        on_gpu = torch.Generator(device).manual_seed(seed)
+        kind = getattr(torch, dtype)
+        return [torch.randn(shape, generator=on_gpu, device=device).mul_(scale).to(kind) for shape, scale in drawn]
     make = np.random.default_rng(seed)
     draws = (make.standard_normal(shape, np.float32) * np.float32(scale) for shape, scale in drawn)
     return [torch.from_numpy(values).to(device, getattr(torch, dtype)) for values in draws]
 
 
 def forget() -> None:
-    """Frees the inputs of the last case."""
+    """Frees the inputs of the last case, for other processes of the device too."""
     _inputs.cache_clear()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def neuron_inputs(case: Case) -> list[Tensor]:
@@ -173,6 +186,30 @@ def copy_work(case: Case, x: Tensor) -> Work:
     """A copy of x: two words an element, the unit of memory-bound work."""
     target = torch.empty_like(x)
     return Work(run=lambda: target.copy_(x), result=dict, least=2 * x.nbytes)
+
+
+def graphed(make: Callable[[], Work]) -> Work:
+    """The Work of a PyTorch pass as a CUDA graph: the same kernels, but no launch waits for Python."""
+    work = make()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):  # as PyTorch asks for: compiles, and fills its pools
+            wanted = work.run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found: Any = work.run()
+    graph.replay()
+    for a, b in zip(*([x] if isinstance(x, Tensor) else x for x in (found, wanted)), strict=True):
+        if not torch.equal(a, b):
+            raise RuntimeError("the replayed graph gives another result than the pass itself")
+
+    def run() -> object:
+        graph.replay()
+        return found  # the graph writes there
+
+    return replace(work, run=run)
 
 
 def _turned(values: Tensor, batch_first: bool) -> Tensor:

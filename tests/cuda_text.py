@@ -7,6 +7,7 @@ text it is given, with the include folder it is given, by g++ behind `cuda_on_cp
 import ctypes
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from tfexplore import backends, layers
 from tfexplore.backends import cuda
 from tfexplore.codegen import fingerprint
 from tfexplore.paths import cache_dir, kernels_dir
@@ -28,7 +31,11 @@ LOOPS = sorted(path.stem for path in kernels_dir().glob("*.cu"))
 STREAM = 0xC0FFEE  # the address of a stream that only tests know
 # No fused multiply-add unless by name, and no reassociation, as on the GPU: the same bits. (Not -mfma: with it, g++ 12 takes
 # -fma(a, b, -c) for fma(-a, b, c), which is another zero.)
-FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+# C++17 but for the standard: its <math.h> has special functions that take longer to parse than a kernel takes to compile.
+FLAGS = (
+    "-std=gnu++14", "-Wno-c++17-extensions", "-O1", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror",
+    "-Wno-unknown-pragmas",
+)  # fmt: skip
 
 
 def header_folders() -> list[str]:
@@ -61,6 +68,26 @@ def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> P
             assert done.returncode == 0, done.stderr
             os.replace(made, library)
     return library
+
+
+@contextmanager
+def on_cpu(compiler: str) -> Iterator["FakeCupy"]:
+    """Layers with backend="cuda" run the CUDA text on CPU tensors; nothing between layer and kernel is replaced."""
+    fake = FakeCupy(compiler)
+    caches = (cuda.load, layers.fused_key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", fake)
+        patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
+        patch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
+        patch.setattr(torch.cuda, "get_device_name", lambda device: "a CPU that plays a GPU")
+        patch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
+        for cache in caches:
+            cache.cache_clear()
+        try:
+            yield fake
+        finally:
+            for cache in caches:  # a test after this one must not find these
+                cache.cache_clear()
 
 
 class FakeCupy:

@@ -59,6 +59,9 @@ class Here:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         return answer
 
+    def within(self, _: float, **question: Any) -> dict[str, Any]:
+        return self.ask(**question)
+
     def end(self) -> None: ...
 
 
@@ -208,7 +211,7 @@ def test_the_grids_hold_the_cases_that_are_judged(size: str, device: str) -> Non
     assert all(case["N"] % case["B"] == 0 for case in cases)
 
 
-@pytest.mark.parametrize("name", harness.SNN)
+@pytest.mark.parametrize("name", [*harness.SNN, "jax"])
 def test_a_peer_gives_the_reference_results(name: str) -> None:
     python = harness.python_of(name)
     if python == sys.executable and importlib.util.find_spec(name) is None:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tfexplore import cli, doctor, paths, room
+from tfexplore import cli, doctor, paths, room, tune
+from tfexplore.backends import cuda
 
 FIRST = cli.FIRST
 
@@ -139,6 +140,32 @@ def test_only_lab_passes_options_on(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["doctor", "--", "x"])
     assert "only `tfexplore lab` and `tfexplore wheels` pass" in capsys.readouterr().err
+
+
+def test_tuning_comes_before_compiling_ahead(monkeypatch, capsys):
+    done = [
+        tune.Progress(1, 2, "float32, keep=input", "A", 1.0),
+        tune.Progress(2, 2, "bfloat16, keep=input", "B", 1.25),
+    ]
+    monkeypatch.setattr(cuda, "why_not", lambda: "")
+    monkeypatch.setattr(tune, "tune", lambda: iter(done))
+    monkeypatch.setitem(sys.modules, "tfexplore.warm", SimpleNamespace(warm=lambda: iter(())))
+    assert cli.main(["warm", "--tune"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [
+        "[1/2] float32, keep=input: as predicted, A",
+        "[2/2] bfloat16, keep=input: 1.25 times as fast as predicted, B",
+    ]
+    assert "tuned.json" in said[2]
+    assert said[3].startswith("0 kernels are ready")
+
+
+def test_tuning_without_a_gpu_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(cuda, "why_not", lambda: "torch finds no CUDA device (tfexplore doctor says more).")
+    assert cli.main(["warm", "--tune"]) == 1
+    assert capsys.readouterr().err == (
+        "tfexplore warm: --tune measures on a GPU: torch finds no CUDA device (tfexplore doctor says more).\n"
+    )
 
 
 def test_warm_tells_its_progress(monkeypatch, capsys):

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cuda_text import LOOPS, STREAM, FakeCupy, header_folders
+from cuda_text import LOOPS, STREAM, FakeCupy, header_folders, on_cpu
 from torch import Tensor
 
 import tfexplore
-from tfexplore import backends, layers, neurons, surrogates
+from tfexplore import backends, neurons, surrogates
 from tfexplore.backends import cuda
 from tfexplore.codegen import Variant
 from tfexplore.cuda_source import DATA
@@ -87,7 +87,7 @@ def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron]
             made, chosen = next(turn)
         made_for = variant(made, data, **chosen)
         build = getattr(made_for.config, loop)
-        binary = candidates.compiled(made_for, loop, build if next(wide) else build.narrow(made_for.chunk), arch)
+        binary = candidates.compiled(made_for, loop, build if next(wide) else build.narrow(made_for.chunk), arch, False)
         case = (made, chosen, data, arch, loop, binary)
         # an array that does not fit the registers would go to slow memory; 255 is what a thread can have
         assert binary.size > 0, case
@@ -99,21 +99,9 @@ def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron]
 
 
 @pytest.fixture
-def fake_cupy(monkeypatch: pytest.MonkeyPatch, require: Callable[..., str]) -> Iterator[FakeCupy]:
-    """Layers with backend="cuda" run the CUDA text on CPU tensors; nothing between layer and kernel is replaced."""
-    compiler = require("g++", "clang++", why="to run the CUDA kernels as C++")
-    fake = FakeCupy(compiler)
-    monkeypatch.setitem(sys.modules, "cupy", fake)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a CPU that plays a GPU")
-    monkeypatch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
-    caches = (cuda.load, layers.fused_key)
-    for cache in caches:
-        cache.cache_clear()
-    yield fake
-    for cache in caches:  # a test after this one must not find these
-        cache.cache_clear()
+def fake_cupy(require: Callable[..., str]) -> Iterator[FakeCupy]:
+    with on_cpu(require("g++", "clang++", why="to run the CUDA kernels as C++")) as fake:
+        yield fake
 
 
 @dataclasses.dataclass

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import tfexplore
 from tfexplore import neurons, surrogates
 from tfexplore.backends import cuda
+from tfexplore.builds import THREADS
 from tfexplore.equations import Neuron
 from tfexplore.layers import Layer
 
@@ -28,10 +29,15 @@ KEEP = ("potential", "input")
 EXACT = [  # made of + - * / and comparisons: the same bits as on the CPU
     neurons.IF(), neurons.LIF(), neurons.LIF(reset="hard", v_reset=-0.1, decay_input=True), neurons.LIF(reset="none"),
     neurons.LIF(reset="hard", detach_reset=False), neurons.LIF(detach_reset=False, surrogate=surrogates.Triangle()),
-    neurons.LIF(learn=("tau", "v_threshold", "v_reset")), neurons.ParametricLIF(tau=2.3), neurons.ALIF(),
-    neurons.ALIF(detach_reset=False, learn=("beta", "tau_b")), neurons.CubaLIF(), neurons.LI(), neurons.QIF(),
-    neurons.Izhikevich(), neurons.PaperLIF(v_reset=0.05),
+    neurons.LIF(learn=("v_threshold", "v_reset")), neurons.ALIF(), neurons.ALIF(detach_reset=False, learn=("beta",)),
+    neurons.CubaLIF(), neurons.LI(), neurons.QIF(), neurons.Izhikevich(), neurons.PaperLIF(v_reset=0.05),
 ]  # fmt: skip
+WITH_EXP = [  # in the equation, or in what makes a time constant of a learned parameter
+    neurons.EIF(), neurons.ParametricLIF(tau=2.3), neurons.LIF(learn=("tau", "v_threshold", "v_reset")),
+    neurons.ALIF(detach_reset=False, learn=("beta", "tau_b")),
+]  # fmt: skip
+SMALL = {torch.float32: 3e-6, torch.float64: 1e-14}
+"""Of the largest gradient: the kernel's divisions there are about right, to 2 units in the last place in float32."""
 
 
 def noise(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -96,7 +102,7 @@ def test_it_gives_the_bits_of_the_cpu(neuron: Neuron, dtype: torch.dtype, keep: 
             wanted = run(Layer(neuron, backend=backend, channels=channels), x, torch.device("cpu"), ("v", "h"))
             for name in ("out", "state", "v", "h"):
                 assert torch.equal(flushed(found[name]), flushed(wanted[name])), (steps, count, backend, name)
-            small = (1e-6 if dtype == torch.float32 else 1e-14) * (3 if isinstance(neuron, neurons.Izhikevich) else 1)
+            small = SMALL[dtype] * (3 if isinstance(neuron, neurons.Izhikevich) else 1)
             assert_gradients_near(found, wanted, small, (steps, count, backend))
 
 
@@ -110,7 +116,7 @@ BOX = surrogates.Rectangle()
 def test_wide_accesses_and_bits(neuron: Neuron, dtype: torch.dtype) -> None:
     """Enough neurons for 16 bytes of them in each thread, whatever is kept; one more, and each thread takes one."""
     processors = torch.cuda.get_device_properties(DEVICE).multi_processor_count
-    enough = 8 * cuda.BLOCKS[0] * processors
+    enough = 8 * THREADS * processors
     for steps, count in ((33, enough), (20, enough + 1)):
         x = current(neuron, steps, count, dtype)
         wanted = run(Layer(neuron, backend="torch"), x, torch.device("cpu"))
@@ -120,21 +126,23 @@ def test_wide_accesses_and_bits(neuron: Neuron, dtype: torch.dtype) -> None:
             assert torch.equal(flushed(made["state"]), flushed(wanted["state"])), (keep, count)
             assert torch.equal(made["g_x"], found["potential"]["g_x"]), (keep, count)
         if dtype in (torch.float32, torch.float64):
-            assert_gradients_near(found["bits"], wanted, 1e-6 if dtype == torch.float32 else 1e-14, count)
+            assert_gradients_near(found["bits"], wanted, SMALL[dtype], count)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_with_exp_it_differs_in_the_last_bits_only(dtype: torch.dtype) -> None:
-    x = current(neurons.EIF(), 33, 1000, dtype)
-    found = run(Layer(neurons.EIF(), backend="cuda"), x, DEVICE)
-    wanted = run(Layer(neurons.EIF(), backend="torch"), x, torch.device("cpu"))
+@pytest.mark.parametrize("neuron", WITH_EXP, ids=repr)
+def test_with_exp_it_differs_in_the_last_bits_only(neuron: Neuron, dtype: torch.dtype) -> None:
+    x, channels = current(neuron, 33, 1000, dtype), 1000 if neuron.learn else None
+    found = run(Layer(neuron, backend="cuda", channels=channels), x, DEVICE)
+    wanted = run(Layer(neuron, backend="torch", channels=channels), x, torch.device("cpu"))
     # CUDA rounds exp within 2 units in the last place, the CPU within 1: seldom, a neuron at its threshold fires a step
     # later for that, and then goes another way
     same = (found["out"] == wanted["out"]).all(0).squeeze(0)
     assert same.float().mean() >= 0.99
     small = 1e-5 if dtype == torch.float32 else 1e-13
     assert_near(found["v"][..., same], wanted["v"][..., same], small, "v")
-    assert_near(found["g_x"][..., same], wanted["g_x"][..., same], small, "g_x")
+    for name in wanted.keys() - {"out", "state", "v", "g_start"}:  # g_x, and the gradients of what is learned
+        assert_near(found[name][..., same], wanted[name][..., same], 10 * small, name)
 
 
 @pytest.mark.parametrize("keep", KEEP)
@@ -150,9 +158,10 @@ def test_in_half_precision_the_state_is_float32(neuron: Neuron, dtype: torch.dty
     assert (found["out"].dtype, found["g_x"].dtype, found["state"].dtype) == (dtype, dtype, torch.float32)
     assert torch.equal(found["out"], wanted["out"])
     assert torch.equal(flushed(found["state"]), flushed(wanted["state"]))
-    # both round a float32 gradient: equal, or neighbours
-    unit = (torch.finfo(dtype).eps * wanted["g_x"].float().abs()).clamp(min=torch.finfo(dtype).smallest_normal)
-    assert ((found["g_x"].float() - wanted["g_x"].float()).abs() <= unit).all()
+    # both round a float32 gradient: equal, or neighbours; what is left of large terms has their error
+    mine, theirs = found["g_x"].float(), wanted["g_x"].float()
+    unit = (torch.finfo(dtype).eps * theirs.abs()).clamp(min=torch.finfo(dtype).smallest_normal)
+    assert ((mine - theirs).abs() <= unit + 10 * SMALL[torch.float32] * theirs.abs().max()).all()
 
 
 @pytest.mark.parametrize("keep", KEEP)
@@ -245,7 +254,8 @@ def test_a_cuda_graph_holds_forward_and_backward(keep: str) -> None:
 
     def step() -> tuple[Tensor, Tensor]:
         out = layer(x)
-        return out, torch.autograd.grad(out, x, g)[0]
+        # detached: a graph that lives on keeps x's gradient on the stream of its first pass, and torch warns at the next
+        return out.detach(), torch.autograd.grad(out, x, g)[0]
 
     side = torch.cuda.Stream(DEVICE)
     side.wait_stream(torch.cuda.current_stream())
@@ -267,6 +277,7 @@ def test_a_cuda_graph_holds_forward_and_backward(keep: str) -> None:
     assert torch.equal(grad, wanted_grad)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 def test_nothing_waits_for_the_gpu() -> None:
     x, g = noise(20, 2, 300).to(DEVICE).requires_grad_(), noise(20, 2, 300, seed=1).to(DEVICE)
     for tau in (2.0, 2.5):  # compiled with the first; the second is another number

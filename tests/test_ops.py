@@ -8,7 +8,7 @@ from cases import CASES, NEURONS, same_bits
 from torch import Tensor, nn
 
 import tfexplore
-from tfexplore import Layer, neurons, ops
+from tfexplore import Layer, layers, neurons, ops
 from tfexplore.codegen import Variant
 from tfexplore.step import scalars_of, step_of
 
@@ -126,6 +126,22 @@ def test_no_neuron_breaks_the_graph(cls):
     layer = Layer(cls(), backend="auto")
     explained = torch._dynamo.explain(layer)(torch.randn(3, 2, 4).requires_grad_())
     assert (explained.graph_count, explained.graph_break_count) == (1, 0)
+
+
+def test_only_literals_reach_what_the_compiler_holds_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch 2.11 makes a constant of nothing else; torch 2.13 would take the step itself, so its tests would not tell."""
+    seen = []
+    key_of = layers.key_of
+    monkeypatch.setattr(layers, "key_of", lambda *wanted: seen.append(wanted) or key_of(*wanted))
+    for layer in (tfexplore.LIF(), tfexplore.LIF(backend="torch"), Layer(neurons.ALIF(), relaxed=True)):
+        with tfexplore.record(layer, "v"):
+            layer(torch.zeros(2, 1, 3))
+
+    def flat(value: object) -> list[object]:
+        return [leaf for item in value for leaf in flat(item)] if isinstance(value, tuple) else [value]
+
+    assert len(seen) == 3
+    assert {type(leaf) for wanted in seen for leaf in flat(wanted)} <= {str, int, bool, torch.dtype}
 
 
 def test_the_eager_backend_stays_eager_within_a_compiled_network():

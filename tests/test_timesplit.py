@@ -189,7 +189,7 @@ def test_hundreds_of_steps_of_random_sizes(three) -> None:
 def test_on_a_gpu_that_several_processes_share(three) -> None:
     """gloo: CUDA tensors go over the host's memory."""
     for net in (jobs.mlp, jobs.conv, jobs.normed):
-        like_one_process(three.run(jobs.compare, net, device="cuda"), 1e-9)
+        like_one_process(three.run(jobs.compare, net, given=("auto",), device="cuda"), 1e-9)
 
 
 @pytest.mark.gpu
@@ -197,7 +197,9 @@ def test_over_all_gpus_with_nccl() -> None:
     if (count := torch.cuda.device_count()) < 2:
         pytest.skip(f"needs two GPUs; here: {count}. Time splitting over NCCL is untested until it has run")
     with timesplit.Crew(count, timeout=60) as crew:
-        like_one_process(crew.run(jobs.compare, jobs.conv, steps=16, dtype="float32", device="cuda"), 1e-4)
-    net, (x, _) = jobs.seeded(jobs.mlp).cuda(), jobs.data(16)
+        like_one_process(
+            crew.run(jobs.compare, jobs.conv, steps=16, dtype="float32", given=("auto",), device="cuda"), 1e-4
+        )
+    net, (x, _) = jobs.seeded(jobs.mlp, "auto").cuda(), jobs.data(16)
     places = [f"cuda:{k}" for k in range(count)]
     assert jobs.apart(timesplit.on_devices(net, x.cuda(), places), net(x.cuda())) < 1e-9

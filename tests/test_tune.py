@@ -4,16 +4,19 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from cases import NEURONS
+from cuda_text import on_cpu
 
 from tfexplore import LIF, layers, neurons, ops, tune
 from tfexplore.backends import cuda, tuned
 from tfexplore.builds import BYTES, CHUNK_BYTES, Build, Config, Shape, default, fits
 from tfexplore.codegen import Variant
+from tfexplore.equations import Neuron
 from tfexplore.keep import KEEP, why_not
 from tfexplore.step import step_of
 
@@ -77,6 +80,30 @@ def test_a_build_that_cannot_run_is_not_taken() -> None:
         return math.inf if build.vector == 2 else cost(loop, build, chunk)
 
     assert tune.search(SHAPE, seconds).forward.vector != 2
+
+
+@pytest.mark.parametrize(("neuron", "keep"), tune.COMMON, ids=lambda given: str(given).partition("(")[0])
+def test_a_trial_runs_every_build_it_is_asked_for(neuron: Neuron, keep: str, require: Callable[..., str]) -> None:
+    """The kernels run as C++; only their time is none of a GPU's. A build that gives other results is not timed."""
+    with on_cpu(require("g++", "clang++", why="to run the CUDA kernels as C++")) as fake:
+        trial = tune.Trial(neuron, keep, "float32", "cpu", steps=6, neurons=8)
+        tried = default(trial.shape), tune.changed(default(trial.shape), "backward.ahead", 2)
+        for config in tried:
+            assert 0 < tune.total(config, trial.shape, trial.seconds) < math.inf
+        assert {name for name, _ in fake.launches} == {"forward", *(["backward"] if keep != "nothing" else [])}
+        trial.first["forward"] = tuple(torch.full_like(made, 9) for made in trial.first["forward"])
+        assert trial.seconds("forward", tried[0].forward, tried[0].chunk) == math.inf
+    assert trial.why == {("forward", tried[0].forward, tried[0].chunk): "it gives other results than the first build"}
+
+
+def test_a_trial_takes_fewer_neurons_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "free_bytes", lambda device: 32 * (8 * 4 + 2 * 4) * 1000)
+    assert tune.Trial(LIF().neuron, "input", "float32", "cpu", neurons=1 << 12).neurons == 1 << 9
+
+
+def test_a_config_in_words() -> None:
+    assert str(FASTEST) == "chunks of 32; forward: 2 wide, 4 ahead, streaming; backward: 1 wide, 8 ahead"
+    assert str(default(SHAPE).backward) == "4 wide, 8 ahead, in shared memory"
 
 
 def test_without_a_backward_pass_it_measures_none() -> None:

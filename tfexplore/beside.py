@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any
@@ -48,11 +50,33 @@ class Beside:
         except (OSError, ValueError):  # ended before, or meanwhile
             line = ""
         if not line:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)  # its pipe is closed a moment before it is gone
             raise RuntimeError(f"The process {self.module} ended without an answer{last_words(self.complaints)}.")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
+
+    def within(self, seconds: float, /, **question: Any) -> dict[str, Any]:
+        """As `ask`, for so many seconds: then the process is ended, and TimeoutError says so."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.end()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            return self.ask(**question)
+        except RuntimeError as error:
+            if late.is_set():
+                timer.join()  # until it has ended
+                raise TimeoutError(f"no answer within {seconds:g} s") from error
+            raise
+        finally:
+            timer.cancel()
 
     def end(self) -> None:
         """Ends the process and (but on Windows) those it started, whatever they do; more than once does no harm."""
@@ -95,8 +119,19 @@ def last_words(complaints: IO[str]) -> str:
     return f": {lines[-1]}" if lines else ""
 
 
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    if os.getpgrp() == os.getpid():  # as `Beside` starts it
+        os.killpg(0, signal.SIGKILL)
+
+
 def serve(answer: Callable[[Question], Mapping[str, Any]]) -> None:
-    """Answers every line of standard input until it ends; an exception is answered as {"error": its text}."""
+    """Answers every line of standard input until it ends; an exception is answered as {"error": its text}.
+
+    When the process that asks is gone, this one ends with its group, in the middle of an answer too (but on Windows).
+    """
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # whatever else prints (a compiler, say) must not mix with the answers
     for line in sys.stdin:

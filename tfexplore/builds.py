@@ -36,6 +36,10 @@ class Build:
     shared: bool = False
     streaming: bool = False
 
+    def __str__(self) -> str:
+        named = {"in shared memory": self.shared, "streaming": self.streaming}
+        return ", ".join([f"{self.vector} wide", f"{self.ahead} ahead", *(name for name, yes in named.items() if yes)])
+
     def options(self, chunk: int) -> tuple[str, ...]:
         """As the compiler takes them: the named constants of `kernels/*.cu`."""
         named = {
@@ -56,6 +60,9 @@ class Config:
     chunk: int
     forward: Build
     backward: Build
+
+    def __str__(self) -> str:
+        return f"chunks of {self.chunk}; forward: {self.forward}; backward: {self.backward}"
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     looks = commands.add_parser("doctor", help="what this machine can do, and the command for what is missing")
     looks.add_argument("--short", action="store_true", help="one line: is this machine ready for the notebooks?")
     looks.set_defaults(run=lambda args: doctor.short() if args.short else doctor.report())
-    commands.add_parser("warm", help="compile the common kernels ahead, so that nothing waits later").set_defaults(
-        run=_warm
+    warm = commands.add_parser("warm", help="compile the common kernels ahead, so that nothing waits later")
+    warm.add_argument(
+        "--tune", action="store_true", help="on a GPU: measure which build of the kernels is the fastest, and keep it"
     )
+    warm.set_defaults(run=_warm)
 
     bench = commands.add_parser(
         "bench",
@@ -133,7 +135,9 @@ def _bench(args: argparse.Namespace) -> int:
     return 0
 
 
-def _warm(_: argparse.Namespace) -> int:
+def _warm(args: argparse.Namespace) -> int:
+    if args.tune:
+        _tune()
     from tfexplore.warm import warm
 
     count, spent = 0, 0.0
@@ -142,6 +146,19 @@ def _warm(_: argparse.Namespace) -> int:
         count, spent = done, spent + seconds
     print(f"{count} kernels are ready ({spent:.0f} s); they are kept in {paths.cache_dir()}")
     return 0
+
+
+def _tune() -> None:
+    """Before what is compiled ahead, which then is what was found."""
+    from tfexplore import tune
+    from tfexplore.backends import cuda, tuned
+
+    if reason := cuda.why_not():
+        raise Refused(f"--tune measures on a GPU: {reason}")
+    for done, total, shape, config, gain in tune.tune():
+        better = f"{gain:.2f} times as fast as predicted" if gain >= 1.005 else "as predicted"
+        print(f"[{done}/{total}] {shape}: {better}, {config}", flush=True)
+    print(f"the fastest builds are kept in {tuned.home()}")
 
 
 def _wheels(args: argparse.Namespace) -> int:

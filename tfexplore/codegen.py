@@ -98,7 +98,7 @@ class Variant:
         return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.rows))
 
     def for_gpu(self, config: Config | None = None) -> Variant:
-        """This variant on a GPU, built so, or as predicted to be the fastest."""
+        """This variant on a GPU, built so, or as predicted to be the fastest (`backends.tuned.built` knows what was measured)."""
         return dataclasses.replace(self, config=config or default(self.shape))
 
     @functools.cached_property

@@ -273,7 +273,7 @@ def fused_key(
     # half precision is unpacked before the CPU kernel, so that both share one variant
     variant = Variant(step, real, data if name == "cuda" else real, keep, names, relaxed)
     if name == "cuda":
-        variant = variant.for_gpu(tuned.choose(variant.shape, torch.cuda.get_device_name(index)))
+        variant = tuned.built(variant, index)
     return ops.register(name, variant)
 
 

@@ -26,6 +26,35 @@ def seconds(work: Callable[[], object], device: torch.device | str = "cpu") -> f
     return time.perf_counter() - begin
 
 
+FILL, MOST = 0.01, 50
+"""Seconds that one measurement of short work on a GPU takes, in at most so many runs."""
+
+
+def event_seconds(
+    work: Callable[[], object], before: Callable[[], object] = lambda: None, count: int | None = None
+) -> float:
+    """One run of `work` on the GPU, by CUDA events: the mean of `count` runs asked for between two synchronisations.
+
+    No run waits for the one before, so Python's own time counts only where the GPU has nothing left to do. `before` precedes
+    each run, unmeasured. count: by default what fills `FILL` seconds, after a first run.
+    """
+    count = count or max(1, min(MOST, int(FILL / max(1e-7, event_seconds(work, before, 1)))))
+    pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
+    torch.cuda.synchronize()
+    for begin, end in pairs:
+        before()
+        begin.record()
+        work()
+        end.record()
+    torch.cuda.synchronize()
+    return sum(begin.elapsed_time(end) for begin, end in pairs) / 1e3 / count
+
+
+def pass_seconds(work: Callable[[], object], device: torch.device | str) -> float:
+    """One run of `work`, without Python's own time where that can be told apart: by CUDA events on a GPU, else by the clock."""
+    return event_seconds(work) if torch.device(device).type == "cuda" else seconds(work, device)
+
+
 def samples(
     contestants: Mapping[str, Callable[[], object]], count: int, device: torch.device | str = "cpu"
 ) -> Iterator[dict[str, list[float]]]:

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,9 +20,11 @@ from tfexplore.backends import cuda, tuned
 from tfexplore.builds import BYTES, Build, Config, Shape, default, fits
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
+from tfexplore.measure import pass_seconds
 from tfexplore.step import scalars_of, step_of
 
-OPTIONS: tuple[tuple[str, tuple[Any, ...]], ...] = (
+Options: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
+OPTIONS: Options = (
     ("backward.shared", (False, True)),
     ("chunk", (8, 16, 32)),
     ("backward.vector", (1, 2, 4, 8)),
@@ -41,27 +43,29 @@ COMMON: tuple[tuple[Neuron, str], ...] = (
 """One neuron of each shape of the library, and what is saved for its backward pass; the most used first."""
 DTYPES = ("float32", "bfloat16", "float16")
 
-Seconds = Callable[[str, Build, int], float]
+Seconds: TypeAlias = Callable[[str, Build, int], float]
 
 
-def search(shape: Shape, seconds: Seconds) -> Config:
-    """The config that no change of one option makes faster, found from the predicted one on.
+def search(shape: Shape, seconds: Seconds, options: Options = OPTIONS) -> Config:
+    """The config that no change of one of the options makes faster, found from the predicted one on.
 
     seconds(loop, build, chunk): of one pass; math.inf for a build that cannot run. Each is asked for once.
     """
     once = functools.cache(seconds)
-
-    def total(config: Config) -> float:
-        loops = ("forward",) if shape.keep == "nothing" else ("forward", "backward")
-        return sum(once(loop, getattr(config, loop), config.chunk) for loop in loops)
-
     best, before = default(shape), None
     while best != before:  # one option may make room for another: a narrower access for a longer chunk
         before = best
-        for option, values in OPTIONS:
+        for option, values in options:
             tried = [changed(best, option, value) for value in values]
-            best = min((config for config in (best, *tried) if fits(config, shape)), key=total)
+            fitting = [config for config in (best, *tried) if fits(config, shape)]
+            best = min(fitting, key=lambda config: total(config, shape, once))
     return best
+
+
+def total(config: Config, shape: Shape, seconds: Seconds) -> float:
+    """The seconds of both passes, or of the one that there is."""
+    loops = ("forward",) if shape.keep == "nothing" else ("forward", "backward")
+    return sum(seconds(loop, getattr(config, loop), config.chunk) for loop in loops)
 
 
 def changed(config: Config, option: str, value: Any) -> Config:
@@ -81,7 +85,9 @@ class Trial:
         step, real = step_of(neuron), "float64" if dtype == "float64" else "float32"
         self.variant, self.scalars = Variant(step, real, dtype, keep), list(scalars_of(neuron).values())
         each = steps * (8 * BYTES[dtype] + 2 * max(1, len(self.variant.needs)) * BYTES[real])
-        self.steps, self.neurons = steps, min(neurons, 1 << int(math.log2(free_bytes(device) / each)))
+        while neurons * each > free_bytes(device):
+            neurons //= 2
+        self.steps, self.neurons = steps, neurons
         generator = torch.Generator(device).manual_seed(0)
 
         def noise(rows: int, kind: str) -> Tensor:
@@ -117,42 +123,36 @@ class Trial:
             if not all(map(torch.equal, made, self.first.setdefault(loop, made))):
                 raise RuntimeError("it gives other results than the first build")
             del made
-            return event_seconds(run)
+            return statistics.median(pass_seconds(run, self.x.device) for _ in range(3))
         except RuntimeError as error:
             self.why[loop, build, chunk] = str(error)
             return math.inf
 
 
 def free_bytes(device: str) -> float:
-    return float(torch.cuda.mem_get_info(device)[0])
+    return (
+        torch.cuda.mem_get_info(device)[0] if torch.device(device).type == "cuda" else math.inf
+    )  # a CPU plays in tests
 
 
-def event_seconds(run: Callable[[], object], rounds: int = 5, passes: int = 4) -> float:
-    """The time of one run on the GPU: by CUDA events around several, between two synchronisations; the median of some rounds."""
-    run()
-    taken = []
-    for _ in range(rounds):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize()
-        begin.record()
-        for _ in range(passes):
-            run()
-        end.record()
-        torch.cuda.synchronize()
-        taken.append(begin.elapsed_time(end) / passes / 1000)
-    return statistics.median(taken)
+class Progress(NamedTuple):
+    """One shape done: the fastest config, and how many times as fast as the predicted one it is."""
+
+    done: int
+    total: int
+    shape: Shape
+    config: Config
+    gain: float
 
 
-def tune(device: str = "cuda") -> Iterator[tuple[str, Config, float]]:
-    """Finds and keeps the fastest config of each shape in `COMMON`; yields the shape, the config, the gain over the default."""
-    for dtype in DTYPES:
-        for neuron, keep in COMMON:
-            trial = Trial(neuron, keep, dtype, device)
-            seconds = functools.cache(trial.seconds)
-            config = search(trial.shape, seconds)
-            loops = ("forward",) if keep == "nothing" else ("forward", "backward")
-            was, now = (
-                sum(seconds(loop, getattr(c, loop), c.chunk) for loop in loops) for c in (default(trial.shape), config)
-            )
-            tuned.remember(trial.shape, torch.cuda.get_device_name(device), config)
-            yield str(trial.shape), config, was / now
+def tune(device: int = 0) -> Iterator[Progress]:
+    """Finds the fastest config for each shape in `COMMON` and each dtype, and keeps it for every later process."""
+    jobs = [(neuron, keep, dtype) for dtype in DTYPES for neuron, keep in COMMON]
+    for done, (neuron, keep, dtype) in enumerate(jobs, start=1):
+        trial = Trial(neuron, keep, dtype, f"cuda:{device}")
+        shape, seconds = trial.shape, functools.cache(trial.seconds)
+        config = search(shape, seconds)
+        tuned.remember(shape, torch.cuda.get_device_name(device), config)
+        yield Progress(
+            done, len(jobs), shape, config, total(default(shape), shape, seconds) / total(config, shape, seconds)
+        )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from tfexplore import backends, neurons
+from tfexplore.backends import tuned
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
 from tfexplore.keep import fastest
@@ -69,7 +70,7 @@ def warm() -> Iterator[Progress]:
 
 def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
     """One pass over a single neuron: compiling is a side effect of running."""
-    variant = variant.for_gpu() if name == "cuda" else variant
+    variant = tuned.built(variant, torch.cuda.current_device()) if name == "cuda" else variant
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
     x = torch.zeros(1, 1, dtype=dtype, device=device)
     start, rows = x.new_zeros(len(step.before), 1), x.new_full((len(step.rows), 1), 2.0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
 import subprocess
 import sys
@@ -86,8 +87,8 @@ def header_folders() -> list[str]:
     return [str(metadata.distribution(wheel).locate_file(folder)) for wheel, folder in HEADERS.items()]
 
 
-def compiled(variant: Variant, loop: str, build: Build, arch: str) -> Compiled:
-    """`loop` around this neuron, for an architecture such as "sm_90"."""
+def compiled(variant: Variant, loop: str, build: Build, arch: str, counted: bool = True) -> Compiled:
+    """`loop` around this neuron, for an architecture such as "sm_90"; to disassemble it takes longer than to compile it."""
     from cuda.core import Program, ProgramOptions
 
     chunk = variant.chunk if variant.keeps == "input" else build.ahead
@@ -102,19 +103,19 @@ def compiled(variant: Variant, loop: str, build: Build, arch: str) -> Compiled:
         text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
         code = Program(text, "c++", options).compile("cubin", logs=log).code
         (Path(own) / "kernel.cubin").write_bytes(code)
-        shown = [
-            str(metadata.distribution(NVDISASM[0]).locate_file(NVDISASM[1])),
-            "-c",
-            str(Path(own) / "kernel.cubin"),
-        ]
-        sass = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+        sass = disassembled(Path(own) / "kernel.cubin") if counted else ""
     numbers = r"(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers(?:.*?(\d+) bytes smem)?"
     found = re.search(numbers, log.getvalue(), re.DOTALL)
     assert found, log.getvalue()
     stack, spilled, registers, shared = (int(number or 0) for number in found.groups())
     steps = chunk if loop == "backward" else build.ahead
-    instructions = in_loop(sass, steps // build.ahead) / (steps * build.vector)
+    instructions = in_loop(sass, steps // build.ahead) / (steps * build.vector) if counted else math.nan
     return Compiled(registers, stack, spilled, shared, instructions, len(code))
+
+
+def disassembled(cubin: Path) -> str:
+    program = metadata.distribution(NVDISASM[0]).locate_file(NVDISASM[1])
+    return subprocess.run([str(program), "-c", str(cubin)], capture_output=True, text=True, check=True).stdout
 
 
 def in_loop(sass: str, turns: int) -> float:

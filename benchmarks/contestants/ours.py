@@ -19,11 +19,13 @@ from benchmarks.work import (
     BACKWARD,
     BOTH,
     FORWARD,
+    GRAPH,
     INFERENCE,
     Case,
     Modes,
     Work,
     copy_work,
+    graphed,
     linear_inputs,
     linear_work,
     neuron_inputs,
@@ -69,6 +71,8 @@ def plain(case: Case) -> Callable[[Tensor], Tensor]:
 
 
 def compiled(case: Case) -> Callable[[Tensor], Tensor]:
+    if not case.get("compiled", True):
+        raise ValueError("left out: it compiles for half a minute")
     if case["T"] > COMPILED_STEPS:
         raise ValueError(
             f"unrolled by the compiler, it takes minutes to compile from {COMPILED_STEPS} steps on: left out"
@@ -92,9 +96,16 @@ def neuron(case: Case) -> Modes:
         modes[fused(case)] = kept("input")
     else:
         modes |= {f"{fused(case)}, keep={keep}": kept(keep) for keep in KEEP}
+
+    def loop() -> Work:
+        return neuron_work(plain(case), case)
+
+    if case.get("graphs"):
+        modes[GRAPH + f"{fused(case)}, keep=input"] = lambda: graphed(kept("input"))
+        modes[GRAPH + "the plain loop"] = lambda: graphed(loop)
     return modes | {
         "eager torch": lambda: layer("torch"),
-        "plain loop": lambda: neuron_work(plain(case), case),
+        "plain loop": loop,
         "torch.compile of the plain loop": lambda: neuron_work(compiled(case), case),
         "paper's design": lambda: neuron_work(paper.layer(case), case, least=paper.least(case)),
     }

@@ -14,10 +14,10 @@ from spikingjelly._ops.lif import _selection
 from spikingjelly.activation_based import functional, surrogate
 from spikingjelly.activation_based import layer as layers
 from spikingjelly.activation_based import neuron as nodes
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import networks
-from benchmarks.work import Case, Modes, linear_work, neuron_work, versions
+from benchmarks.work import GRAPH, Case, Modes, graphed, linear_work, neuron_work, versions
 
 
 def VERSIONS() -> dict[str, str]:
@@ -49,7 +49,21 @@ def mode(case: Case) -> str:
 
 
 def neuron(case: Case) -> Modes:
-    return {mode(case): lambda: neuron_work(layer(case), case)}
+    modes: Modes = {mode(case): lambda: neuron_work(layer(case), case)}
+    if case.get("graphs"):
+        modes[GRAPH + mode(case)] = lambda: graphed(modes[mode(case)])
+    return modes
+
+
+class Operator(nn.Module):
+    """The operator as a module, which keeps the state in float32 under autocast too."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.run = layer(case)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x)
 
 
 def linear_lif(case: Case) -> Modes:
@@ -58,7 +72,7 @@ def linear_lif(case: Case) -> Modes:
 
 def training(case: Case) -> Modes:
     library = networks.Library(
-        neuron=lambda: lif(case),
+        neuron=lambda: Operator(case) if "autocast" in case else lif(case),
         fold=layers.SeqToANNContainer,
         walk=lambda net, x: net(x),
         begin=lambda net: nullcontext(functional.reset_net(net)),

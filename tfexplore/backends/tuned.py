@@ -12,11 +12,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tfexplore.builds import Build, Config, Shape, default
+from tfexplore.codegen import Variant
 from tfexplore.files import write_whole
 from tfexplore.paths import cache_dir
 
 SHIPPED = Path(__file__).with_name("tuned.json")
+
+
+def built(variant: Variant, device: int) -> Variant:
+    """The variant as it is built for this device."""
+    return variant.for_gpu(choose(variant.shape, torch.cuda.get_device_name(device)))
 
 
 def home() -> Path:

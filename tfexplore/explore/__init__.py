@@ -3,24 +3,34 @@
 Each name here makes one: `explore.race(steps=32)`, with its first state drawn, shown by a notebook as it is, or by `.show()`.
 """
 
+import importlib.util
 import sys
+from typing import Any
 
-from tfexplore.explore.breakdown import breakdown
-from tfexplore.explore.compile_cost import CompileCost as compile_cost
-from tfexplore.explore.kernel import Kernel as kernel
-from tfexplore.explore.memory import Memory as memory
-from tfexplore.explore.networks import losses
-from tfexplore.explore.neuron import NeuronExplorer as neuron
-from tfexplore.explore.race import Race as race
-from tfexplore.explore.roofline import Roofline as roofline
-from tfexplore.explore.schedules import Schedules as schedules
-from tfexplore.explore.seeds import Seeds as seeds
-from tfexplore.explore.sources import Sources as sources
-from tfexplore.explore.speed import Speed as speed
-from tfexplore.explore.split_plan import SplitPlan as split_plan
-from tfexplore.explore.split_run import SplitRun as split_run
-from tfexplore.explore.surrogate import SurrogateExplorer as surrogate
-from tfexplore.explore.training import Training as training
+if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
+    from tfexplore.explore.breakdown import breakdown
+    from tfexplore.explore.compile_cost import CompileCost as compile_cost
+    from tfexplore.explore.kernel import Kernel as kernel
+    from tfexplore.explore.memory import Memory as memory
+    from tfexplore.explore.networks import losses
+    from tfexplore.explore.neuron import NeuronExplorer as neuron
+    from tfexplore.explore.race import Race as race
+    from tfexplore.explore.roofline import Roofline as roofline
+    from tfexplore.explore.schedules import Schedules as schedules
+    from tfexplore.explore.seeds import Seeds as seeds
+    from tfexplore.explore.sources import Sources as sources
+    from tfexplore.explore.speed import Speed as speed
+    from tfexplore.explore.split_plan import SplitPlan as split_plan
+    from tfexplore.explore.split_run import SplitRun as split_run
+    from tfexplore.explore.surrogate import SurrogateExplorer as surrogate
+    from tfexplore.explore.training import Training as training
+else:  # the pure functions of these modules (kept, points, walks ...) need neither
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            raise ImportError(f"The explorer {name!r} needs plotly and ipywidgets: pip install 'tfexplore[notebooks]'.")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "breakdown",

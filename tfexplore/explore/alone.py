@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tfexplore import backends
+from tfexplore.backends import tuned
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
 from tfexplore.layers import state_dtype
@@ -27,7 +28,7 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     name = str(real).removeprefix("torch.")
     variant, (steps, count) = Variant(step, name, name, keep), x.shape
     if backend == "cuda":
-        variant = variant.for_gpu()
+        variant = tuned.built(variant, x.device.index or 0)
 
     def column(values: list[float]) -> Tensor:
         return x.new_tensor(values).reshape(-1, 1).repeat(1, count)

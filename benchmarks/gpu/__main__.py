@@ -1,0 +1,219 @@
+"""The command line of a quarter of an hour on a GPU: `python -m benchmarks.gpu`, from a plain checkout.
+
+What is known is not found out again: a run goes on where the last one was cut off, and measures anew what has changed since.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks import record
+from benchmarks.gpu import goals, tuning
+from benchmarks.gpu.journal import Journal, Line
+from benchmarks.gpu.plan import MACHINE, TUNING, Point, points
+from benchmarks.harness import ENVIRONMENT, ROOT
+from tfexplore.beside import Beside
+from tfexplore.builds import Shape
+
+HOME = ROOT / "benchmarks" / "tmp" / "gpu"
+JOURNAL, TABLE, TUNED = "journal.jsonl", "table.md", "tuned.json"
+TOGETHER = 15
+"""Processes side by side, for points where nothing is timed."""
+ENOUGH = 5.0
+"""Seconds below which nothing more is begun."""
+
+
+class Run:
+    """The points, one after the other or side by side, each in a process that can be ended, each a line of the journal."""
+
+    def __init__(self, out: Path, dry: bool, minutes: float = 0.0, retry: bool = False) -> None:
+        self.out, self.dry, self.device, self.retry = out, dry, "cpu" if dry else "cuda", retry
+        self.journal = Journal(out / JOURNAL, *(() if dry else (HOME / JOURNAL,)))  # OUT may be another one next time
+        self.until = time.monotonic() + 60 * minutes
+        self.lock = threading.Lock()
+        self.machine: dict[str, Any] = {}
+
+    @property
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+    def all(self, wanted: Sequence[Point]) -> None:
+        with Child() as child:
+            line = self.found(MACHINE, child, MACHINE.key({"device": self.device}))
+            if "failed" in line:
+                return
+            self.machine = line["row"]
+            for (_, together), group in itertools.groupby(wanted, lambda point: (point.section, point.together)):
+                pending = [point for point in group if not self.known(point)]
+                if together:
+                    self.beside(pending)
+                else:
+                    for point in pending:
+                        self.one(point, child)
+                self.write()
+
+    def known(self, point: Point) -> bool:
+        line = self.journal.newest(point.key(self.machine["key"]))
+        if line is not None and point.module == TUNING and "row" in line and not self.dry:
+            tuning.remember(line["row"], self.machine["machine"])
+        return line is not None and not ("failed" in line and self.retry)
+
+    def beside(self, pending: Sequence[Point]) -> None:
+        def work(point: Point) -> None:
+            with Child() as child:
+                self.one(point, child)
+
+        with ThreadPoolExecutor(min(TOGETHER, os.cpu_count() or 1)) as pool:
+            list(pool.map(work, pending))
+
+    def one(self, point: Point, child: Child) -> None:
+        if self.left < max(ENOUGH, point.seconds):
+            print(f"{point.section} {point.name}: left out, {max(0, self.left):.0f} s are left", flush=True)
+        else:
+            self.found(point, child, point.key(self.machine["key"]))
+
+    def found(self, point: Point, child: Child, key: str) -> Line:
+        begin = time.monotonic()
+        line: Line = {"key": key, "section": point.section, "name": point.name, "dry": self.dry}
+        limit = max(1.0, min(point.limit, self.left))
+        try:
+            line["row"] = child.within(limit, module=point.module, device=self.device, out=str(self.out), **point.given)
+        except (RuntimeError, OSError, ValueError) as error:  # ended while it wrote, too
+            line["failed"] = str(error)[:500]
+            if limit < point.limit and isinstance(error, TimeoutError):  # it had no fair chance
+                print(f"{point.section} {point.name}: cut off after {limit:.0f} s", flush=True)
+                return line
+        line["seconds"] = round(time.monotonic() - begin, 1)
+        with self.lock:
+            self.journal.add(line)
+        print(f"{point.section} {point.name}: {line['seconds']} s  {said(line)}", flush=True)
+        return line
+
+    def write(self) -> str:
+        """The goals' table and, unless this is dry, the machine's file as benchmarks/results has them; gives the table.
+
+        Of what holds: the last machine's, and from the kernels as they are now.
+        """
+        if not self.machine:
+            known = (
+                line["row"] for line in reversed(self.journal.lines) if line["name"] == MACHINE.name and "row" in line
+            )
+            self.machine = next(known, {})
+        key = self.machine.get("key", {})
+        found = [line for point in points(self.dry) if (line := self.journal.newest(point.key(key)))]
+        text = "\n".join(goals.table(found, self.dry, self.machine.get("machine", "no GPU was seen")))
+        (self.out / TABLE).write_text(text + "\n", encoding="utf-8")
+        builds = {
+            str(Shape(**row["shape"])): row["config"] for line in found if "config" in (row := line.get("row", {}))
+        }
+        if builds and not self.dry:  # as tfexplore/backends/tuned.json ships them
+            (self.out / TUNED).write_text(
+                json.dumps({self.machine["machine"]: builds}, indent=1, sort_keys=True) + "\n"
+            )
+        by_benchmark: dict[str, list[dict[str, Any]]] = {}
+        for row in (line["row"] for line in found if "about" in line.get("row", {}) and not self.dry):
+            by_benchmark.setdefault(row["about"]["benchmark"], []).append(row)
+        for benchmark, rows in by_benchmark.items():
+            path = record.path_of(folder=self.out, name=self.machine["machine"])
+            bare = [{key: value for key, value in row.items() if key != "about"} for row in rows]
+            versions = {name: used for row in rows for name, used in row["about"]["versions"].items()}
+            record.write(path, benchmark, rows[0]["about"]["what"], bare, versions, about=self.machine)
+        return text
+
+
+class Child:
+    """A process that finds points out; another one where it has ended."""
+
+    def __init__(self) -> None:
+        self.process: Beside | None = None
+
+    def within(self, seconds: float, **question: Any) -> dict[str, Any]:
+        if self.process is None or self.process.process.poll() is not None:
+            self.__exit__()
+            self.process = Beside("benchmarks.gpu.child", ENVIRONMENT)
+        return self.process.within(seconds, **question)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.end()
+
+
+def said(line: Line) -> str:
+    """A row in a few words."""
+    if "failed" in line:
+        return f"FAILED: {line['failed']}"
+    row = line["row"]
+    if "tried" in row:
+        shares = {loop: max(t.get("share", 0) for t in row["tried"] if t["loop"] == loop) for loop in ("forward", "backward")
+                  if any(t["loop"] == loop for t in row["tried"])}  # fmt: skip
+        best = ", ".join(f"{loop} {share:.1%}" for loop, share in shares.items())
+        return f"{best} of copy, {row['gain']:.2f}x the predicted build; {len(row['tried'])} tried"
+    if "share" in row:
+        return f"{row['share']:.1%} of copy, {row['gb_s']['copy']:.0f} GB/s"
+    if "median_ms" in row:
+        fastest = sorted(row["median_ms"].items(), key=lambda item: item[1])
+        return "; ".join(f"{label} {ms:.3f} ms" for label, ms in fastest)
+    return "; ".join(
+        f"{key} {value}" for key, value in row.items() if key in ("machine", "counts", "errors", "peak_bytes")
+    )
+
+
+def unpacked(wheels: Path, folder: str) -> None:
+    """Puts the wheels of a folder on the path of all processes, without network and without touching this Python."""
+    found = sorted(map(str, wheels.glob("*.whl")))
+    if not found:
+        raise SystemExit(f"--wheels must be a folder with wheels (*.whl), but there is none in {wheels}.")
+    options = ("--no-index", "--no-deps", "--no-compile", "--target", folder)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *options, *found], check=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--out", type=Path, help="the folder of the results; default: $OUT, else benchmarks/tmp/gpu")
+    parser.add_argument("--wheels", type=Path, help="a folder of wheels: the libraries to compare with")
+    parser.add_argument("--minutes", type=float, default=9.5, help="in all; what does not fit in is left out")
+    parser.add_argument("--only", default="1234567", help="sections, such as 3,4")
+    parser.add_argument("--retry", action="store_true", help="what has failed is tried again")
+    parser.add_argument("--list", action="store_true", help="the points, their expected seconds and their limits")
+    parser.add_argument(
+        "--table", action="store_true", help="the goals' table and the results' file from the journal; runs nothing"
+    )
+    parser.add_argument(
+        "--dry", action="store_true", help="all of it with small shapes on the CPU, in OUT/dry: no figure counts"
+    )
+    options = parser.parse_args(given)
+    wanted = [point for point in points(options.dry) if str(point.section) in options.only]
+    if options.list:
+        for point in [MACHINE, *wanted]:
+            print(f"{point.section}  {point.seconds:4.0f} s, at most {point.limit:4.0f} s  {point.name}")
+        print(f"in all {sum(point.seconds for point in [MACHINE, *wanted]):.0f} s")
+        return
+    out = Path(options.out or os.environ.get("OUT") or HOME) / ("dry" * options.dry)
+    out.mkdir(parents=True, exist_ok=True)
+    run = Run(out, options.dry, options.minutes, options.retry)
+    if not options.table:
+        with tempfile.TemporaryDirectory() as folder:
+            if options.wheels:
+                unpacked(options.wheels, folder)
+            run.all(wanted)
+    print(f"\n{run.write()}\n\nin {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""A process that finds points out for `benchmarks.gpu`, one after the other: what crashes or hangs there ends there."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from typing import Any
+
+from benchmarks import work
+from tfexplore.beside import Question, serve
+
+
+def answer(question: Question) -> dict[str, Any]:
+    module = importlib.import_module(question.pop("module"))
+    try:
+        row: dict[str, Any] = module.measure(**question)
+        return row
+    finally:
+        gc.collect()
+        work.forget()
+
+
+if __name__ == "__main__":
+    serve(answer)

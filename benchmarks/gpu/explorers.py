@@ -1,0 +1,43 @@
+"""The explorers' data functions on the device: what is drawn without ipywidgets and plotly, which are not needed for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from tfexplore import Layer, contestants
+from tfexplore.backends import choose
+from tfexplore.explore import kept, points, walks
+from tfexplore.measure import seconds
+from tfexplore.neurons import ALIF, LIF
+
+
+def measure(device: str, out: str, count: int) -> dict[str, Any]:
+    """Each against what it gives on a CPU, or against the eager loop; what was looked at."""
+    make = torch.Generator().manual_seed(0)
+    contestants.check(contestants.contestants(16, count, device=device))  # the race's and the curves'
+
+    x, gradient = (torch.randn(32, count, generator=make).to(device) for _ in range(2))
+    made = points.kernels((LIF(), ALIF()), choose("auto", device).name, "float32", x.numel())  # the roofline's
+    for point in made:
+        points.check(point, torch.float32, device)
+        seconds(points.run_of(point, x, gradient), device)
+
+    net, images = nn.Sequential(nn.Linear(8, 20), Layer(LIF()), nn.Linear(20, 5)), torch.rand(64, 2, 8, generator=make)
+    ways = [way for way in kept.WAYS if way.keep != "bits"]
+    for way in ways:  # the memory explorer's
+        there, here = (kept.kept(net.to(place), images.to(place), way) for place in (device, "cpu"))
+        if there != here:
+            raise RuntimeError(f"{way.name}: {there} bytes are kept on {device}, but {here} on the CPU.")
+
+    unmet = {}
+    for kind in ("feed-forward", "recurrent layer", "feedback"):  # the schedules'
+        grids = [
+            walks.grid(walks.example(kind).to(place), walks.example_input(4).to(place)) for place in (device, "cpu")
+        ]
+        unmet[kind], on_cpu = (sum(len(walk.unmet) for walk in grid.walks.values()) for grid in grids)
+        if unmet[kind] != on_cpu:
+            raise RuntimeError(f"the walks of {kind!r} meet other needs on {device} than on the CPU.")
+    return {"points": [point.label for point in made], "ways": [way.name for way in ways], "unmet": unmet}

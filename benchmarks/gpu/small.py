@@ -1,0 +1,45 @@
+"""What the sanitizer and the profiler watch: `python -m benchmarks.gpu.small check` (small) or `profile` (large), then it ends.
+
+Data come from the CPU: nothing runs on the GPU but our kernels, and what PyTorch needs to begin and to stack.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from tfexplore import Layer, surrogates
+from tfexplore.keep import KEEP, why_not
+from tfexplore.neurons import ALIF, LIF
+from tfexplore.step import step_of
+
+
+def run(layer: Layer, steps: int, count: int, dtype: torch.dtype) -> None:
+    make = torch.Generator().manual_seed(0)
+    x, g = (torch.randn(steps, 1, count, generator=make).to(dtype).to("cuda") for _ in range(2))
+    out = layer(x.requires_grad_())
+    torch.autograd.grad(out, x, g)
+
+
+def check() -> None:
+    """Sizes around a chunk and a block; wide accesses too, for which there must be enough neurons."""
+    wide = 8 * 128 * torch.cuda.get_device_properties(0).multi_processor_count
+    box = surrogates.Rectangle()
+    for neuron in (LIF(), LIF(surrogate=box), ALIF()):
+        for keep in KEEP:
+            if keep == "bits" and why_not(step_of(neuron)):
+                continue
+            for dtype in (torch.float32, torch.bfloat16):
+                for steps, count in ((1, 5), (33, 257), (33, wide)):
+                    run(Layer(neuron, keep=keep), steps, count, dtype)
+
+
+def profile() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        run(Layer(LIF()), 32, 2**22, dtype)
+
+
+if __name__ == "__main__":
+    {"check": check, "profile": profile}[sys.argv[1]]()
+    torch.cuda.synchronize()

@@ -1,0 +1,70 @@
+"""The fastest build of a neuron's kernels, found by trying; each that was tried is in the row, as a share of a copy.
+
+Every point after it runs the winner (`tfexplore.backends.tuned`). On a CPU (`--dry`) the kernels run as C++, in a few builds.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import shutil
+import statistics
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from benchmarks.harness import ROOT
+from tfexplore import neurons, surrogates, traffic, tune
+from tfexplore.backends import tuned
+from tfexplore.builds import Build, Shape, default
+from tfexplore.measure import pass_seconds
+
+FEW: tune.Options = (("backward.shared", (False, True)), ("forward.ahead", (4, 8)))
+
+
+def measure(device: str, out: str, neuron: str, keep: str, dtype: str, T: int, N: int) -> dict[str, Any]:
+    given = {"surrogate": surrogates.Rectangle()} if keep == "bits" else {}
+    dry = torch.device(device).type == "cpu"
+    with as_cpp() if dry else nullcontext():
+        made = getattr(neurons, neuron)(**given)
+        moved = traffic.traffic(made, keep) if keep != "nothing" else traffic.traffic(made, gradient=False)
+        trial = tune.Trial(made, keep, dtype, device, T, N)
+        shape, tried = trial.shape, []
+        copy = statistics.median(pass_seconds(trial.x.clone, device) for _ in range(7))
+        pace = 2 * trial.x.nbytes / copy
+
+        def seconds(loop: str, build: Build, chunk: int) -> float:
+            taken = trial.seconds(loop, build, chunk)
+            share = float(traffic.nbytes(moved, dtype, loop)) * trial.x.numel() / taken / pace
+            why = trial.why.get((loop, build, chunk))
+            found = {"share": share, "ms": 1e3 * taken} if why is None else {"failed": why}
+            tried.append({"loop": loop, "chunk": chunk, **asdict(build), **found})
+            return taken
+
+        seconds = functools.cache(seconds)  # the search asks for each once
+        config = tune.search(shape, seconds, FEW if dry else tune.OPTIONS)
+        gain = tune.total(default(shape), shape, seconds) / tune.total(config, shape, seconds)
+    row = {
+        "T": T, "N": trial.neurons, "neuron": neuron, "shape": asdict(shape), "config": asdict(config), "copy_gb_s": pace / 1e9,
+        "gain": gain, "tried": tried,
+    }  # fmt: skip
+    if not dry:
+        remember(row, torch.cuda.get_device_name(device))
+    return row
+
+
+def remember(row: dict[str, Any], machine: str) -> None:
+    """Has every later process take this row's winner: in another cache too, when a run goes on on a fresh machine."""
+    tuned.remember(Shape(**row["shape"]), machine, tuned.config_of(row["config"]))
+
+
+def as_cpp() -> AbstractContextManager[object]:
+    """As the tests run the CUDA kernels (tests/cuda_text.py)."""
+    if not (compiler := shutil.which("g++") or shutil.which("clang++")):
+        raise RuntimeError("without a GPU the kernels run as C++, and there is neither g++ nor clang++")
+    sys.path.insert(0, str(ROOT / "tests"))
+    made: AbstractContextManager[object] = importlib.import_module("cuda_text").on_cpu(compiler)
+    return made
