@@ -28,6 +28,10 @@ NOT_OURS = re.compile(
 )
 
 
+PATIENCE = 180_000
+"""Milliseconds for anything that is waited for: on a busy machine a kernel compiles for a minute. It comes, or the test fails."""
+
+
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed: pip install 'tfexplore[notebooks]'")
@@ -58,7 +62,7 @@ def page(chromium: Any) -> Iterator[Any]:
     where = "{0.text} {0.location[url]}".format
     page.on("console", lambda message: errors.append(where(message)) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE)
     try:
         yield page
     finally:

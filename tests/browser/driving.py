@@ -35,7 +35,7 @@ def run_all(page: Any) -> None:
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         with contextlib.suppress(sync_api.TimeoutError):
-            page.wait_for_function(f"() => {WAITING}", timeout=3_000)
+            page.wait_for_function(f"() => {WAITING}", timeout=5_000)
             return
     raise AssertionError("no cell began to run")
 
@@ -55,7 +55,7 @@ def run_to_the_end(page: Any) -> None:
 def explorer(page: Any, title: str) -> Any:
     """The live explorer (not its static picture) that has a control of this name."""
     found = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=title).first
-    found.wait_for(timeout=90_000)
+    found.wait_for()
     found.scroll_into_view_if_needed()
     found.locator(".js-plotly-plot").wait_for()
     return found
@@ -69,7 +69,7 @@ def scroll_to(page: Any, top: int) -> None:
 
 def as_wide_as_the_page(page: Any, found: Any) -> None:
     figure = found.locator(".js-plotly-plot").element_handle()
-    page.wait_for_function("node => node._fullLayout.width > 900", arg=figure, timeout=5_000)
+    page.wait_for_function("node => node._fullLayout.width > 900", arg=figure)
 
 
 def drawn(found: Any, index: int) -> list[float]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,15 +21,14 @@ NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
 class Lab:
-    """A running JupyterLab (it has Notebook 7 too) over `folder`."""
+    """A running JupyterLab (it has Notebook 7 too) over `folder`; a page is a file of its own, which no test has open."""
 
     def __init__(self, base: str, folder: Path) -> None:
-        self.base, self.folder = base, folder
+        self.base, self.folder, self.pages = base, folder, itertools.count()
 
     def whole(self, name: str, front_end: str = "lab/tree") -> str:
         """The address of a copy of the committed notebook; front_end="notebooks" is Notebook 7."""
-        shutil.copy(NOTEBOOKS / f"{name}.ipynb", self.folder)
-        return self.address(name, front_end)
+        return self.write(name, nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4), front_end)
 
     def small(self, name: str, *wanted: str) -> str:
         """The address of a small page: of the committed notebook, the code cells in which these words stand."""
@@ -43,12 +42,10 @@ class Lab:
         cells, kernel = list(map(nbformat.v4.new_code_cell, sources)), {"name": "python3", "display_name": "Python 3"}
         return self.write(name, nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}))
 
-    def write(self, name: str, notebook: Any) -> str:
-        nbformat.write(notebook, self.folder / f"{name}.ipynb")
-        return self.address(name)
-
-    def address(self, name: str, front_end: str = "lab/tree") -> str:
-        return f"{self.base}/{front_end}/{name}.ipynb?token=test&reset"
+    def write(self, name: str, notebook: Any, front_end: str = "lab/tree") -> str:
+        path = f"{next(self.pages)}_{name}.ipynb"
+        nbformat.write(notebook, self.folder / path)
+        return f"{self.base}/{front_end}/{path}?token=test&reset"
 
     def ask(self, path: str, method: str = "GET") -> Any:
         request = urllib.request.Request(f"{self.base}/api{path}?token=test", method=method)

@@ -54,7 +54,7 @@ def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
 
     play = first.locator(".widget-play button")
     play.first.click()
-    message(first).get_by_text(re.compile(r"piece 1[5-9] of 40")).wait_for(timeout=10_000)
+    message(first).get_by_text(re.compile(r"piece 1[5-9] of 40")).wait_for()
     play.first.click()  # pause
     page.wait_for_timeout(600)
     stopped = done(first)
@@ -67,8 +67,8 @@ def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
     first.screenshot(path=pictures / "schedules_fused.png")
     play.first.focus()
     play.first.press("Enter")  # from the end, it begins anew
-    message(first).get_by_text(re.compile(r"piece [1-4] of 5")).wait_for(timeout=10_000)
-    message(first).get_by_text("Fused: 5 pieces of work, 7 launches").wait_for(timeout=10_000)
+    message(first).get_by_text(re.compile(r"piece [1-4] of 5")).wait_for()
+    message(first).get_by_text("Fused: 5 pieces of work, 7 launches").wait_for()
 
     first.get_by_label("network").select_option("recurrent layer")
     first.locator("[role=alert]").get_by_text("The library refuses").wait_for()

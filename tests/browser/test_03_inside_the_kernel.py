@@ -71,13 +71,13 @@ def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
 def measured_parts(page: Any, pictures: Any) -> None:
     """Roofline, speed curves, compile cost: they ran under Run All, and start again by hand."""
     roofline = explorer(page, "dtype")
-    message(roofline).get_by_text(re.compile("reaches .* of this machine's copy bandwidth")).wait_for(timeout=90_000)
+    message(roofline).get_by_text(re.compile("reaches .* of this machine's copy bandwidth")).wait_for()
     as_wide_as_the_page(page, roofline)
     assert len(drawn(roofline, 0)) == 2, "the memory's roof"
     roofline.screenshot(path=pictures / "kernel_roofline.png")
 
     speed = explorer(page, "grows to the right")
-    message(speed).get_by_text(re.compile("Fused is .* at T = 1, and .* at T = 64")).wait_for(timeout=90_000)
+    message(speed).get_by_text(re.compile("Fused is .* at T = 1, and .* at T = 64")).wait_for()
     as_wide_as_the_page(page, speed)
     assert [len(drawn(speed, k)) for k in range(3)] == [7, 7, 7]
     speed.screenshot(path=pictures / "kernel_speed.png")
@@ -85,14 +85,14 @@ def measured_parts(page: Any, pictures: Any) -> None:
     message(speed).get_by_text("Press Start").wait_for()
     page.wait_for_function("node => node._fullData[2].y.length === 0", arg=plot(speed))
     speed.get_by_role("button", name="Start").click()
-    message(speed).get_by_text(re.compile("[1-7] of 7 points measured")).wait_for(timeout=90_000)
+    message(speed).get_by_text(re.compile("[1-7] of 7 points measured")).wait_for()
     speed.get_by_role("button", name="Stop").click(
         force=True
     )  # forced: a fast machine is done before, and Stop is grey
-    speed.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=15_000)
+    speed.locator("button:has-text('Start'):not([disabled])").wait_for()
 
     cost = explorer(page, "Compiling is paid once")
-    message(cost).get_by_text("The first call ever of LIF").wait_for(timeout=90_000)
+    message(cost).get_by_text("The first call ever of LIF").wait_for()
     as_wide_as_the_page(page, cost)
     assert len(drawn(cost, 0)) == 6
     cost.screenshot(path=pictures / "kernel_compile_cost.png")

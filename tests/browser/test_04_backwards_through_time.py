@@ -81,7 +81,7 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     message(memory).get_by_text("T = 512, 8,000 neurons: predicted").wait_for()
     memory.get_by_role("button", name="Start").click()
     memory.get_by_role("button", name="Stop").click()
-    memory.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=20_000)
+    memory.locator("button:has-text('Start'):not([disabled])").wait_for()
     assert "predicted" in message(memory).inner_text() or "Counting" in message(memory).inner_text()
     page.screenshot(path=pictures / "memory_page.png")
 

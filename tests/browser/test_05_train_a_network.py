@@ -14,16 +14,23 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def test_train_a_network(page: Any, lab: Any, pictures: Any) -> None:
-    needed = ("import numpy", "data = (x_train", "def my_network", "training = explore.", "await training.run()")
+    needed = (
+        "import numpy",
+        "data = (x_train",
+        "x = currents(",
+        "def my_network",
+        "training = explore.",
+        "await training.run()",
+    )
     needed += ("seeds = explore.", "await seeds.run()", 'explore.breakdown("conv"')
     open_notebook(page, lab.small("05_train_a_network", *needed))
     run_to_the_end(page)
     training = in_view(page, "hidden neuron shown")
-    message(training).get_by_text(re.compile(r"fused: 92 batches in .* read rightly")).wait_for(timeout=90_000)
+    message(training).get_by_text(re.compile(r"fused: 92 batches in .* read rightly")).wait_for()
     look_at_the_training(page, training, pictures)
     stop_and_resume(page, training)
     seeds = in_view(page, "precision")
-    message(seeds).get_by_text(re.compile("207 pairs of losses")).wait_for(timeout=120_000)
+    message(seeds).get_by_text(re.compile("207 pairs of losses")).wait_for()
     compare_seeds(page, seeds, pictures)
 
 
@@ -64,7 +71,7 @@ def stop_and_resume(page: Any, training: Any) -> None:
     training.get_by_role("button", name="Start").click()
     message(training).get_by_text(re.compile(r"\d+ batches")).wait_for()  # a busy machine may not have done one yet
     training.get_by_role("button", name="Stop").click()
-    training.locator("button:has-text('Resume'):not([disabled])").wait_for(timeout=10_000)
+    training.locator("button:has-text('Resume'):not([disabled])").wait_for()
     seen = batches(training)
     page.wait_for_timeout(700)
     assert batches(training) == seen < 20 * 23
@@ -74,7 +81,7 @@ def stop_and_resume(page: Any, training: Any) -> None:
         arg=[training.locator(".js-plotly-plot").element_handle(), seen],
     )
     training.get_by_role("button", name="Stop").click()
-    training.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=10_000)
+    training.locator("button:has-text('Start'):not([disabled])").wait_for()
     step(training, "threshold", "ArrowRight")  # another network: nothing is left to resume
     message(training).get_by_text("Press Start to train").wait_for()
     assert training.get_by_role("button", name="Resume").is_disabled()

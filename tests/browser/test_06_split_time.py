@@ -42,7 +42,7 @@ def test_split_time(page: Any, lab: Any, pictures: Any) -> None:
     run_to_the_end(page)
     scroll_to(page, 0)
     run = explorer(page, "processes P")
-    message(run).get_by_text(re.compile(r"3 processes: .* Planned: .* of what was measured")).wait_for(timeout=120_000)
+    message(run).get_by_text(re.compile(r"3 processes: .* Planned: .* of what was measured")).wait_for()
     as_wide_as_the_page(page, run)
     assert len(drawn(run, 0)) >= 12, "3 processes, 4 layers"
     assert len(drawn(run, 4)) == 12, "and the plan below"
@@ -56,7 +56,7 @@ def test_split_time(page: Any, lab: Any, pictures: Any) -> None:
     run.get_by_role("button", name="Start").click()
     heard(run, r"2 processes: .* \(median of [1-4]\)")  # five are quick; to look for it now and then would miss it
     run.get_by_role("button", name="Stop").click(force=True)  # forced: it may be done, and Stop grey
-    run.locator("button:not([disabled])", has_text="Start").wait_for(timeout=20_000)
+    run.locator("button:not([disabled])", has_text="Start").wait_for()
     assert len(drawn(run, 4)) == 2 * 4 * 4
     run.screenshot(path=pictures / "split_run_micro_batches.png")
 

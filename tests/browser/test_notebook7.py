@@ -16,8 +16,8 @@ def test_notebook_7(page: Any, lab: Any, pictures: Any) -> None:
     open_notebook(page, lab.whole("00_start_here", "notebooks"))
     run_all(page)
     race = explorer(page, "neurons per layer")
-    message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for(timeout=90_000)
-    page.get_by_text("torch.Size([16, 8, 10])").wait_for(timeout=90_000)  # the last cell has run
+    message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for()
+    page.get_by_text("torch.Size([16, 8, 10])").wait_for()  # the last cell has run
     race.scroll_into_view_if_needed()
     assert all(bar > 0 for bar in drawn(race, 0))
     step(race, "time steps T", "PageUp")  # the arrows move between cells here, even when a slider has the focus

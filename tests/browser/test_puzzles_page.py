@@ -37,7 +37,7 @@ def answer(page: Any, name: str, lines: list[str]) -> Any:
 def said(check: Any, words: str) -> str:
     """Waits until the check says this, and has its picture beside it; gives all it says."""
     status = check.locator("[role=status]").filter(has_text=words)
-    status.wait_for(timeout=30_000)
+    status.wait_for()
     check.locator("img").wait_for()  # JupyterLab drops its alternative text; the sentence stands beside it
     text = status.inner_text()
     assert isinstance(text, str)

@@ -25,8 +25,8 @@ def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
     open_notebook(page, lab.whole("00_start_here"))
     run_all(page)
     race = explorer(page, "neurons per layer")
-    message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for(timeout=90_000)
-    page.get_by_text("torch.Size([16, 8, 10])").wait_for(timeout=90_000)  # the last cell has run
+    message(race).get_by_text(re.compile(r"times as (fast|slow)")).wait_for()
+    page.get_by_text("torch.Size([16, 8, 10])").wait_for()  # the last cell has run
 
     race.scroll_into_view_if_needed()
     bars = drawn(race, 0)
@@ -66,7 +66,7 @@ def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
 def stop(page: Any, training: Any) -> None:
     """Presses Stop, and sees the training end early and stay there."""
     training.get_by_role("button", name="Stop").click()
-    training.locator("button:has-text('Start'):not([disabled])").wait_for(timeout=5_000)
+    training.locator("button:has-text('Start'):not([disabled])").wait_for()
     batches = [int(re.findall(r"(\d+) batches", message(training).inner_text())[0])]
     page.wait_for_timeout(1_000)
     batches.append(int(re.findall(r"(\d+) batches", message(training).inner_text())[0]))
@@ -80,7 +80,7 @@ def test_stop_under_run_all(page: Any, lab: Any) -> None:
     open_notebook(page, lab.made("long_run", "from tfexplore import explore", training, run, "'after the run'"))
     run_all(page)
     training = explorer(page, "hidden neuron shown")
-    message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for(timeout=90_000)
+    message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for()
     step(training, "hidden neuron shown", "ArrowRight", presses=3)  # a slider is heard too, and not only once
     neuron = training.locator(".widget-hslider").filter(has_text="hidden neuron shown").locator(".widget-readout")
     wait_until(
