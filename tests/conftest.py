@@ -3,11 +3,15 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tfexplore.timesplit import Crew
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,6 +52,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
             device = next(check for check in checks() if check.name == "device")
             pytest.skip(f"needs an NVIDIA GPU that torch can use; here: {device.says}")
+
+
+@pytest.fixture(scope="session")
+def crews() -> Iterator[Callable[..., "Crew"]]:
+    """crews(size, timeout): processes that the tests of a worker share, started when one first asks for so many."""
+    from tfexplore.timesplit import Crew
+
+    made: dict[int, Crew] = {}
+
+    def crew(size: int, timeout: float) -> Crew:
+        shared = made.setdefault(size, Crew(size, threads=1))
+        shared.timeout = timeout
+        return shared
+
+    try:
+        yield crew
+    finally:
+        for shared in made.values():
+            shared.end()
 
 
 @pytest.fixture

@@ -15,16 +15,17 @@ from tfexplore import timesplit
 EXACT, SINGLE = 1e-12, 1e-5  # float64, float32; relative to the greatest value
 
 
-@pytest.fixture(scope="module", params=[2, 3, 4])
-def crew(request):
-    with timesplit.Crew(request.param, timeout=30, threads=1) as crew:
-        yield crew
+pytestmark = pytest.mark.xdist_group("processes")
 
 
-@pytest.fixture(scope="module")
-def three():
-    with timesplit.Crew(3, timeout=30, threads=1) as crew:
-        yield crew
+@pytest.fixture(params=[2, 3, 4])
+def crew(request, crews):
+    return crews(request.param, 30)
+
+
+@pytest.fixture
+def three(crews):
+    return crews(3, 30)
 
 
 def like_one_process(found: list[dict[str, float]], close: float = EXACT) -> None:
@@ -92,21 +93,19 @@ def test_traces_are_those_of_this_rank(crew) -> None:
     assert max(crew.run(jobs.traced)) < EXACT
 
 
-def test_data_times_time_with_distributed_data_parallel() -> None:
-    with timesplit.Crew(4, timeout=30, threads=1) as crew:
-        for replicas in (2, 4, 1):
-            assert max(crew.run(jobs.given_mesh, replicas)) < EXACT
+def test_data_times_time_with_distributed_data_parallel(crews) -> None:
+    for replicas in (2, 4, 1):
+        assert max(crews(4, 30).run(jobs.given_mesh, replicas)) < EXACT
 
 
-def test_a_checkpoint_goes_on_with_any_number_of_ranks(three, tmp_path) -> None:
+def test_a_checkpoint_goes_on_with_any_number_of_ranks(crews, tmp_path) -> None:
     first, second, whole = (str(tmp_path / name) for name in ("first.pt", "second.pt", "whole.pt"))
     with timesplit.ranks() as alone:
         expected = jobs.trained(alone, 9, whole, None)
-    with timesplit.Crew(2, timeout=30, threads=1) as two:
-        got = three.run(jobs.trained, 9, first, None)
-        assert got[0] == got[1] == got[2]
-        assert got[0] == pytest.approx(expected, rel=1e-9)
-        on_two = two.run(jobs.trained, 4, second, first)[0]
+    got = crews(3, 30).run(jobs.trained, 9, first, None)
+    assert got[0] == got[1] == got[2]
+    assert got[0] == pytest.approx(expected, rel=1e-9)
+    on_two = crews(2, 30).run(jobs.trained, 4, second, first)[0]
     with timesplit.ranks() as alone:
         on_one = jobs.trained(alone, 4, None, second)
         expected = [*jobs.trained(alone, 4, whole, whole), *jobs.trained(alone, 4, None, whole)]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +23,28 @@ from tfexplore import networks, step_by_step
 from tfexplore.timesplit import RankError, TimeSplit, __main__
 
 
-def torchrun(processes: int, *args: str, look: float = 0.1) -> tuple[int, str, str]:
-    """Exit status, output and errors. look: seconds between its looks whether a process has failed; then it ends the others."""
+def torchrun(
+    processes: int, *args: str, look: float = 0.1, program: Sequence[str] = ("-m", "tfexplore.timesplit")
+) -> tuple[int, str, str]:
+    """Exit status, output and errors; nothing is left behind, neither folders nor processes.
+
+    look: seconds between its looks whether a process has failed; then it ends the others.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = launched(processes, *program, *args, look=look, folder=folder)
+        left = [
+            path.name for path in Path(folder).iterdir() if path.name != f"torchinductor_{getpass.getuser()}"
+        ]  # a cache
+    assert left == [], "folders are left in the place of temporary ones"
+    return found
+
+
+def launched(processes: int, *words: str, look: float, folder: str) -> tuple[int, str, str]:
     how = ["--standalone", f"--nproc-per-node={processes}", f"--monitor-interval={look}"]
+    own = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": folder}  # each write goes out by itself
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *how, "-m", "tfexplore.timesplit", *args],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},  # each write goes out by itself
+        [sys.executable, "-m", "torch.distributed.run", *how, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | own,
     )  # fmt: skip
     try:
         out, errors = launcher.communicate(timeout=240)
@@ -37,6 +56,52 @@ def torchrun(processes: int, *args: str, look: float = 0.1) -> tuple[int, str, s
             with suppress(ProcessLookupError):
                 os.killpg(launcher.pid, signal.SIGKILL)
     return launcher.returncode, out, errors
+
+
+FAULTY = """
+import os
+import torch
+from tfexplore import timesplit
+
+rank, start, fails = os.environ["RANK"], torch.distributed.init_process_group, 0
+
+def faulty(*given, **named):
+    global fails
+    if rank == "1" and fails:
+        fails -= 1
+        raise RuntimeError("Gloo connectFullMesh failed with Connection closed by peer")
+    return start(*given, **named)
+
+torch.distributed.init_process_group = faulty
+for case, (fails, timeout, absent) in enumerate([(0, 12, ""), (1, 12, ""), (9, 6, ""), (0, 4, "2")]):
+    if rank == absent:
+        continue
+    try:
+        with timesplit.ranks(timeout=timeout) as group:
+            said = f"{group.timeout:g} {int(group.sum(torch.tensor([group.rank + 1]), 'all'))}"
+    except timesplit.RankError as error:
+        said = f"{error.rank}: {error}"
+    print(f"{case} {said}\\n", end="")
+"""
+"""A script whose rank 1 cannot start so often, as happens on a busy machine: the others wait for it, or have started."""
+
+
+def test_a_start_that_failed_is_tried_again(tmp_path: Path) -> None:
+    """Within the timeout, and then the group has the timeout that was asked for; else every rank is told what happened."""
+    script = tmp_path / "faulty.py"
+    script.write_text(FAULTY)
+    status, out, errors = torchrun(3, program=[str(script)])
+    assert status == 0, errors
+    reason = (
+        "the process group did not start in 3 attempts; at the last, rank 1 said: Gloo connectFullMesh failed with "
+    )
+    assert sorted(out.splitlines()) == [
+        *["0 12 6"] * 3,
+        *["1 12 6"] * 3,
+        *[f"2 1: {reason}Connection closed by peer; all ranks stop."] * 3,
+        "3 2: rank 0 waited 4 s for the process group to start, and rank 2 did not come; all ranks stop.",
+        "3 2: rank 1 waited 4 s for the process group to start, and rank 2 did not come; all ranks stop.",
+    ]
 
 
 def plain_losses(batches: int, steps: int) -> list[float]:

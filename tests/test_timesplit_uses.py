@@ -12,10 +12,12 @@ from tfexplore import timesplit
 EXACT = 1e-12
 
 
-@pytest.fixture(scope="module")
-def three():
-    with timesplit.Crew(3, timeout=20, threads=1) as crew:
-        yield crew
+pytestmark = pytest.mark.xdist_group("processes")
+
+
+@pytest.fixture
+def three(crews):
+    return crews(3, 20)
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["backward", "asked for"])
@@ -60,9 +62,8 @@ def test_batch_norm_of_one_value_per_channel() -> None:
     assert said == "'0.0' has one value per channel over all ranks, so no variance; give it more, or use net.eval()."
 
 
-def test_who_leaves_first_leaves_nobody_waiting() -> None:
-    with timesplit.Crew(2, timeout=20, threads=1) as two:
-        assert all(total != 0 for total in two.run(uses.leaves_first))
+def test_who_leaves_first_leaves_nobody_waiting(crews) -> None:
+    assert all(total != 0 for total in crews(2, 20).run(uses.leaves_first))
 
 
 def test_second_derivatives_are_refused(three) -> None:
@@ -76,12 +77,9 @@ def test_a_split_network_is_not_copied(three) -> None:
         assert keys[0] == "0.weight"
 
 
-def test_the_groups_of_a_mesh_keep_the_timeout() -> None:
-    with (
-        timesplit.Crew(4, timeout=4, threads=1) as four,
-        pytest.raises(timesplit.RankError, match=r"^rank 0 waited 4 s for the other ranks"),
-    ):
-        four.run(uses.on_a_mesh_one_hangs)
+def test_the_groups_of_a_mesh_keep_the_timeout(crews) -> None:
+    with pytest.raises(timesplit.RankError, match=r"^rank 0 waited 4 s for the other ranks"):
+        crews(4, 4).run(uses.on_a_mesh_one_hangs)
 
 
 def test_errors_look_as_before_after_a_group() -> None:

@@ -103,6 +103,7 @@ class _Engine:
         own = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)}
         self.launcher = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}",
+             f"--log-dir={os.devnull}",  # else torchrun makes a folder, and leaves it
              "-m", "tfexplore.timesplit.worker", str(self.store.port)],
             stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
             env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | own,

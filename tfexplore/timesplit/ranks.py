@@ -23,6 +23,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tfexplore.timesplit.start import StartError, leave_no_folder, start
+
 TIMEOUT = 60.0
 """Seconds after which a rank that hangs is given up, unless `ranks` is told otherwise."""
 REASON = "tfexplore/failed"
@@ -48,8 +50,9 @@ class RankError(RuntimeError):
 def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: Any = None) -> Iterator[Ranks]:
     """Joins the group of processes that `torchrun` started (without torchrun: a group of this process alone), and leaves it.
 
-    timeout: seconds that any rank waits for another one before all give up. backend: as for `init_process_group`; default
-    "gloo", with a GPU for every process of the machine "cpu:gloo,cuda:nccl". store: other than torchrun's.
+    timeout: seconds that any rank waits for another one before all give up, from the start on. backend: as for
+    `init_process_group`; default "gloo", with a GPU for every process of the machine "cpu:gloo,cuda:nccl". store: other than
+    torchrun's.
 
     An exception within the block is told to all ranks: each of them raises `RankError` with its text, and none waits on.
 
@@ -66,15 +69,20 @@ def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: Any = Non
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % gpus)
     a_gpu_each = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     backend = backend or ("cpu:gloo,cuda:nccl" if gpus and a_gpu_each and dist.is_nccl_available() else "gloo")
-    place: dict[str, Any] = {}
-    alone = "RANK" not in os.environ
-    if alone:
-        place = {"store": dist.HashStore(), "rank": 0, "world_size": 1}
-    elif store is not None:
-        place = {"store": store, "rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
     hook = sys.excepthook
-    with patched(GLOO, LOOPBACK) if alone else nullcontext():
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout), **place)
+    if "RANK" in os.environ:
+        leave_no_folder()
+        try:
+            start(backend, timeout, store, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        except StartError as error:
+            sys.excepthook = hook
+            leave_no_folder(failed=True)
+            raise RankError(f"{error}; all ranks stop.", error.rank) from error
+    else:
+        with patched(GLOO, LOOPBACK):
+            dist.init_process_group(
+                backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timedelta(seconds=timeout)
+            )
     group = Ranks(timeout=timeout)
     try:
         yield group
@@ -174,8 +182,12 @@ class Ranks:
         """Waits until all messages have arrived."""
         with self._explained("its messages to arrive"):
             for work, _ in self._under_way:
-                work.wait()
+                self.wait(work)
         self._under_way.clear()
+
+    def wait(self, work: Any) -> None:
+        """For the arrival of one message. Told how long: else gloo waits as long as its start was allowed to take."""
+        work.wait(*([] if self.timeout is None else [timedelta(seconds=self.timeout)]))
 
     def _transit(self, device: torch.device) -> torch.device:
         """gloo sends from the host's memory only."""
@@ -221,6 +233,7 @@ class Ranks:
             text = str(error).strip().splitlines() or [""]
             self._tell(dist.get_rank(), f"{type(error).__name__}: {text[0]}".rstrip(": "))
         hang_up()
+        leave_no_folder(failed=True)
 
     def _watched(self, what: str) -> Any:
         return nullcontext() if self.watch is None else self.watch.waiting(what)
@@ -263,7 +276,7 @@ class Coming:
 
     def wait(self, what: str) -> Tensor:
         with self.ranks._explained(what), self.ranks._watched(what):
-            self.work.wait()
+            self.ranks.wait(self.work)
             return self.memory.to(self.device)
 
 
