@@ -6,9 +6,8 @@ PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
 # For `make bench`: names of benchmarks, --quick, --full, --draw.
 BENCH_ARGS ?=
-# Tests run side by side, a file at a time: two processes need some 4 GB.
+# Tests run side by side: two processes need some 4 GB. What shares something stays together (tests/conftest.py).
 WORKERS ?= 2
-SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 LAB_ARGS ?=
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg -p no:cacheprovider
 PIP := $(PY) -m pip --disable-pip-version-check install -q -c constraints.txt
@@ -63,10 +62,10 @@ lint: setup
 	$(PY) -m mypy
 
 pytest: setup
-	$(PY) -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 nbval: setup
-	$(PY) -m pytest $(SIDE_BY_SIDE) $(NBVAL) notebooks
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(NBVAL) notebooks
 
 format: setup
 	$(PY) -m ruff check --fix

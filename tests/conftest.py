@@ -1,5 +1,6 @@
 """What all tests share: hypothesis profiles, one cache of compiled kernels, `require`, and GPU tests that skip."""
 
+import gc
 import os
 import shutil
 import sys
@@ -21,6 +22,9 @@ os.environ.setdefault("TFEXPLORE_CACHE", str(ROOT / ".tfexplore-cache"))
 # A plain checkout works without being installed, in the subprocesses of tests too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
+# What compilers make is many objects that live: by default the collector looks at all of them again and again.
+gc.set_threshold(50_000, 20, 20)
+
 settings.register_profile("local", deadline=None)  # the first example may compile a kernel
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") or os.environ.get("TFEXPLORE_REQUIRE") else "local")
@@ -40,6 +44,17 @@ def require(*programs: str, why: str) -> str:
 @pytest.fixture(name="require", scope="session")
 def _require() -> Callable[..., str]:
     return require
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a file's tests share is made once: those that use it stay on one worker."""
+    for item in items:
+        made = getattr(item, "_fixtureinfo", None)  # a doctest has none
+        shared = made is not None and any(
+            found[-1].scope == "module" for found in made.name2fixturedefs.values() if found
+        )
+        if shared and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
