@@ -566,7 +566,19 @@ def asleep(v, x, tau):
             pass
 
 
-ENDLESS = [endless, endless_and_deaf, endless_and_stone_deaf, deaf_at_the_end, counts_on, sleeps, asleep]
+def deletes(v, x, tau):
+    """To delete one takes so long that being asked to end comes in the middle, where Python ignores it and says so."""
+
+    class SlowToGo:
+        def __del__(self) -> None:
+            for _ in range(20_000):
+                pass
+
+    while True:
+        SlowToGo()
+
+
+ENDLESS = [endless, endless_and_deaf, endless_and_stone_deaf, deaf_at_the_end, counts_on, sleeps, asleep, deletes]
 
 
 @pytest.mark.parametrize("answer", ENDLESS)

@@ -114,13 +114,17 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
 def end(thread: threading.Thread, ran: Ran) -> None:
     """Asks the thread to end, until it does or patience is over; then sends it to sleep."""
     interval, limit = sys.getswitchinterval(), time.monotonic() + PATIENCE
+    told = sys.unraisablehook
     sys.setswitchinterval(1e-5)  # the next one must come before a loop is back inside its `try`
+    # where one comes while an object is deleted, Python would say on the learner's page that it was ignored; the next one follows
+    sys.unraisablehook = lambda found: None if issubclass(found.exc_type, OutOfTime) else told(found)
     try:
         while thread.is_alive() and not ran.over and time.monotonic() < limit:
             throw(thread, OutOfTime)
             time.sleep(0)
     finally:
         sys.setswitchinterval(interval)
+        sys.unraisablehook = told
     if not ran.over:
         throw(thread, Asleep)
 
