@@ -14,10 +14,12 @@ author = "tfexplore contributors"
 extensions = ["myst_nb", "sphinx.ext.githubpages"]
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
+html_favicon = "_static/mark.svg"
 html_css_files = ["book.css"]
 html_show_copyright = False
 html_show_search_summary = False  # it would fetch pages, which a browser refuses for a page opened from a folder
 html_theme_options = {
+    "logo": {"image_light": "_static/mark.svg", "image_dark": "_static/mark.svg", "text": "tfexplore", "alt_text": "tfexplore"},
     "use_download_button": True,
     "use_fullscreen_button": False,
     "show_navbar_depth": 1,

@@ -46,6 +46,7 @@ def _require() -> Callable[..., str]:
     return require
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a file's tests share is made once: those that use it stay on one worker."""
     for item in items:

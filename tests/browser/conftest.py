@@ -28,6 +28,7 @@ NOT_OURS = re.compile(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker has the JupyterLab and the Chromium of all."""
     for item in items:
