@@ -71,9 +71,8 @@ def test_predictions_are_what_is_counted(kind: Any, dtype: str) -> None:
     (cells,) = cells_of(net, x).values()
     assert cells.neurons == 20
     for way in (POTENTIAL, INPUT, NOTHING):
-        learned = (
-            (20 + 1) * 4 * len(cells.neuron.learn) * way.gradient
-        )  # does not grow with T: tau = 1 + exp(w), spread out
+        # does not grow with T: tau = 1 + exp(w), whose exp, relu and factor are a number each, spread over the neurons
+        learned = (20 + 3) * 4 * len(cells.neuron.learn) * way.gradient
         assert kept(net, x, way).get("0", 0) - learned == cells.kept(way) * steps * 20
         unread = kind is neurons.LI and way is INPUT  # its backward operator is given what its kernel does not read
         assert moved(net, x, way)["0"] - unread * (cells.kept(way) or 0) == cells.moved(way)

@@ -16,6 +16,9 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import numpy as np
 import sympy
 
+STRAIGHT = 10.0
+"""From here on a learned number above a bound grows along the tangent of exp, where exp itself would soon be infinite."""
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -42,16 +45,21 @@ class Bound:
         if value <= self.low:
             raise ValueError(f"a learned {name} must start above {self.low:g}, but got {value!r}.")
         if self.high == math.inf:
-            return math.log(value - self.low)
+            above, knee = value - self.low, math.exp(STRAIGHT)
+            return math.log(above) if above <= knee else STRAIGHT + above / knee - 1
         part = (value - self.low) / (self.high - self.low)
         return math.log(part / (1 - part))
 
     def from_free(self, raw: Any) -> Any:
-        """Of a tensor: low + exp(raw) above a bound (tau = 1 + exp(w)), a logistic curve between two, raw without."""
+        """Of a tensor: low + exp(raw) above a bound (tau = 1 + exp(w)), a logistic curve between two, raw without.
+
+        Beyond raw = 10 (tau = 22,027) the exp goes on as its tangent, so that a step far too long gives a large number,
+        not an infinite one and then NaN; value and slope have no jump.
+        """
         if self.low == -math.inf:
             return raw
         if self.high == math.inf:
-            return self.low + raw.exp()
+            return self.low + raw.clamp(max=STRAIGHT).exp() * (1 + (raw - STRAIGHT).relu())
         return self.low + (self.high - self.low) * raw.sigmoid()
 
 
