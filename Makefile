@@ -62,7 +62,7 @@ lint: setup
 	$(PY) -m mypy
 
 pytest: setup
-	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 nbval: setup
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(NBVAL) notebooks

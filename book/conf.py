@@ -19,7 +19,12 @@ html_css_files = ["book.css"]
 html_show_copyright = False
 html_show_search_summary = False  # it would fetch pages, which a browser refuses for a page opened from a folder
 html_theme_options = {
-    "logo": {"image_light": "_static/mark.svg", "image_dark": "_static/mark.svg", "text": "tfexplore", "alt_text": "tfexplore"},
+    "logo": {
+        "image_light": "_static/mark.svg",
+        "image_dark": "_static/mark.svg",
+        "text": "tfexplore",
+        "alt_text": "tfexplore",
+    },
     "use_download_button": True,
     "use_fullscreen_button": False,
     "show_navbar_depth": 1,

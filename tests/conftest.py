@@ -1,12 +1,13 @@
 """What all tests share: hypothesis profiles, one cache of compiled kernels, `require`, and GPU tests that skip."""
 
+import functools
 import gc
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -46,16 +47,33 @@ def _require() -> Callable[..., str]:
     return require
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+@functools.cache
+def together(nodeid: str) -> str:
+    """What one worker runs: tests that share a browser, processes, or a fixture of their file; else one test."""
+    path = nodeid.partition("::")[0]
+    if "/browser/" in path:
+        return "browser"
+    if "/test_timesplit" in path:
+        return "processes"
+    return path if 'scope="module"' in (ROOT / path).read_text(encoding="utf-8") else nodeid
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a file's tests share is made once: those that use it stay on one worker."""
-    for item in items:
-        made = getattr(item, "_fixtureinfo", None)  # a doctest has none
-        shared = made is not None and any(
-            found[-1].scope == "module" for found in made.name2fixturedefs.values() if found
-        )
-        if shared and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """The longest first, so that no worker begins with it when all others have ended."""
+    items.sort(key=lambda item: together(item.nodeid) not in ("browser", "processes"))
+
+
+@pytest.hookimpl(optionalhook=True)  # where xdist is
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deals the tests out; xdist's own loadgroup, in version 3.8, finds no groups under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -15,9 +15,6 @@ from tfexplore import timesplit
 EXACT, SINGLE = 1e-12, 1e-5  # float64, float32; relative to the greatest value
 
 
-pytestmark = pytest.mark.xdist_group("processes")
-
-
 @pytest.fixture(params=[2, 3, 4])
 def crew(request, crews):
     return crews(request.param, 30)

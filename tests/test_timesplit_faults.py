@@ -22,9 +22,6 @@ TIMEOUT = 4.0
 AT_ONCE = 10.0  # seconds on a busy machine (some hundredths on a quiet one); the group that must not wait has a minute
 
 
-pytestmark = pytest.mark.xdist_group("processes")
-
-
 @pytest.fixture(scope="session")
 def compiled(crews) -> None:
     """Nobody's seconds are those of a compiler."""

@@ -12,9 +12,6 @@ from tfexplore import timesplit
 EXACT = 1e-12
 
 
-pytestmark = pytest.mark.xdist_group("processes")
-
-
 @pytest.fixture
 def three(crews):
     return crews(3, 20)

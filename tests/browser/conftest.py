@@ -28,14 +28,6 @@ NOT_OURS = re.compile(
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker has the JupyterLab and the Chromium of all."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
-
-
 PATIENCE = 180_000
 """Milliseconds for anything that is waited for: on a busy machine a kernel compiles for a minute. It comes, or the test fails."""
 
