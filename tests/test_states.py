@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import oracle
 import pytest
@@ -81,6 +82,55 @@ def test_gradients_flow_through_the_carried_state_until_it_is_detached(x):
     (of_late,) = torch.autograd.grad(late.square().sum(), x)
     assert not of_late[:10].any()
     assert of_late[10:].any()
+
+
+FREED = (
+    r"^the backward pass comes, through the states that carry holds, .* call states\.detach\(\) after each backward\(\)"
+)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # Dynamo's own
+@pytest.mark.parametrize("way", ["called", "compiled", "looked at"])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_a_gradient_that_comes_to_a_freed_graph_says_what_to_do(x, backend, way):
+    """Whoever holds the graph: the eager operators, the fused kernel's node, the operator's, or the compiled network's."""
+    module = net(backend)
+    run = torch.compile(module, backend="aot_eager") if way == "compiled" else module
+    mode = torch.autograd.profiler.profile() if way == "looked at" else nullcontext()
+    with mode, tfexplore.carry(module) as states:
+        run(x[:9]).sum().backward()
+        late = run(x[9:20])
+        with pytest.raises(RuntimeError, match=FREED):
+            late.sum().backward()
+        states.detach()
+        run(x[20:]).sum().backward()
+
+
+def test_a_graph_that_is_kept_is_gone_through_again(x):
+    module, x = net(), x.requires_grad_()
+    with tfexplore.carry(module):
+        (expected,) = torch.autograd.grad(module(x[:9]).sum() + module(x[9:]).sum(), x)
+    with tfexplore.carry(module):
+        module(x[:9]).sum().backward(retain_graph=True)
+        module(x[9:]).sum().backward()
+    assert (x.grad - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def test_a_gradient_may_end_at_a_state_whose_graph_is_freed(x):
+    """Truncation by hand: asked for at the state, it does not go on into the graph."""
+    module = net()
+    with tfexplore.carry(module) as states:
+        module(x[:9]).sum().backward()
+        left = [z for state in states.values() for z in state]
+        found = torch.autograd.grad(module(x[9:]).sum(), left)
+    with tfexplore.carry(module) as states:
+        module(x[:9])
+        for key, state in states.items():
+            states[key] = tuple(z.detach().requires_grad_() for z in state)
+        left = [z for state in states.values() for z in state]
+        expected = torch.autograd.grad(module(x[9:]).sum(), left)
+    assert any(gradient.any() for gradient in expected)
+    assert all(map(torch.equal, found, expected))
 
 
 def test_a_state_given_by_hand_comes_first(x):

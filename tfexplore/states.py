@@ -49,6 +49,9 @@ class Passes:
 class States(dict[Key, State], Passes):
     """The states that the layers left, keyed by (module name, which call of it within one pass of the network)."""
 
+    handed_over = True
+    """To the user, who may detach them."""
+
     def __init__(self) -> None:
         dict.__init__(self)
         Passes.__init__(self)
@@ -66,12 +69,39 @@ class States(dict[Key, State], Passes):
     def leave(self, layer: Stateful, state: State, out: Tensor) -> Tensor:
         self[self.key(layer)] = state
         self.called(layer)
+        if self.handed_over:
+            explain_a_freed_graph(out, state)
         return out
 
     def detach(self) -> None:
         """Cuts the gradient here, after `backward()`: what follows does not reach back before this point."""
         for key, state in self.items():
             self[key] = tuple(z.detach() for z in state)
+
+
+def explain_a_freed_graph(out: Tensor, state: State) -> None:
+    """A backward pass that comes through `state` when an earlier one, through `out`, has freed the graph says what to do.
+
+    Hooks of the nodes and not of the tensors: a gradient asked for at a tensor does not go through its node.
+    """
+    freed_by: list[int] = []  # the backward pass that did
+
+    def freed(*_: Any) -> None:
+        if not torch._C._autograd._get_current_graph_task_keep_graph():
+            freed_by.append(torch._C._current_graph_task_id())
+
+    def reached(*_: Any) -> None:
+        if freed_by and freed_by[0] != torch._C._current_graph_task_id():
+            raise RuntimeError(
+                "the backward pass comes, through the states that carry holds, to an earlier call whose graph a backward pass "
+                "has freed; call states.detach() after each backward(), or keep the graph: backward(retain_graph=True)."
+            )
+
+    if out.grad_fn is not None:
+        out.grad_fn.register_hook(freed)
+        for z in state:
+            if z.grad_fn is not None:
+                z.grad_fn.register_prehook(reached)
 
 
 def stateful(net: nn.Module) -> list[Stateful]:
@@ -101,6 +131,8 @@ def carry(net: nn.Module, states: States | None = None) -> Iterator[States]:
     Give the states of an earlier block, or of a copy of the network, to go on from there. A forward pass within `carry`
     cannot be recomputed by activation checkpointing: the state has moved on by then.
 
+    A gradient flows back through the states too. Where each chunk has a `backward()` of its own, call `states.detach()` after it.
+
     >>> from tfexplore.layers import LIF
     >>> net, x = nn.Sequential(LIF(), LIF()), torch.rand(10, 2, 3)
     >>> with carry(net) as states:
@@ -118,6 +150,7 @@ def carry(net: nn.Module, states: States | None = None) -> Iterator[States]:
 def carry_on(net: nn.Module) -> Iterator[None]:
     """Like `carry`, for a walk in several calls of `net`: layers within a `carry` of the user's keep theirs."""
     new = States()
+    new.handed_over = False
     new.know(net)
     layers = stateful(net)
     watching = {id(w): w for layer in layers for w in (layer.provider, layer.sink) if w is not None}

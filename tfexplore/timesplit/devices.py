@@ -50,6 +50,7 @@ class Following(States):
     """States that come along to the next device when their layer asks for them."""
 
     place: torch.device
+    handed_over = False
 
     def take(self, layer: Stateful) -> State | None:
         state = super().take(layer)
