@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import split_jobs as jobs
@@ -33,38 +35,44 @@ def like_one_process(found: list[dict[str, float]], close: float = EXACT) -> Non
             assert own[what] < close, what
 
 
+def compared(crew: timesplit.Crew, net: Callable[..., nn.Module], **how: Any) -> None:
+    with timesplit.ranks() as alone:  # compiles: all ranks would compile the same kernels, at the same time
+        like_one_process([jobs.compare(alone, net, **how)], SINGLE if "dtype" in how else EXACT)
+    like_one_process(crew.run(jobs.compare, net, **how), SINGLE if "dtype" in how else EXACT)
+
+
 NETWORKS = [jobs.mlp, jobs.residual, jobs.learned, jobs.recurrent, jobs.conv]
 NORMED = [jobs.normed, jobs.cumulative, jobs.without_statistics]
 
 
 @pytest.mark.parametrize("net", [*NETWORKS, *NORMED], ids=lambda make: make.__name__)
 def test_like_one_process(crew, net) -> None:
-    like_one_process(crew.run(jobs.compare, net))
+    compared(crew, net)
 
 
 @pytest.mark.parametrize("loss", jobs.LOSSES)
 @pytest.mark.parametrize("micro_batches", [1, 2, 4])
 def test_whatever_the_loss_looks_at(crew, loss, micro_batches) -> None:
-    like_one_process(crew.run(jobs.compare, jobs.residual, loss=loss, micro_batches=micro_batches))
+    compared(crew, jobs.residual, loss=loss, micro_batches=micro_batches)
 
 
 def test_in_single_precision(crew) -> None:
     for net, micro_batches in ((jobs.mlp, 1), (jobs.conv, 3), (jobs.residual, 2), (jobs.normed, 1)):
-        like_one_process(crew.run(jobs.compare, net, dtype="float32", micro_batches=micro_batches), SINGLE)
+        compared(crew, net, dtype="float32", micro_batches=micro_batches)
 
 
 def test_time_that_does_not_divide_and_steps_that_just_suffice(crew) -> None:
     for steps in (crew.size, crew.size + 1, 29):
-        like_one_process(crew.run(jobs.compare, jobs.mlp, steps=steps, loss="every_step"))
+        compared(crew, jobs.mlp, steps=steps, loss="every_step")
 
 
 def test_the_eager_backend_too(crew) -> None:
-    like_one_process(crew.run(jobs.compare, jobs.residual, given=("torch",)))
+    compared(crew, jobs.residual, given=("torch",))
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_neuron_and_every_reset(three, case) -> None:
-    like_one_process(three.run(jobs.compare, jobs.only_neurons, given=(case,), steps=22))
+    compared(three, jobs.only_neurons, given=(case,), steps=22)
 
 
 def test_kinds_of_input_in_turn_with_and_without_gradients(crew) -> None:

@@ -25,6 +25,8 @@ AT_ONCE = 10.0  # seconds on a busy machine (some hundredths on a quiet one); th
 @pytest.fixture(scope="session")
 def compiled(crews) -> None:
     """Nobody's seconds are those of a compiler."""
+    with ranks() as alone:  # all ranks would compile the same kernels, at the same time
+        jobs.compare(alone, jobs.mlp)
     crews(3, 60).run(jobs.compare, jobs.mlp)
 
 
