@@ -26,6 +26,7 @@ def serve(port: int) -> None:
     )
     threading.Thread(target=end_with, args=[watched], daemon=True).start()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    gc.freeze()  # what was imported stays: the collection after each job need not look at it
     store.set(f"pid/{rank}", str(os.getpid()))
     job = 0
     while True:
