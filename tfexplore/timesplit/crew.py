@@ -1,14 +1,13 @@
 """Several processes on this machine, started from a notebook or a test, that run a function together and report.
 
-torchrun starts and watches them. They hang on a TCPStore that lives in this process: jobs and results go through it, and when
-this process ends, however it does, the store is gone and every one of them ends too.
+They hang on a TCPStore that lives in this process: jobs and results go through it, and when this process ends, however it does,
+the store is gone and every one of them ends too.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import re
 import signal
 import socket
 import subprocess
@@ -17,7 +16,6 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -56,7 +54,7 @@ class Crew:
 
     def start(self) -> None:
         """Starts the processes, if they are not there; some seconds, most of which torch takes to be imported."""
-        if self._engine is None or self._engine.launcher.poll() is not None:
+        if self._engine is None or self._engine.ended() is not None:
             self.end()
             self._engine = _Engine(self.size, self.threads)
 
@@ -71,7 +69,7 @@ class Crew:
         try:
             return self._engine.run((function, given, named), self.timeout)
         except BaseException:
-            if self._engine.launcher.poll() is not None or not self._engine.idle:
+            if self._engine.ended() is not None or not self._engine.idle:
                 self.end()  # a process died, or this one was interrupted in the middle
             raise
 
@@ -84,7 +82,7 @@ class Crew:
     @property
     def pids(self) -> list[int]:
         """The processes' numbers, while they run."""
-        return [] if self._engine is None else list(self._engine.pids)
+        return [] if self._engine is None else [process.pid for process in self._engine.processes]
 
     def __enter__(self) -> Crew:
         return self
@@ -100,23 +98,28 @@ class _Engine:
         self.size, self.jobs, self.idle = size, 0, True
         self.store = opened_store()
         self.words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        own = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)}
-        self.launcher = subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}",
-             f"--log-dir={os.devnull}",  # else torchrun makes a folder, and leaves it
-             "-m", "tfexplore.timesplit.worker", str(self.store.port)],
-            stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
-            env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | own,
-        )  # fmt: skip
-        self.pids: list[int] = []
-        self.finalizer = weakref.finalize(self, _end, self.launcher, self.pids, self.words)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.finalizer = weakref.finalize(self, _end, self.processes, self.words)
+        shared = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)}
+        shared |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
         try:
             for rank in range(size):
-                self._any({f"pid/{rank}": rank}, START, {})
+                own = shared | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "tfexplore.timesplit.worker", str(self.store.port)],
+                    stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
+                    env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | own,
+                )  # fmt: skip
+                self.processes.append(process)
+            for rank in range(size):
+                self._any({f"ready/{rank}": rank}, START, {})
         except BaseException:
             self.finalizer()
             raise
-        self.pids.extend(int(self.store.get(f"pid/{rank}")) for rank in range(size))
+
+    def ended(self) -> int | None:
+        """The first rank whose process is no more."""
+        return next((rank for rank, process in enumerate(self.processes) if process.poll() is not None), None)
 
     def run(self, work: Any, timeout: float) -> list[Any]:
         job, self.jobs, self.idle = self.jobs, self.jobs + 1, False
@@ -141,12 +144,12 @@ class _Engine:
         """The rank of the first key that is there."""
         until, pause = time.monotonic() + most, 0.001
         while True:
-            ended = self.launcher.poll() is not None
+            ended = self.ended()
             for key, rank in keys.items():
                 if self.store.check([key]):
                     return rank
-            if ended:
-                raise _failure(reports, only_told=True) or RankError(*self._last_words())
+            if ended is not None:
+                raise _failure(reports, only_told=True) or RankError(self._how(ended), ended)
             if time.monotonic() > until:
                 silent = " and ".join(f"rank {rank}" for rank in sorted(keys.values()))
                 failed = _failure(reports) or RankError(
@@ -157,31 +160,20 @@ class _Engine:
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
 
-    def _last_words(self) -> tuple[str, int | None]:
-        """What torchrun says of the first process that ended: which rank, and how."""
-        self.words.seek(0)
-        root = self.words.read().partition("Root Cause")[2]
-        rank, code = re.search(r"rank\s*:\s*(\d+)", root), re.search(r"exitcode\s*:\s*(-?\d+)", root)
-        if rank is None or code is None:
-            return f"the processes ended without a word{last_words(self.words)}", None
-        number = int(code[1])
-        how = (
-            f"was killed by {signal.Signals(-number).name}" if number < 0 else f"ended itself with exit status {number}"
-        )
-        return f"rank {rank[1]} {how} in the middle of a job; all ranks stop.", int(rank[1])
+    def _how(self, rank: int) -> str:
+        """How a rank's process ended."""
+        code, when = self.processes[rank].returncode, "in the middle of a job" if self.jobs else "before its first job"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit status {code}"
+        return f"rank {rank} {how} {when}; all ranks stop{'' if self.jobs else last_words(self.words)}."
 
 
-def _end(launcher: subprocess.Popen[bytes], pids: list[int], words: Any) -> None:
+def _end(processes: list[subprocess.Popen[bytes]], words: Any) -> None:
     """Ends the processes at once, whatever they do."""
-    if launcher.poll() is None:
-        for pid in pids:
-            with suppress(OSError):
-                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-        with suppress(subprocess.TimeoutExpired):  # torchrun clears away its dead; nobody else would in some containers
-            launcher.wait(3 if pids else 0)
-    if launcher.poll() is None:
-        kill(launcher)
-    launcher.wait()
+    for process in processes:
+        if process.returncode is None:  # once it was waited for, its number may be another's
+            kill(process)
+    for process in processes:
+        process.wait()
     words.close()
 
 

@@ -9,24 +9,29 @@ import sys
 import threading
 import traceback
 from contextlib import redirect_stdout
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from tfexplore.timesplit.crew import LONG, pickled
+from tfexplore.timesplit.crew import LONG, START, pickled
 from tfexplore.timesplit.ranks import ranks
 
 
 def serve(port: int) -> None:
     rank = int(os.environ["RANK"])
     store, watched = (
-        dist.TCPStore("127.0.0.1", port, is_master=False, timeout=LONG, use_libuv=False) for _ in range(2)
+        dist.TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=START), use_libuv=False)
+        for _ in range(2)
     )
+    store.set_timeout(LONG)
+    watched.set_timeout(LONG)
     threading.Thread(target=end_with, args=[watched], daemon=True).start()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    store.set(f"pid/{rank}", str(os.getpid()))
+    gc.freeze()  # what was imported stays: the collection after each job need not look at it
+    store.set(f"ready/{rank}", "yes")
     job = 0
     while True:
         report = answer(store.get(f"job/{job}"), dist.PrefixStore(f"group/{job}", store))
