@@ -63,6 +63,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: together(item.nodeid) not in ("browser", "processes"))
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported by now stays: no collection need look at it
+
+
 @pytest.hookimpl(optionalhook=True)  # where xdist is
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Deals the tests out; xdist's own loadgroup, in version 3.8, finds no groups under pytest 9.2."""

@@ -39,6 +39,7 @@ def crew(crews, compiled):
 
 @pytest.fixture
 def hasty(crews, compiled):
+    crews(3, 60).run(jobs.compare, jobs.mlp)  # loads the kernels, if these processes are new
     return crews(3, TIMEOUT)
 
 
