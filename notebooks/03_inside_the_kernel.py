@@ -46,8 +46,12 @@ explore.sources(neurons.LIF(tau=2.0))
 # <details><summary>An answer</summary>
 #
 # It is the line `h_v = …` in the function `charge`. The loop over time is `for t in range(steps)` on the right. On the left it
-# is two loops, over `first` and over `a`: the currents of `AHEAD` steps are asked for together, and then used one after the
-# other. Inside, both call `charge`, `fire`, `spike`, `reset` and `output`.
+# is two loops: the last lines take `AHEAD` steps at a time, and `walk` above them asks for the currents of these steps together,
+# and then uses them one after the other. Inside, both call `charge`, `fire`, `spike`, `reset` and `output`.
+#
+# Only the left part has a function `derive`: a division takes a GPU a dozen operations, but $\tau$ is the same in all steps. So
+# $1/\tau$ is computed once, before the loop, and `divide(…, tau, inverse_tau)` takes three operations, with the same result to
+# the last bit.
 # </details>
 #
 # Neither $\tau$ nor the threshold has a value in this code: they arrive in the list `p` when the kernel is called. That is why
@@ -68,7 +72,7 @@ class Hasty(Neuron):
         return v - v * v / self.tau + x
 
 
-print(explore.sources(Hasty()).cuda.split("\n\n")[0])
+print(explore.sources(Hasty()).cuda.split("\n\n")[1])  # after `derive`
 
 # %% [markdown]
 # **Do:** change `charge` above to `v - v / self.tau + x * x` and run the cell again. Which line of the kernel changed?
@@ -239,7 +243,7 @@ puzzles.check("fuse_the_loop", fuse_the_loop)
 # Training needs the way back, and the way back needs to know what happened on the way there (notebook 04 shows why). The
 # kernel can write the potential of every step (`keep="potential"`), or only the state at the start of every *chunk* of
 # steps (the kernel's own, not those of notebook 02), and compute the chunk once more on the way back (`keep="input"`). A
-# LIF's chunk has 32 steps.
+# LIF's chunk has 32 steps (16 on a GPU).
 #
 # **Do:** play the way back below. Then choose `potential` for **keep for the way back**, and compare the last lines of
 # the table of words. Which array is no longer read? Which is read more?
@@ -252,9 +256,9 @@ back.show()
 # <details><summary>An answer</summary>
 #
 # With `keep="input"` the kernel first goes forward through the chunk: it reads `x` and computes the potentials `q` again,
-# into registers. Then it goes backward in time: it reads the gradient `g_out` of every spike, takes `q` out of a register,
-# and writes the gradient `g_x` of the current. With `keep="potential"`, `x` is not read, but one kept potential is, in
-# every step. The forward kernel had to write that one as well.
+# into memory on the chip (registers, or what a GPU calls shared memory). Then it goes backward in time: it reads the gradient
+# `g_out` of every spike, takes `q` from the chip, and writes the gradient `g_x` of the current. With `keep="potential"`, `x` is
+# not read, but one kept potential is, in every step. The forward kernel had to write that one as well.
 # </details>
 #
 # How many words is that in all, there and back? For every neuron of the library, and counted against derived, over two whole
