@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import ROOT, Row
+from tfexplore.files import write_whole
 from tfexplore.measure import machine
 
 FOLDER = ROOT / "benchmarks" / "results"
@@ -50,7 +51,4 @@ def write(
     part = {"what": what, "date": about["date"], "torch": about["torch"], "versions": versions, "results": rows}
     head = {key: about[key] for key in ("machine", "device", "cores")}
     text = json.dumps(head | {"parts": parts | {benchmark: part}}, indent=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")  # an interrupted run must not leave half a file
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, text + "\n")

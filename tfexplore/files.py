@@ -24,7 +24,6 @@ def write_once(path: Path, text: str) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file, or another one in its place: who reads it meanwhile finds the old or the new, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)

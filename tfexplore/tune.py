@@ -62,6 +62,13 @@ def search(shape: Shape, seconds: Seconds, options: Options = OPTIONS) -> Config
     return best
 
 
+def fastest(shape: Shape, seconds: Seconds, options: Options = OPTIONS) -> tuple[Config, float]:
+    """The config that `search` finds, and how many times as fast as the predicted one it is."""
+    once = functools.cache(seconds)
+    config = search(shape, once, options)
+    return config, total(default(shape), shape, once) / total(config, shape, once)
+
+
 def total(config: Config, shape: Shape, seconds: Seconds) -> float:
     """The seconds of both passes, or of the one that there is."""
     loops = ("forward",) if shape.keep == "nothing" else ("forward", "backward")
@@ -87,7 +94,7 @@ class Trial:
         each = steps * (8 * BYTES[dtype] + 2 * max(1, len(self.variant.needs)) * BYTES[real])
         while neurons * each > free_bytes(device):
             neurons //= 2
-        self.steps, self.neurons = steps, neurons
+        self.neurons = neurons
         generator = torch.Generator(device).manual_seed(0)
 
         def noise(rows: int, kind: str) -> Tensor:
@@ -130,9 +137,8 @@ class Trial:
 
 
 def free_bytes(device: str) -> float:
-    return (
-        torch.cuda.mem_get_info(device)[0] if torch.device(device).type == "cuda" else math.inf
-    )  # a CPU plays in tests
+    """Of a GPU's memory; in tests a CPU plays one."""
+    return torch.cuda.mem_get_info(device)[0] if torch.device(device).type == "cuda" else math.inf
 
 
 class Progress(NamedTuple):
@@ -150,9 +156,6 @@ def tune(device: int = 0) -> Iterator[Progress]:
     jobs = [(neuron, keep, dtype) for dtype in DTYPES for neuron, keep in COMMON]
     for done, (neuron, keep, dtype) in enumerate(jobs, start=1):
         trial = Trial(neuron, keep, dtype, f"cuda:{device}")
-        shape, seconds = trial.shape, functools.cache(trial.seconds)
-        config = search(shape, seconds)
-        tuned.remember(shape, torch.cuda.get_device_name(device), config)
-        yield Progress(
-            done, len(jobs), shape, config, total(default(shape), shape, seconds) / total(config, shape, seconds)
-        )
+        config, gain = fastest(trial.shape, trial.seconds)
+        tuned.remember(trial.shape, torch.cuda.get_device_name(device), config)
+        yield Progress(done, len(jobs), trial.shape, config, gain)

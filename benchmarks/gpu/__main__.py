@@ -119,9 +119,8 @@ class Run:
             str(Shape(**row["shape"])): row["config"] for line in found if "config" in (row := line.get("row", {}))
         }
         if builds and not self.dry:  # as tfexplore/backends/tuned.json ships them
-            (self.out / TUNED).write_text(
-                json.dumps({self.machine["machine"]: builds}, indent=1, sort_keys=True) + "\n"
-            )
+            shipped = json.dumps({self.machine["machine"]: builds}, indent=1, sort_keys=True)
+            (self.out / TUNED).write_text(shipped + "\n", encoding="utf-8")
         by_benchmark: dict[str, list[dict[str, Any]]] = {}
         for row in (line["row"] for line in found if "about" in line.get("row", {}) and not self.dry):
             by_benchmark.setdefault(row["about"]["benchmark"], []).append(row)
@@ -159,8 +158,9 @@ def said(line: Line) -> str:
         return f"FAILED: {line['failed']}"
     row = line["row"]
     if "tried" in row:
-        shares = {loop: max(t.get("share", 0) for t in row["tried"] if t["loop"] == loop) for loop in ("forward", "backward")
-                  if any(t["loop"] == loop for t in row["tried"])}  # fmt: skip
+        shares: dict[str, float] = {}
+        for tried in row["tried"]:
+            shares[tried["loop"]] = max(shares.get(tried["loop"], 0.0), tried.get("share", 0.0))
         best = ", ".join(f"{loop} {share:.1%}" for loop, share in shares.items())
         return f"{best} of copy, {row['gain']:.2f}x the predicted build; {len(row['tried'])} tried"
     if "share" in row:

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from tfexplore.files import write_whole
+
 Line: TypeAlias = dict[str, Any]
 
 
@@ -26,10 +28,7 @@ class Journal:
                 self.lines.append(line)
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
         for path in self.paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, path)
+            write_whole(path, text)
 
     def newest(self, key: str) -> Line | None:
         return next((line for line in reversed(self.lines) if line["key"] == key), None)

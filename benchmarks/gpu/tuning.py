@@ -5,7 +5,6 @@ Every point after it runs the winner (`tfexplore.backends.tuned`). On a CPU (`--
 
 from __future__ import annotations
 
-import functools
 import importlib
 import shutil
 import statistics
@@ -19,7 +18,7 @@ import torch
 from benchmarks.harness import ROOT
 from tfexplore import neurons, surrogates, traffic, tune
 from tfexplore.backends import tuned
-from tfexplore.builds import Build, Shape, default
+from tfexplore.builds import Build, Shape
 from tfexplore.measure import pass_seconds
 
 FEW: tune.Options = (("backward.shared", (False, True)), ("forward.ahead", (4, 8)))
@@ -44,9 +43,7 @@ def measure(device: str, out: str, neuron: str, keep: str, dtype: str, T: int, N
             tried.append({"loop": loop, "chunk": chunk, **asdict(build), **found})
             return taken
 
-        seconds = functools.cache(seconds)  # the search asks for each once
-        config = tune.search(shape, seconds, FEW if dry else tune.OPTIONS)
-        gain = tune.total(default(shape), shape, seconds) / tune.total(config, shape, seconds)
+        config, gain = tune.fastest(shape, seconds, FEW if dry else tune.OPTIONS)
     row = {
         "T": T, "N": trial.neurons, "neuron": neuron, "shape": asdict(shape), "config": asdict(config), "copy_gb_s": pace / 1e9,
         "gain": gain, "tried": tried,
