@@ -23,6 +23,9 @@ os.environ.setdefault("TFEXPLORE_CACHE", str(ROOT / ".tfexplore-cache"))
 # A plain checkout works without being installed, in the subprocesses of tests too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
+# Workers side by side have a core each: more threads wait for each other, busily (a ResNet18's step: 20 times as long).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # What compilers make is many objects that live: by default the collector looks at all of them again and again.
 gc.set_threshold(50_000, 20, 20)
 

@@ -54,7 +54,7 @@ def gone(mark: str, seconds: float = 10) -> bool:
 
 def started(out: Path, mark: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.gpu", "--dry", "--out", str(out)]
-    env = os.environ | {MARK: mark, "OMP_NUM_THREADS": "1"}
+    env = os.environ | {MARK: mark}
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -210,6 +212,44 @@ def test_a_start_that_is_refused_is_shown_and_leaves_the_run_alone() -> None:
 
     runner = made(Resumable)
     asyncio.run(press())
+
+
+class Turns(Runner):
+    """Its pieces and its control take a moment, and must not meet."""
+
+    def __init__(self) -> None:
+        self.at_work, self.met, self.heard = 0, False, 0
+        super().__init__({"a": slider("a", 0, 0, 99)}, plots.styled(go.Figure()), [])
+        self.on("a", self.busy)
+
+    def busy(self) -> None:
+        self.at_work += 1
+        time.sleep(0.002)
+        self.met |= self.at_work > 1
+        self.at_work -= 1
+        self.heard += 1
+
+    def begin(self) -> list[str]:
+        return []
+
+    def work(self, result: list[str]) -> Iterator[object]:
+        while self.heard < 40:
+            self.busy()
+            yield None
+
+
+def test_a_control_is_heard_between_two_pieces_also_from_another_thread() -> None:
+    """As JupyterLab does it: what a slider says is answered in another thread than the cell that awaits a run."""
+    runner = Turns()
+    with ThreadPoolExecutor(1) as pool:
+        cell = pool.submit(asyncio.run, runner.run())
+        moved = 0
+        while not cell.done():
+            moved += 1
+            runner.controls["a"].value = moved % 99 + 1
+    cell.result()
+    assert moved > 1
+    assert not runner.met
 
 
 def test_all_runners_share_one_thread() -> None:

@@ -41,7 +41,7 @@ def torchrun(
 
 def launched(processes: int, *words: str, look: float, folder: str) -> tuple[int, str, str]:
     how = ["--standalone", f"--nproc-per-node={processes}", f"--monitor-interval={look}"]
-    own = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TMPDIR": folder}  # each write goes out by itself
+    own = {"PYTHONUNBUFFERED": "1", "TMPDIR": folder}  # each write goes out by itself
     launcher = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *how, *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=os.environ | own,

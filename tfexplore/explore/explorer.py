@@ -10,6 +10,7 @@ import asyncio
 import functools
 import html
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from tfexplore.explore import plots, statuses
 from tfexplore.explore.sliders import FloatSlider, IntSlider
 from tfexplore.step import Step, step_of
 
+OVER = object()
+"""After the last piece of work."""
 READY: set[tuple[type, Step]] = set()
 """Which kernels this process has at hand: for this kind of explorer, those of this step."""
 
@@ -59,6 +62,8 @@ class Explorer:
         self._said = ""
         self._handle: Any = None
         self._quiet = self._live = False
+        # JupyterLab has what a slider says answered in another thread (a subshell) than the cell that awaits a run
+        self.turn = threading.RLock()
         self._compiling_aside: asyncio.Future[None] | None = None
 
     def go_live(self) -> None:
@@ -93,7 +98,7 @@ class Explorer:
 
     def on(self, control: str, change: Callable[[], None], name: str = "value") -> None:
         """Calls `change` when the control moves; an error is shown above the figure, and raised."""
-        self.controls[control].observe(lambda _: None if self._quiet else self.guarded(change)(), names=name)
+        self.controls[control].observe(self.guarded(lambda: None if self._quiet else change()), names=name)
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -142,13 +147,16 @@ class Explorer:
         raise NotImplementedError
 
     def guarded(self, work: Callable[[], Any]) -> Callable[..., Any]:
+        """What the browser asks for: in turn with a run under way, and an error is shown."""
+
         @functools.wraps(work)
         def call(*_: Any) -> Any:
-            try:
-                return work()
-            except Exception as error:
-                self.say(f"{type(error).__name__}: {error}", alarm=True)
-                raise
+            with self.turn:
+                try:
+                    return work()
+                except Exception as error:
+                    self.say(f"{type(error).__name__}: {error}", alarm=True)
+                    raise
 
         return call
 
@@ -260,20 +268,22 @@ class Runner(Explorer):
 
     async def run(self, resume: bool = False) -> Any:
         """Does the work, and gives the result. `await explorer.run()` in a cell leaves every button working."""
-        self.may_run(resume, self.running)
-        self.running, self._stopping = True, False
         idle = [self.controls[name] for name in ("start", "resume") if name in self.controls]
-        for button in idle:
-            button.disabled = True
-        self.controls["stop"].disabled = False
+        with self.turn:
+            self.may_run(resume, self.running)
+            self.running, self._stopping = True, False
+            for button in idle:
+                button.disabled = True
+            self.controls["stop"].disabled = False
         pieces: Iterator[Any] | None = None
         try:
-            if not resume:
-                self.result = self.begin()
-                self._rest = self.work(self.result)
-            result, pieces = self.result, self._rest
+            with self.turn:
+                if not resume:
+                    self.result = self.begin()
+                    self._rest = self.work(self.result)
+                result, pieces = self.result, self._rest
             assert pieces is not None
-            for piece in pieces:
+            while (piece := self.next_of(pieces)) is not OVER:
                 await (piece if inspect.isawaitable(piece) else asyncio.sleep(0))
                 if self._stopping:
                     break
@@ -285,16 +295,23 @@ class Runner(Explorer):
                 self.say(f"{type(error).__name__}: {error}", alarm=True)
             raise
         finally:
-            self.running = False
-            if not self.resumable:
-                self._rest = None
-            for button in idle:
-                button.disabled = button.description == "Resume" and self._rest is None
-            self.controls["stop"].disabled = True
-            if self._rest is None and isinstance(pieces, Generator):
-                pieces.close()  # now, not when it is forgotten: what it opened is closed, what it keeps is freed
-        self.refresh()
+            with self.turn:
+                self.running = False
+                if not self.resumable:
+                    self._rest = None
+                for button in idle:
+                    button.disabled = button.description == "Resume" and self._rest is None
+                self.controls["stop"].disabled = True
+                if self._rest is None and isinstance(pieces, Generator):
+                    pieces.close()  # now, not when it is forgotten: what it opened is closed, what it keeps is freed
+        with self.turn:
+            self.refresh()
         return result
+
+    def next_of(self, pieces: Iterator[Any]) -> Any:
+        """Goes on to the next piece of work, while no control is heard; `OVER` at the end."""
+        with self.turn:
+            return next(pieces, OVER)
 
 
 NARROW, WIDTH = {"description_width": "155px"}, "350px"
