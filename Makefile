@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 # For `make bench`: names of benchmarks, --quick, --full, --draw.
 BENCH_ARGS ?=
 # Tests run side by side: two processes need some 4 GB. What shares something stays together (tests/conftest.py).
-WORKERS ?= 3
+WORKERS ?= 2
 LAB_ARGS ?=
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-with=tests/nbval.cfg -p no:cacheprovider
 PIP := $(PY) -m pip --disable-pip-version-check install -q -c constraints.txt

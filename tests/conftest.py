@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
             device = next(check for check in checks() if check.name == "device")
             pytest.skip(f"needs an NVIDIA GPU that torch can use; here: {device.says}")
+
+
+def children() -> dict[int, str]:
+    """The living processes that this one has started, and their command lines; none where the system has no /proc."""
+    found = {}
+    for listed in Path("/proc/self/task").glob("*/children"):
+        for pid in listed.read_text().split():
+            with suppress(OSError):  # it has just ended
+                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    return {pid: line for pid, line in found.items() if line and "resource_tracker" not in line}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """First of all to begin, so last to end: no process outlives the tests of a worker."""
+    before = children()
+    yield
+    left = {pid: line for pid, line in children().items() if pid not in before}
+    assert not left, f"the tests have left these processes: {left}"
 
 
 @pytest.fixture(scope="session")
