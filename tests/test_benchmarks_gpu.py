@@ -54,7 +54,9 @@ def gone(mark: str, seconds: float = 10) -> bool:
 
 def started(out: Path, mark: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "benchmarks.gpu", "--dry", "--out", str(out)]
-    env = os.environ | {MARK: mark}
+    temporary = out / "temporary"
+    temporary.mkdir(exist_ok=True)
+    env = os.environ | {MARK: mark, "TMPDIR": str(temporary)}
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -76,9 +78,11 @@ def test_a_dry_run_that_is_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> N
     with journal.open("a") as file:
         file.write('{"key": "half a li')
 
+    left = set(os.listdir(tmp_path / "temporary"))  # by the one that was killed
     second = started(tmp_path, mark)
     said, _ = second.communicate(timeout=240)
     assert second.returncode == 0, said
+    assert set(os.listdir(tmp_path / "temporary")) == left, "a run leaves folders behind"
     assert gone(mark, 2)
     lines = read(journal)
     assert [line["key"] for line in lines[: len(known)]] == known

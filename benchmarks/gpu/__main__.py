@@ -44,13 +44,14 @@ class Run:
         self.until = time.monotonic() + 60 * minutes
         self.lock = threading.Lock()
         self.machine: dict[str, Any] = {}
+        self.environment = dict(ENVIRONMENT)
 
     @property
     def left(self) -> float:
         return self.until - time.monotonic()
 
     def all(self, wanted: Sequence[Point]) -> None:
-        with Child() as child:
+        with Child(self.environment) as child:
             line = self.found(MACHINE, child, MACHINE.key({"device": self.device}))
             if "failed" in line:
                 return
@@ -72,7 +73,7 @@ class Run:
 
     def beside(self, pending: Sequence[Point]) -> None:
         def work(point: Point) -> None:
-            with Child() as child:
+            with Child(self.environment) as child:
                 self.one(point, child)
 
         with ThreadPoolExecutor(min(TOGETHER, os.cpu_count() or 1)) as pool:
@@ -135,13 +136,14 @@ class Run:
 class Child:
     """A process that finds points out; another one where it has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
         self.process: Beside | None = None
 
     def within(self, seconds: float, **question: Any) -> dict[str, Any]:
         if self.process is None or self.process.process.poll() is not None:
             self.__exit__()
-            self.process = Beside("benchmarks.gpu.child", ENVIRONMENT)
+            self.process = Beside("benchmarks.gpu.child", self.environment)
         return self.process.within(seconds, **question)
 
     def __enter__(self) -> Child:
@@ -208,9 +210,10 @@ def main(given: Sequence[str] | None = None) -> None:
     out.mkdir(parents=True, exist_ok=True)
     run = Run(out, options.dry, options.minutes, options.retry)
     if not options.table:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             if options.wheels:
-                unpacked(options.wheels, folder)
+                unpacked(options.wheels, os.path.join(folder, "wheels"))
+            run.environment = ENVIRONMENT | {"TMPDIR": folder}  # what a process that is ended leaves goes with the run
             run.all(wanted)
     print(f"\n{run.write()}\n\nin {out}")
 
