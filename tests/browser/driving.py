@@ -32,7 +32,8 @@ def open_notebook(page: Any, address: str) -> None:
 def run_all(page: Any) -> None:
     """Run > Run All Cells, until a prompt shows [*]: a front end may look ready before its kernel is."""
     for _ in range(10):
-        if (dialog := page.locator(".jp-Dialog").first).is_visible():  # on a busy machine it may not know its kernel yet
+        dialog = page.locator(".jp-Dialog").first
+        if dialog.is_visible():  # a page on a busy machine may not know its kernel yet
             assert "Select Kernel" in dialog.inner_text(), f"over the notebook stands: {dialog.inner_text()}"
             dialog.locator(".jp-mod-accept").click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
