@@ -20,11 +20,9 @@ QUIET = [
     "--disable-sync",
 ]
 
-# What Notebook 7.6 logs by itself, with an empty notebook too: its settings, its file browser, its fonts (asked for without
-# the cookie that the server wants; JupyterLab's too, in a page after one of Notebook 7).
+# What Notebook 7.6 logs by itself, with an empty notebook too: its settings, its file browser.
 NOT_OURS = re.compile(
     r"Cannot read properties of undefined \(reading 'schema'\)|Command 'filebrowser:open-path' not registered"
-    r"|403 \(Forbidden\) .*/static/(notebook|lab)/\w+\.woff"
 )
 
 

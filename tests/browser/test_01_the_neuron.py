@@ -56,8 +56,11 @@ def test_the_neuron(page: Any, lab: Any, pictures: Any) -> None:
     current = float(readout(neuron, "constant current x"))
     assert current > 0.2
     wait_until(neuron, f"Math.abs(node._fullData[{CURRENT}].y[0] - {current}) < 1e-6")  # the last of the ten has come
-    said = "[...document.querySelectorAll('[role=status]')].some(said => said.innerText.includes"
-    wait_until(neuron, f"{said}(`${{node._fullData[{TIMES}].y.length}} spikes in 200 steps`))")
+    page.wait_for_function(
+        "([box, k]) => box.querySelector('[role=status]')?.innerText.includes("
+        "`${box.querySelector('.js-plotly-plot')._fullData[k].y.length} spikes in 200 steps`)",
+        arg=[neuron.element_handle(), TIMES],
+    )
     spikes = len(drawn(neuron, TIMES))
     assert spikes > 18
 

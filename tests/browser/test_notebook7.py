@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.browser.driving import drawn, explorer, message, open_notebook, run_all, step
+from tests.browser.lab import running
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Any]:
+    """One of its own: jupyter_server remembers a file by its name alone (`FileFindHandler._static_paths`), and refuses one
+    front end a font that the other has asked for."""
+    with running(tmp_path) as lab:
+        yield lab
 
 
 def test_notebook_7(page: Any, lab: Any, pictures: Any) -> None:
