@@ -104,7 +104,8 @@ def test_a_process_that_ends_before_it_has_begun(monkeypatch) -> None:
     crew = Crew(2)
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(
-        RankError, match=r"^rank [01] ended itself with exit status 1 before its first job; all ranks stop\.$"
+        RankError,
+        match=r"^the process that starts the ranks ended itself with exit status 1 before its first job; all ranks stop\.$",
     ):
         crew.start()
     assert crew.pids == []

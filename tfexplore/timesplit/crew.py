@@ -53,8 +53,9 @@ class Crew:
         self._engine: _Engine | None = None
 
     def start(self) -> None:
-        """Starts the processes, if they are not there; some seconds, most of which torch takes to be imported."""
-        if self._engine is None or self._engine.ended() is not None:
+        """Starts the processes, if they are not there; some seconds, most of which torch takes to be imported (once for all
+        of them on Linux, see `worker.start`)."""
+        if self._engine is None or self._engine.ended():
             self.end()
             self._engine = _Engine(self.size, self.threads)
 
@@ -69,7 +70,7 @@ class Crew:
         try:
             return self._engine.run((function, given, named), self.timeout)
         except BaseException:
-            if self._engine.ended() is not None or not self._engine.idle:
+            if self._engine.ended() or not self._engine.idle:
                 self.end()  # a process died, or this one was interrupted in the middle
             raise
 
@@ -82,7 +83,7 @@ class Crew:
     @property
     def pids(self) -> list[int]:
         """The processes' numbers, while they run."""
-        return [] if self._engine is None else [process.pid for process in self._engine.processes]
+        return [] if self._engine is None else self._engine.pids
 
     def __enter__(self) -> Crew:
         return self
@@ -98,28 +99,35 @@ class _Engine:
         self.size, self.jobs, self.idle = size, 0, True
         self.store = opened_store()
         self.words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.finalizer = weakref.finalize(self, _end, self.processes, self.words)
-        shared = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)}
-        shared |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
+        own = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tfexplore.timesplit.worker", str(self.store.port), str(size)],
+            stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
+            env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | own,
+        )  # fmt: skip
+        self.finalizer = weakref.finalize(self, _end, self.process, self.words)
         try:
             for rank in range(size):
-                own = shared | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "tfexplore.timesplit.worker", str(self.store.port)],
-                    stdin=subprocess.DEVNULL, stdout=self.words, stderr=subprocess.STDOUT, start_new_session=True,
-                    env=({GLOO: LOOPBACK} if LOOPBACK else {}) | os.environ | own,
-                )  # fmt: skip
-                self.processes.append(process)
-            for rank in range(size):
                 self._any({f"ready/{rank}": rank}, START, {})
+            self.pids = [int(self.store.get(f"ready/{rank}")) for rank in range(size)]
         except BaseException:
             self.finalizer()
             raise
 
-    def ended(self) -> int | None:
-        """The first rank whose process is no more."""
-        return next((rank for rank, process in enumerate(self.processes) if process.poll() is not None), None)
+    def ended(self) -> RankError | None:
+        """The error that says which rank's process is no more, or that the one that started them is."""
+        code, rank = self.process.poll(), None  # asked first: what it has told counts
+        if self.store.check(["ended"]):
+            rank, code = map(int, self.store.get("ended").split())
+        if code is None:
+            return None
+        who = "the process that starts the ranks" if rank is None else f"rank {rank}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit status {code}"
+        when = "in the middle of a job" if self.jobs else "before its first job"
+        return RankError(
+            f"{who} {how} {when}; all ranks stop{'' if self.jobs else last_words(self.words)}.",
+            rank,
+        )
 
     def run(self, work: Any, timeout: float) -> list[Any]:
         job, self.jobs, self.idle = self.jobs, self.jobs + 1, False
@@ -148,8 +156,8 @@ class _Engine:
             for key, rank in keys.items():
                 if self.store.check([key]):
                     return rank
-            if ended is not None:
-                raise _failure(reports, only_told=True) or RankError(self._how(ended), ended)
+            if ended:
+                raise _failure(reports, only_told=True) or ended
             if time.monotonic() > until:
                 silent = " and ".join(f"rank {rank}" for rank in sorted(keys.values()))
                 failed = _failure(reports) or RankError(
@@ -160,19 +168,14 @@ class _Engine:
             time.sleep(pause)
             pause = min(2 * pause, 0.05)
 
-    def _how(self, rank: int) -> str:
-        """How a rank's process ended."""
-        code, when = self.processes[rank].returncode, "in the middle of a job" if self.jobs else "before its first job"
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended itself with exit status {code}"
-        return f"rank {rank} {how} {when}; all ranks stop{'' if self.jobs else last_words(self.words)}."
 
-
-def _end(processes: list[subprocess.Popen[bytes]], words: Any) -> None:
+def _end(process: subprocess.Popen[bytes], words: Any) -> None:
     """Ends the processes at once, whatever they do."""
-    for process in processes:
-        if process.returncode is None:  # once it was waited for, its number may be another's
-            kill(process)
-    for process in processes:
+    process.terminate()  # it ends the ranks, and waits for them: else they would be left to the system
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        kill(process)
         process.wait()
     words.close()
 

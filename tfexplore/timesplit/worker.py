@@ -1,37 +1,82 @@
-"""One process of a `Crew`: does job after job, until the store that it hangs on is gone."""
+"""The processes of a `Crew`: each does job after job, until the store that it hangs on is gone."""
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import pickle
+import signal
 import sys
 import threading
 import traceback
-from contextlib import redirect_stdout
+import warnings
+from contextlib import redirect_stdout, suppress
 from datetime import timedelta
 from io import StringIO
+from multiprocessing import connection
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
+from tfexplore import backends
 from tfexplore.timesplit.crew import LONG, START, pickled
 from tfexplore.timesplit.ranks import ranks
 
 
-def serve(port: int) -> None:
-    rank = int(os.environ["RANK"])
-    store, watched = (
-        dist.TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=START), use_libuv=False)
-        for _ in range(2)
-    )
+def start(port: int, size: int) -> None:
+    """Starts the ranks, and tells how the first one ended that did.
+
+    On Linux they are copies of this process, which imports torch once for all of them: they start in a moment, and share the
+    memory of what was imported.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # through `finally`
+    fork = sys.platform == "linux"  # elsewhere a copied process may not use what the system gave to this one
+    made: Any = multiprocessing.get_context("fork" if fork else "spawn")
+    processes = [made.Process(target=serve, args=(port, rank, size)) for rank in range(size)]
+    if fork:
+        with suppress(ImportError):
+            backends.module("numba")
+        gc.freeze()  # no collection in a copy looks at it, or makes memory its own
+    try:
+        with warnings.catch_warnings():  # Python 3.12 warns of threads, which here are NumPy's, made for that
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for process in processes:
+                process.start()
+        store = connected(port)
+        ended = connection.wait([process.sentinel for process in processes])
+        rank = next(rank for rank, process in enumerate(processes) if process.sentinel in ended)
+        processes[rank].join()
+        with suppress(RuntimeError):  # who keeps the store has ended, and so do the ranks
+            store.set("ended", f"{rank} {processes[rank].exitcode}")
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+
+
+def connected(port: int) -> dist.TCPStore:
+    return dist.TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=START), use_libuv=False)
+
+
+def serve(port: int, rank: int, size: int) -> None:
+    """What a rank does from its start to its end."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
+    os.environ |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
+    np.random.seed()  # noqa: NPY002  (else all ranks would draw the same numbers)
+    store, watched = connected(port), connected(port)
     store.set_timeout(LONG)
     watched.set_timeout(LONG)
     threading.Thread(target=end_with, args=[watched], daemon=True).start()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     gc.freeze()  # what was imported stays: the collection after each job need not look at it
-    store.set(f"ready/{rank}", "yes")
+    store.set(f"ready/{rank}", str(os.getpid()))
     job = 0
     while True:
         report = answer(store.get(f"job/{job}"), dist.PrefixStore(f"group/{job}", store))
@@ -63,4 +108,4 @@ def end_with(store: Any) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    start(int(sys.argv[1]), int(sys.argv[2]))
