@@ -198,7 +198,7 @@ def python_function(function: Function, dialect: Dialect, decorator: str = "") -
 
 
 def numba_source(variant: Variant) -> str:
-    """The module `neuron.py` that the loops of `kernels/*.py` import."""
+    """The module `neuron.py` that the loops of `kernels/*.py` import names from, each what it needs: they are independent."""
     step = variant.step
     jit = '@njit(inline="always")\n'  # else each is compiled by itself first: 1.0 s for a LIF both ways instead of 0.6
     count = len(step.scalars)
@@ -214,10 +214,16 @@ from numba import njit
 from tfexplore.backends.streaming import cut
 
 real = np.{variant.real}
-STATES, NEEDS, ROWS = {len(step.before)}, {len(variant.needs)}, {len(rows)}
-WATCHED, CHUNK = {len(variant.record)}, {variant.chunk}
-KEEP_POTENTIAL, KEEP_INPUT, KEEP_BITS = {variant.keeps == "potential"}, {variant.keeps == "input"}, {variant.in_bits}
-STEPS, WIDTH = {variant.steps}, {variant.width}
+STATES = {len(step.before)}
+NEEDS = {len(variant.needs)}
+ROWS = {len(rows)}
+WATCHED = {len(variant.record)}
+CHUNK = {variant.chunk}
+KEEP_POTENTIAL = {variant.keeps == "potential"}
+KEEP_INPUT = {variant.keeps == "input"}
+KEEP_BITS = {variant.in_bits}
+STEPS = {variant.steps}
+WIDTH = {variant.width}
 
 
 {jit}def shared(scalars):

@@ -10,6 +10,7 @@ threading layer (Numba's portable one aborts on concurrent calls) and compiles i
 
 from __future__ import annotations
 
+import ast
 import functools
 import gc
 import importlib.util
@@ -43,6 +44,7 @@ _compiling = threading.RLock()
 def load(variant_source: str, loop: str) -> Callable[..., None]:
     """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
     text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
+    variant_source = imported(variant_source, text)
     stores = (PACKAGE / "backends" / "streaming.py").read_text(encoding="utf-8")  # compiled into every kernel
     folder = cache_dir() / "numba" / fingerprint(variant_source, text, stores)
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,6 +61,18 @@ def load(variant_source: str, loop: str) -> Callable[..., None]:
             if previous is not None:
                 sys.modules["neuron"] = previous
     return getattr(made, loop)
+
+
+def imported(variant_source: str, loop_text: str) -> str:
+    """Of the generated neuron what this loop imports: what only the other one needs (the surrogate, what is recorded) is no
+    reason to compile it anew."""
+    imports = [n for n in ast.parse(loop_text).body if isinstance(n, ast.ImportFrom) and n.module == "neuron"]
+    wanted = {alias.name for node in imports for alias in node.names}
+    neuron = ast.parse(variant_source)
+    names = [getattr(node, "name", getattr(node, "targets", [None])[0]) for node in neuron.body]
+    names = [name.id if isinstance(name, ast.Name) else name for name in names]
+    neuron.body = [node for node, name in zip(neuron.body, names, strict=True) if name is None or name in wanted]
+    return ast.unparse(neuron)
 
 
 def import_file(name: str, path: Path) -> ModuleType:
