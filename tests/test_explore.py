@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +17,9 @@ import torch
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
+import numpy as np
 import plotly.graph_objects as go
+from plotly.basedatatypes import Undefined
 
 from tests.pictures import spread
 from tfexplore import explore
@@ -123,6 +127,67 @@ def test_a_stopped_run_resumes_where_it_was_unless_abandoned() -> None:
     assert asyncio.run(counting.run()) == [0, 1, 2]  # Start begins anew
     counting.abandon()
     assert counting.controls["resume"].disabled
+
+
+# -- what the browser is told --------------------------------------------------------------------------------------
+
+
+def taken(traces: list[dict[str, Any]], message: dict[str, Any]) -> None:
+    """As plotly's browser half takes a message (plotly 7.1): a list has a value for each trace, and a gap in it clears."""
+    for path, values in message["style_data"].items():
+        for k, value in zip(message["style_traces"], values, strict=True):
+            place, (*ways, name) = traces[k], path.split(".")
+            for way in ways:
+                place = place.get(way, {}) if value is Undefined else place.setdefault(way, {})
+            if value is Undefined:
+                place.pop(name, None)
+            else:
+                place[name] = value
+
+
+def plain(value: Any) -> Any:
+    """Arrays, also those that plotly has written as text, as lists."""
+    if isinstance(value, dict) and "bdata" in value:
+        value = np.frombuffer(b64decode(value["bdata"]), value["dtype"]).reshape(
+            json.loads(f"[{value.get('shape', -1)}]")
+        )
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return (
+        [plain(each) for each in value]
+        if isinstance(value, list | tuple)
+        else getattr(value, "tolist", lambda: value)()
+    )
+
+
+def drawn(traces: Any) -> list[str]:
+    return [json.dumps(plain(trace), sort_keys=True) for trace in traces]  # text: in it, NaN equals NaN
+
+
+@pytest.mark.parametrize(
+    ("name", "moved"),
+    [
+        ("kernel", {"micro_step": 30, "kernel": "backward", "steps": 7}),
+        ("memory", {"way": "fused, keep bits", "neuron": "ALIF"}),
+        ("neuron", {"strength": 0.4, "steps": 120, "current": "noise", "reset": "hard"}),
+        ("schedules", {"piece": 3, "walk": "layer by layer", "network": "feedback"}),
+        ("split_plan", {"devices": 3, "steps": 64}),
+        ("surrogate", {"tau": 4.0, "steps": 80, "colours": "linear"}),
+        ("training", {"neuron": 1, "layer": "lif1", "steps": 8}),
+    ],
+)
+def test_a_control_is_one_message_and_one_drawing(name: str, moved: dict[str, Any]) -> None:
+    """And the browser has then what the figure has."""
+    made = getattr(explore, name)()
+    traces, told = made.figure.to_plotly_json()["data"], []
+    for kind in (trait for trait in made.figure.trait_names() if trait.startswith("_py2js_")):
+        made.figure.observe(lambda said: told.append(said) if said["new"] is not None else None, names=kind)
+    for control, value in moved.items():
+        assert made.controls[control].value != value, f"{control} would not move"
+        made.controls[control].value = value
+        assert [said["name"] for said in told] == ["_py2js_update"], control
+        taken(traces, told.pop()["new"])
+        assert drawn(traces) == drawn(made.figure.to_plotly_json()["data"]), control
 
 
 # -- a run's end, and its beginning --------------------------------------------------------------------------------

@@ -166,13 +166,14 @@ class CompileCost(Runner):
         compiled = [result.compiled.get(case, 0) > 0 for case in CASES]
         return [result.name(case) for case in CASES], values, [result.told(case) for case in CASES], compiled
 
+    @plots.at_once
     def draw(self) -> None:
         names, values, words, compiled = self.bars()
         look = {
             "color": [plots.colour(1 if is_new else 0) for is_new in compiled],
             "pattern": {"shape": ["/" if is_new else "" for is_new in compiled]},
         }
-        plots.put(self.figure, 0, x=values, y=names, text=words, marker=look)
+        self.figure.data[0].update(x=values, y=names, text=words, marker=look)
 
     def picture(self) -> bytes:
         drawing = plots.static_figure(9, 2.8)

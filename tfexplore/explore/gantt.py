@@ -78,8 +78,7 @@ def put(figure: go.Figure, first: int, events: Sequence[Event], layers: Sequence
     for k, kind in enumerate(KINDS):
         own = [event for event in shown if event.kind == kind]
         colour = [GREY[kind]] * len(own) if kind in GREY else [plots.colour(c) for c in colours(own, layers)]
-        plots.put(
-            figure, first + k,
+        figure.data[first + k].update(
             x=[1e3 * (e.end - e.begin) for e in own], y=[number(e) for e in own], base=[1e3 * e.begin for e in own],
             text=[about(e) for e in own], marker={"color": colour},
         )  # fmt: skip

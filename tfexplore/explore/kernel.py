@@ -104,7 +104,6 @@ class Kernel(Explorer):
         super().__init__(controls, figure, result)
         widgets.jslink((controls["play"], "value"), (controls["micro_step"], "value"))
         self.source, self.registers, self.traffic = (widgets.HTML() for _ in range(3))
-        self._drawn: list[Any] = [None] * SLOTS
         figure.update_layout(self.axes())
         controls["micro_step"].value = self.first_look() if micro_step is None else micro_step
         self.draw()
@@ -146,9 +145,6 @@ class Kernel(Explorer):
             micro = self.controls["micro_step"]
             micro.max = self.controls["play"].max = len(self.result.lines)
             micro.value = self.first_look()
-        self._drawn = [None] * SLOTS
-        with self.figure.batch_update():
-            self.figure.update_layout(self.axes())
         self.draw()
 
     # -- drawing -------------------------------------------------------------------------------------------------
@@ -207,13 +203,12 @@ class Kernel(Explorer):
             found.append({"z": marks.tolist(), "text": text, "customdata": [[STATES[m] for m in row] for row in marks]})
         return found
 
+    @plots.at_once
     def draw(self) -> None:
-        for k, values in enumerate(
-            self.cells(self.moment) + [{"z": [[0]], "text": [[""]]}] * (SLOTS - len(self.result.grids))
-        ):
-            if self._drawn[k] != values:
-                plots.put(self.figure, k, **values, visible=k < len(self.result.grids))
-                self._drawn[k] = values
+        self.figure.update_layout(self.axes())
+        unused = [{"z": [[0]], "text": [[""]]}] * (SLOTS - len(self.result.grids))
+        for k, values in enumerate(self.cells(self.moment) + unused):
+            self.figure.data[k].update(**values, visible=k < len(self.result.grids))
         run = self.result
         first, lines = body(run.source, run.kernel)
         current = int(run.lines[self.moment]) if self.moment >= 0 else 0

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import pathlib
+from typing import Any
 
 import ipywidgets
 import plotly
 import plotly.graph_objects as go
 import traitlets
+from plotly.basedatatypes import Undefined
 
 
 @functools.cache
@@ -32,3 +34,13 @@ class LiveFigure(go.FigureWidget):
     @traitlets.default("library")
     def _library(self) -> ipywidgets.HTML:
         return library()
+
+    def _build_update_params_from_batch(self) -> Any:
+        """What the traces changed in a `batch_update` are told. Plotly leaves a gap where one trace changed a property and
+        another did not, and its browser half clears the property there: the gap is filled with what the trace has."""
+        restyle, relayout, traces = super()._build_update_params_from_batch()
+        for name, values in restyle.items():
+            for k, trace in enumerate(traces):
+                if values[k] is Undefined and name in self.data[trace] and self.data[trace][name] is not None:
+                    values[k] = self.data[trace][name]
+        return restyle, relayout, traces

@@ -166,7 +166,7 @@ class Memory(Runner):
             controls["steps"] = slider("time steps T", len(x), 1, len(x), help="the first T steps of your x")
         super().__init__(controls, self._figure(), None)
         for name in controls:
-            self.on(name, self.draw_modules if name == "way" else self.reset)
+            self.on(name, self.draw_way if name == "way" else self.reset)
         self.reset()
         self.go_live()
 
@@ -279,6 +279,16 @@ class Memory(Runner):
         return [name or "(the walk)" for name in order], [predicted, found]
 
     def draw(self) -> None:
+        self.draw_all()
+        self.describe_way()
+
+    def draw_way(self) -> None:
+        """Another way is shown module by module."""
+        self.draw_modules()
+        self.describe_way()
+
+    @plots.at_once
+    def draw_all(self) -> None:
         ways = self.result.ways
         names = [way.name for way in ways]
         for first, axis, series in zip((0, 2), ("xaxis", "xaxis2"), self.bars(), strict=True):
@@ -286,19 +296,22 @@ class Memory(Runner):
         for k, way in enumerate(WAYS):
             line = self.result.lines.get(way.name, [])
             x, y = [t for t, _ in line], [size / 1e6 for _, size in line]
-            plots.put(self.figure, 6 + k, x=x, y=y, showlegend=way in ways)
+            self.figure.data[6 + k].update(x=x, y=y, showlegend=way in ways)
         self.draw_modules()
 
+    @plots.at_once
     def draw_modules(self) -> None:
         names, series = self.modules()
         self._put_bars(4, "xaxis4", names, series)
         self.figure.layout.annotations[3].text = self._title()
+
+    def describe_way(self) -> None:
         self.say(self.result.sentence(BY_NAME[self.controls["way"].value]))
 
     def _put_bars(self, first: int, axis: str, names: list[str], series: list[list[float | None]]) -> None:
         for k, values in enumerate(series):
             text = ["" if value is None else f"{value:.4g}" for value in values]
-            plots.put(self.figure, first + k, y=names, x=values, text=text)
+            self.figure.data[first + k].update(y=names, x=values, text=text)
         self.figure.layout[axis].range = [0, room(series)]
 
     def _title(self) -> str:

@@ -79,7 +79,6 @@ class NeuronExplorer(Explorer):
         self.layer = Layer(first)
         self._taken = ""  # the neuron whose parameters the controls show
         self._curve: tuple[Any, Curve | None] = (None, None)
-        self._lines: list[Any] = [(None, None)] * 9
         super().__init__(self._controls(type(first).__name__, current, steps, seed), self._figure(), None)
         self.equations = widgets.HTMLMath()
         self.take(strength)
@@ -279,16 +278,14 @@ class NeuronExplorer(Explorer):
         left = [(t, result.x), result.drawn(), (t, result.threshold), (fired, result.h[fired - 1]), (fired, 0 * fired)]
         return left + rates
 
+    @plots.at_once
     def draw(self) -> None:
-        for k, ((x, y), (old_x, old_y)) in enumerate(zip(self.lines(), self._lines, strict=True)):
-            if not (same(x, old_x) and same(y, old_y)):
-                plots.put(self.figure, k, x=x, y=y, showlegend=len(x) > 0 and k not in (0, 4))
-        self._lines = self.lines()
-        with self.figure.batch_update():
-            self.figure.layout.xaxis4.range = [0.5, len(self.result.x) + 0.5]
-            self.figure.layout.yaxis.range = self.height()
-            self.figure.layout.xaxis2.range, self.figure.layout.yaxis2.range = self.reach()
-            self.figure.layout.annotations[1].text = self.title()
+        for k, (x, y) in enumerate(self.lines()):
+            self.figure.data[k].update(x=x, y=y, showlegend=len(x) > 0 and k not in (0, 4))
+        self.figure.layout.xaxis4.range = [0.5, len(self.result.x) + 0.5]
+        self.figure.layout.yaxis.range = self.height()
+        self.figure.layout.xaxis2.range, self.figure.layout.yaxis2.range = self.reach()
+        self.figure.layout.annotations[1].text = self.title()
 
     def height(self) -> list[float]:
         """How far the axis of the current goes; zero is always in it."""
@@ -315,7 +312,7 @@ class NeuronExplorer(Explorer):
         made = go.Figure(self.figure)
         if self.controls["current"].value == "drawn by hand":
             return made
-        control, kept = self.controls["strength"], (self.result, self._lines)
+        control, kept = self.controls["strength"], self.result
         apart = nice((control.max - control.min) / FRAMES)
         grid = np.arange(np.ceil(control.min / apart - 1e-9), np.floor(control.max / apart + 1e-9) + 1) * apart
         values = sorted({*grid.round(9).tolist(), control.value})
@@ -328,7 +325,7 @@ class NeuronExplorer(Explorer):
             # the first two keep their time steps, and so does the page its size
             data = [go.Scatter(x=None if k < 2 else x, y=np.float32(y)) for k in moving for x, y in (lines[k],)]
             made.frames = (*made.frames, go.Frame(name=f"{value:.3g}", data=data, traces=moving))
-        self.result, self._lines = kept
+        self.result = kept
         how = {"mode": "immediate", "frame": {"duration": 0, "redraw": False}, "transition": {"duration": 0}}
         steps = [{"label": f.name, "method": "animate", "args": [[f.name], how]} for f in made.frames]
         prefix = {"prefix": f"{control.description}: "}
@@ -374,10 +371,6 @@ class NeuronExplorer(Explorer):
     def __repr__(self) -> str:
         shown = {name: c.value for name, c in self.controls.items() if c.layout.display != "none"}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
-
-
-def same(a: Array | None, b: Array | None) -> bool:
-    return a is not None and b is not None and np.array_equal(a, b, equal_nan=True)
 
 
 def admitted(neuron: Neuron) -> list[str]:

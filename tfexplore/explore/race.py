@@ -121,12 +121,11 @@ class Race(Runner):
             if time.perf_counter() - begin > ENOUGH:
                 break
 
+    @plots.at_once
     def draw(self) -> None:
         values = [1e3 * self.result.seconds.get(name, 0.0) for name in WAYS]
-        with self.figure.batch_update():
-            self.figure.data[0].x = values
-            self.figure.data[0].text = [f"{v:.2f} ms" if v else "" for v in values]
-            self.figure.layout.xaxis.range = [0, 1.15 * max(values) or 1]
+        self.figure.data[0].update(x=values, text=[f"{v:.2f} ms" if v else "" for v in values])
+        self.figure.layout.xaxis.range = [0, 1.15 * max(values) or 1]
 
     def picture(self) -> bytes:
         drawing = plots.static_figure(8, 2.2)

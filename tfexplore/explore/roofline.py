@@ -199,18 +199,17 @@ class Roofline(Runner):
         found = [([left, ridge], [1e-9 * bandwidth * left, 1e-9 * result.peak]) for bandwidth, ridge in slanted]
         return [*found, ([slanted[0][1], max(right, slanted[1][1])], [1e-9 * result.peak] * 2)]
 
+    @plots.at_once
     def draw(self) -> None:
         for k, (x, y) in enumerate(self.roofs()):
-            plots.put(self.figure, k, x=x, y=y)
+            self.figure.data[k].update(x=x, y=y)
         found = self.result.kernels or [None] * len(self.shown)
         for k, kernel in enumerate(found):
             if kernel is None:
-                plots.put(self.figure, len(ROOFS) + k, x=[], y=[], text=[])
+                self.figure.data[len(ROOFS) + k].update(x=[], y=[], text=[])
                 continue
             told = f"{kernel.bytes_per_second / 1e9:.1f} GB/s, {self.result.share(kernel):.0%} of the copy"
-            plots.put(
-                self.figure,
-                len(ROOFS) + k,
+            self.figure.data[len(ROOFS) + k].update(
                 x=[kernel.intensity],
                 y=[1e-9 * kernel.flops_per_second],
                 text=[f"{kernel.label}: {told}"],

@@ -118,19 +118,20 @@ class Schedules(Explorer):
 
     def move(self) -> None:
         """The player stands somewhere else: colours, arrows, dots and the sentence."""
-        position = self.controls["piece"].value
-        for trace, values in states(self.result, self.walk, position).items():
-            plots.put(self.figure, trace, **values)
+        self.draw(states(self.result, self.walk, self.controls["piece"].value))
         self.describe_state()
 
     def redraw(self) -> None:
         """Another walk, or another grid."""
-        with self.figure.batch_update():
-            self.figure.layout.xaxis.update(self.time())
-            self.figure.layout.yaxis.update(self.layers())
-        for trace, values in contents(self.result, self.walk, self.controls["piece"].value).items():
-            plots.put(self.figure, trace, **values)
+        self.draw(contents(self.result, self.walk, self.controls["piece"].value))
         self.describe_state()
+
+    @plots.at_once
+    def draw(self, traces: dict[int, dict[str, Any]]) -> None:
+        self.figure.layout.xaxis.update(self.time())
+        self.figure.layout.yaxis.update(self.layers())
+        for trace, values in traces.items():
+            self.figure.data[trace].update(values)
 
     def time(self) -> dict[str, Any]:
         """The axis of the columns."""

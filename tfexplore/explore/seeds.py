@@ -214,16 +214,17 @@ class Seeds(Runner):
             xaxis3={"title": "batches", "rangemode": "tozero"},
         )
 
+    @plots.at_once
     def draw(self) -> None:
         finished = self.result.finished()
         for k, walk in enumerate(PAIR):
             for first, kind in ((0, "losses"), (4, "accuracies")):
                 x, y = one_line([getattr(pair, kind)[walk] for pair in self.result.pairs])
                 mean = np.mean([getattr(pair, kind)[walk] for pair in finished], axis=0) if finished else []
-                plots.put_new(self.figure, first + 2 * k, x=x, y=y)
-                plots.put_new(self.figure, first + 2 * k + 1, x=list(range(1, 1 + len(mean))), y=list(mean))
+                self.figure.data[first + 2 * k].update(x=x, y=y)
+                self.figure.data[first + 2 * k + 1].update(x=list(range(1, 1 + len(mean))), y=list(mean))
         x, y = one_line([np.where((d := pair.drift()) > 0, d, np.nan) for pair in self.result.pairs])
-        plots.put_new(self.figure, 8, x=x, y=y)
+        self.figure.data[8].update(x=x, y=y)
 
     def picture(self) -> bytes:
         drawing = plots.static_figure(10, 3.4)

@@ -285,13 +285,13 @@ class Speed(Runner):
             "tickvals": values, "ticktext": [f"{value:,}" if numbers else value for value in values],
         }  # fmt: skip
 
+    @plots.at_once
     def draw(self) -> None:
         found, mode = self.lines(), "markers" if self.result.axis == "dtype" else "lines+markers"
         for k, line in enumerate(found):
-            plots.put(self.figure, k, x=list(line.x), y=list(line.y), mode=mode)
-        with self.figure.batch_update():
-            self.figure.update_xaxes(self.axis())
-            self.figure.update_yaxes(title=self.controls["unit"].value)
+            self.figure.data[k].update(x=list(line.x), y=list(line.y), mode=mode)
+        self.figure.update_xaxes(self.axis())
+        self.figure.update_yaxes(title=self.controls["unit"].value)
         said = remarks(self.result, found, self.device, self.gpu_recorded)
         self.notes.value = "".join(f"<div>{html.escape(note)}</div>" for note in said)
 

@@ -243,11 +243,12 @@ class SplitPlan(Explorer):
         ]
         return [*made, *(([p.ranks], [result.speedup(p.seconds)]) for p in (result.plan, result.fastest))]
 
+    @plots.at_once
     def draw(self) -> None:
         events = self.result.plan.events()
         gantt.put(self.figure, 0, events, [cost.layer for cost in self.result.plan.costs])
         for k, (x, y) in enumerate(self.curves()):
-            plots.put(self.figure, CURVES + k, x=x, y=y)
+            self.figure.data[CURVES + k].update(x=x, y=y)
         ranks = self.result.plan.ranks
         self.figure.update_layout(yaxis={"dtick": max(1, ranks // 8)})
 

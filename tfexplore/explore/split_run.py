@@ -181,7 +181,7 @@ class SplitRun(Runner):
         crew = self.crew
         if not crew.pids:
             self.say(
-                f"Starting {result.ranks} process{'es' * (result.ranks > 1)}: some seconds, torch is imported in each."
+                f"Starting {result.ranks} process{'es' * (result.ranks > 1)}: some seconds, in which torch is imported."
             )
             yield self.aside(crew.start)
         self.say("Measuring what the layers cost.")
@@ -226,6 +226,7 @@ class SplitRun(Runner):
     def planned(self) -> list[Event]:
         return [] if self.result.plan is None else self.result.plan.events()
 
+    @plots.at_once
     def draw(self) -> None:
         for first, events in ((0, self.result.events), (len(gantt.KINDS), self.planned() if self.result.runs else [])):
             gantt.put(self.figure, first, events, self.names())

@@ -271,26 +271,25 @@ class SurrogateExplorer(Explorer):
         words = [percent(10.0**-k) for k in (0, 2, 4)]
         return [-p for p in places] + [0] + places[::-1], [f"−{w}" for w in words] + ["≈ 0"] + words[::-1]
 
+    @plots.at_once
     def draw(self) -> None:
-        figure, steps = self.figure, self.controls["steps"].value
+        traces, layout, steps = self.figure.data, self.figure.layout, self.controls["steps"].value
         share, zero = self.histogram()
         x, colours, gradient = self.map()
         tickvals, ticktext = self.ticks()
         (t, size), (when, decay) = self.lines()
         bars = [NOTHING if z else plots.colour(4) for z in zero]
-        plots.put(figure, 1, y=self.result.smooth)
-        plots.put(figure, 2, y=self.result.slope)
-        plots.put(figure, 3, y=share, marker={"color": bars})
+        traces[1].y, traces[2].y = self.result.smooth, self.result.slope
+        traces[3].update(y=share, marker={"color": bars})
         bar = {"tickvals": tickvals, "ticktext": ticktext}
-        plots.put(figure, 4, x=x, z=sendable(colours.round(3)), customdata=short(gradient), colorbar=bar)
-        plots.put(figure, 5, **dict(zip("xy", self.dots(), strict=True)))
-        plots.put(figure, 6, x=t, y=size)
-        plots.put(figure, 7, x=when, y=decay)
-        with figure.batch_update():
-            figure.layout.yaxis.range = [-0.05, self.top()]
-            figure.layout.xaxis2.range = figure.layout.xaxis4.range = [0.5, steps + 0.5]
-            figure.layout.yaxis2.range = [-0.5, self.neurons - 0.5]
-            figure.layout.annotations[1].text = self._title()
+        traces[4].update(x=x, z=sendable(colours.round(3)), customdata=short(gradient), colorbar=bar)
+        traces[5].x, traces[5].y = self.dots()
+        traces[6].update(x=t, y=size)
+        traces[7].update(x=when, y=decay)
+        layout.yaxis.range = [-0.05, self.top()]
+        layout.xaxis2.range = layout.xaxis4.range = [0.5, steps + 0.5]
+        layout.yaxis2.range = [-0.5, self.neurons - 0.5]
+        layout.annotations[1].text = self._title()
 
     def top(self) -> float:
         return 1.08 * max(1.0, float(self.result.slope.max()))

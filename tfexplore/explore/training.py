@@ -172,8 +172,7 @@ class Training(Runner):
         self.abandon()
         self.result = self.begin()
         self.untrained(self.result)
-        self.draw_curves()
-        self.draw_traces()
+        self.draw()
         self.say(self.result.sentence())
 
     def begin(self) -> Result:
@@ -282,14 +281,18 @@ class Training(Runner):
         )
         return made
 
+    @plots.at_once
+    def draw(self) -> None:
+        self.draw_curves()
+        self.draw_traces()
+
+    @plots.at_once
     def draw_curves(self) -> None:
-        result = self.result
-        plots.put_new(self.figure, LOSS, x=list(range(1, len(result.losses) + 1)), y=list(result.losses))
-        plots.put_new(
-            self.figure, ACCURACY, x=[n for n, _ in result.accuracies], y=[right for _, right in result.accuracies]
-        )
+        result, traces = self.result, self.figure.data
+        traces[LOSS].update(x=list(range(1, len(result.losses) + 1)), y=list(result.losses))
+        traces[ACCURACY].update(x=[n for n, _ in result.accuracies], y=[right for _, right in result.accuracies])
         for trace, (_, rates) in ((RATE, result.rates[-1]), (RATE_BEFORE, result.rates[0])):
-            plots.put_new(self.figure, trace, x=list(rates.values()), y=[shown(name) for name in rates])
+            traces[trace].update(x=list(rates.values()), y=[shown(name) for name in rates])
 
     def cells(self) -> np.ndarray:
         """The neurons in the raster: the first of a vector of neurons, or of maps some that were picked at random once."""
@@ -319,17 +322,23 @@ class Training(Runner):
 
     def show_layer(self) -> None:
         """Another layer: shows the neuron that is nearest to firing in every third step, so that there is something to see."""
-        self.draw_traces()
+        self.look()
         spikes = self.traces.s[:, self.cells()].mean(0)
-        self.controls["neuron"].value = int(np.abs(spikes - 1 / 3).argmin())
+        with self.quietly():
+            self.controls["neuron"].value = int(np.abs(spikes - 1 / 3).argmin())
+        self.draw_traces()
 
-    def draw_traces(self) -> None:
+    def look(self) -> None:
         assert self.result.net is not None
         at = {name: self.controls[name].value for name in ("digit", "steps", "layer")}
         with self._busy:
             self.traces = look(self.result.net, self.data, at["digit"], at["steps"], at["layer"])
-        cells = self.cells()
-        self.controls["neuron"].max = len(cells) - 1
+        self.controls["neuron"].max = len(self.cells()) - 1
+
+    @plots.at_once
+    def draw_traces(self) -> None:
+        self.look()
+        steps, cells = self.controls["steps"].value, self.cells()
         row = self.controls["neuron"].value
         h, v, s = self.seen()
         x, y = zigzag(h, v)
@@ -337,17 +346,17 @@ class Training(Runner):
         times, rows = np.nonzero(self.traces.s[:, cells])
         level = self.threshold()
         others = rows != row
-        plots.put_new(self.figure, POTENTIAL, x=x, y=y)
-        plots.put_new(self.figure, SPIKE, x=fired + 1, y=h[fired])
-        plots.put_new(self.figure, THRESHOLD, x=[1, at["steps"]], y=[level, level])
-        plots.put_new(self.figure, RASTER, x=times[others] + 1, y=rows[others])
-        plots.put_new(self.figure, CHOSEN, x=fired + 1, y=np.full(len(fired), row))
-        plots.put_new(self.figure, IMAGE, z=self.traces.image)
-        with self.figure.batch_update():
-            for place, title in zip((1, 2, 4), self.titles(), strict=True):
-                self.figure.layout.annotations[place].text = title
-            self.figure.layout.xaxis5.range = (0.5, at["steps"] + 0.5)
-            self.figure.layout.yaxis5.range = (-1, len(cells))
+        traces, layout = self.figure.data, self.figure.layout
+        traces[POTENTIAL].update(x=x, y=y)
+        traces[SPIKE].update(x=fired + 1, y=h[fired])
+        traces[THRESHOLD].update(x=[1, steps], y=[level, level])
+        traces[RASTER].update(x=times[others] + 1, y=rows[others])
+        traces[CHOSEN].update(x=fired + 1, y=np.full(len(fired), row))
+        traces[IMAGE].z = self.traces.image
+        for place, title in zip((1, 2, 4), self.titles(), strict=True):
+            layout.annotations[place].text = title
+        layout.xaxis5.range = (0.5, steps + 0.5)
+        layout.yaxis5.range = (-1, len(cells))
 
     def titles(self) -> tuple[str, str, str]:
         row, cells = self.controls["neuron"].value, self.cells()
