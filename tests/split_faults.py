@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from split_jobs import data, mlp, normed, seeded
@@ -203,3 +205,8 @@ def pid(ranks: Any) -> int:
 
 def sleep(ranks: Any, seconds: float) -> None:
     time.sleep(seconds)
+
+
+def copied(ranks: Any) -> tuple[int, float, float]:
+    """Who started this process, and what it draws."""
+    return os.getppid(), random.random(), float(np.random.random())  # noqa: NPY002  (what a job may draw from)

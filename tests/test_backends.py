@@ -323,6 +323,18 @@ def test_the_same_equations_share_a_kernel_and_others_do_not(kernels_used):
     assert kernels_used[0] == kernels_used[1] != kernels_used[2]
 
 
+def test_a_loop_is_compiled_anew_only_for_what_it_needs() -> None:
+    """The forward pass knows no surrogate, the backward pass no record."""
+
+    def file(loop: str, record: tuple[str, ...] = (), **chosen: surrogates.Surrogate) -> str:
+        source = numba_cpu.source(Variant(step_of(neurons.LIF(**chosen)), keep="input", record=record))
+        return str(numba_cpu.load(source, loop).py_func.__code__.co_filename)
+
+    smooth = surrogates.Sigmoid()
+    assert file("forward") == file("forward", surrogate=smooth) != file("forward", ("v",))
+    assert file("backward") == file("backward", ("v",)) != file("backward", surrogate=smooth)
+
+
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads the assembly of x86")
 @pytest.mark.parametrize(
     "neuron", [neurons.LIF(), neurons.ALIF(), neurons.Izhikevich()], ids=lambda n: type(n).__name__

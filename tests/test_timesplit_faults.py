@@ -330,6 +330,13 @@ def test_no_process_outlives_the_one_that_started_it(python, then) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every rank imports torch by itself")
+def test_ranks_are_copies_of_one_process_and_draw_their_own_numbers(crew) -> None:
+    parents, *drawn = zip(*crew.run(faults.copied), strict=True)
+    assert set(parents) == {crew._engine.process.pid}
+    assert all(len(set(numbers)) == 3 for numbers in drawn)
+
+
 def test_large_jobs_and_results() -> None:
     with Crew(2, threads=1) as crew:
         for _ in range(3):  # what was sent does not stay in the store

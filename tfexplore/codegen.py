@@ -198,7 +198,7 @@ def python_function(function: Function, dialect: Dialect, decorator: str = "") -
 
 
 def numba_source(variant: Variant) -> str:
-    """The module `neuron.py` that the loops of `kernels/*.py` import names from, each what it needs: they are independent."""
+    """The module `neuron.py` of the loops of `kernels/*.py`. Its functions need none but `real` of its other names."""
     step = variant.step
     jit = '@njit(inline="always")\n'  # else each is compiled by itself first: 1.0 s for a LIF both ways instead of 0.6
     count = len(step.scalars)

@@ -64,14 +64,19 @@ def load(variant_source: str, loop: str) -> Callable[..., None]:
 
 
 def imported(variant_source: str, loop_text: str) -> str:
-    """Of the generated neuron what this loop imports: what only the other one needs (the surrogate, what is recorded) is no
-    reason to compile it anew."""
-    imports = [n for n in ast.parse(loop_text).body if isinstance(n, ast.ImportFrom) and n.module == "neuron"]
+    """The part of the generated neuron that this loop imports: another surrogate, of which the forward pass has none, and
+    another record, of which the backward pass has none, are no reason to compile it anew."""
+    imports = [
+        node for node in ast.parse(loop_text).body if isinstance(node, ast.ImportFrom) and node.module == "neuron"
+    ]
     wanted = {alias.name for node in imports for alias in node.names}
     neuron = ast.parse(variant_source)
-    names = [getattr(node, "name", getattr(node, "targets", [None])[0]) for node in neuron.body]
-    names = [name.id if isinstance(name, ast.Name) else name for name in names]
-    neuron.body = [node for node, name in zip(neuron.body, names, strict=True) if name is None or name in wanted]
+    for node in list(neuron.body):
+        name = node.name if isinstance(node, ast.FunctionDef) else None
+        if isinstance(node, ast.Assign):
+            name = ast.unparse(node.targets[0])
+        if name not in (None, *wanted):
+            neuron.body.remove(node)
     return ast.unparse(neuron)
 
 
