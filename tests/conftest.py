@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Before anything imports tfexplore. Kept between runs, so that a second run compiles nothing; kernels of notebooks and
 # subprocesses find it through the environment.
 os.environ.setdefault("TFEXPLORE_CACHE", str(ROOT / ".tfexplore-cache"))
+# PyTorch's compiler keeps its code and its headers (150 MB) in the system's temporary folder, where they would stay.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".tfexplore-cache" / "inductor"))
+os.environ.setdefault("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")
 # A plain checkout works without being installed, in the subprocesses of tests too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 

@@ -72,8 +72,13 @@ def scroll_to(page: Any, top: int) -> None:
 
 
 def as_wide_as_the_page(page: Any, found: Any) -> None:
-    figure = found.locator(".js-plotly-plot").element_handle()
-    page.wait_for_function("node => node._fullLayout.width > 900", arg=figure)
+    """Looks for the figure anew each time: JupyterLab may make its node anew when the cell comes into view."""
+    figure = found.locator(".js-plotly-plot")
+    for _ in range(600):
+        if (width := figure.evaluate("node => node._fullLayout?.width")) and width > 900:
+            return
+        page.wait_for_timeout(300)
+    raise AssertionError(f"the figure stays {width} pixels wide")
 
 
 def drawn(found: Any, index: int) -> list[float]:

@@ -42,10 +42,11 @@ def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
     stepper.locator(".widget-play button").first.click()
     page.wait_for_function("node => node._fullData[1].z[3][0] >= 1", arg=plot(stepper))  # the next spike was written
     stepper.locator(".widget-play button").first.click()  # pause
-    page.wait_for_timeout(1_500)  # the last steps arrive
-    said = message(stepper).inner_text()
-    page.wait_for_timeout(1_500)
-    assert message(stepper).inner_text() == said, "it stands still"
+    said = ""
+    while said != (now := message(stepper).inner_text()):  # the last steps arrive, on a busy machine late
+        said = now
+        page.wait_for_timeout(1_500)
+    assert "37 of 37" not in said, "it stands still before its end"
 
     stepper.get_by_label("kernel", exact=True).select_option("backward")
     message(stepper).get_by_text("words of g_out").wait_for()

@@ -50,12 +50,17 @@ export default () => {
             });
             if (!widget) return;
             const leave = await widget.render(context);
-            // plotly listens to the window only, and so misses a cell that comes into view, or a side bar that closes
-            const observer = new ResizeObserver(() => {
-                const plot = el._fullLayout ? el : el.querySelector(".js-plotly-plot");
-                const width = plot?._fullLayout?.width;
-                if (width && Math.abs(width - el.clientWidth) > 2) window.dispatchEvent(new Event("resize"));
-            });
+            // plotly listens to the window only, and so misses a cell that comes into view, or a side bar that closes;
+            // told while it draws, it may miss that too: it is asked again after a drawing, up to three times for a width
+            const plot = () => (el._fullLayout ? el : el.querySelector(".js-plotly-plot"));
+            let [wide, asked] = [0, 0];
+            const fit = () => {
+                const width = plot()?._fullLayout?.width;
+                if (wide !== el.clientWidth) [wide, asked] = [el.clientWidth, 0];
+                if (width && Math.abs(width - wide) > 2 && asked++ < 3) window.dispatchEvent(new Event("resize"));
+            };
+            plot()?.on("plotly_afterplot", fit);
+            const observer = new ResizeObserver(fit);
             observer.observe(el);
             return () => {
                 observer.disconnect();
