@@ -148,16 +148,13 @@ def taken(traces: list[dict[str, Any]], message: dict[str, Any]) -> None:
 def plain(value: Any) -> Any:
     """Arrays, also those that plotly has written as text, as lists."""
     if isinstance(value, dict) and "bdata" in value:
-        value = np.frombuffer(b64decode(value["bdata"]), value["dtype"]).reshape(
-            json.loads(f"[{value.get('shape', -1)}]")
-        )
+        shape = json.loads(f"[{value.get('shape', -1)}]")
+        value = np.frombuffer(b64decode(value["bdata"]), value["dtype"]).reshape(shape)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
-    return (
-        [plain(each) for each in value]
-        if isinstance(value, list | tuple)
-        else getattr(value, "tolist", lambda: value)()
-    )
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def drawn(traces: Any) -> list[str]:

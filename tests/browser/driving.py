@@ -120,3 +120,8 @@ def step(found: Any, label: str, key: str, presses: int = 1) -> None:
     handle.focus()
     for _ in range(presses):
         handle.press(key)
+
+
+def readout(found: Any, label: str) -> Any:
+    """What stands beside a slider."""
+    return found.locator(".widget-hslider").filter(has_text=label).locator(".widget-readout").inner_text()

@@ -13,6 +13,7 @@ from tests.browser.driving import (
     explorer,
     message,
     open_notebook,
+    readout,
     run_to_the_end,
     step,
     wait_until,
@@ -35,10 +36,6 @@ def down_to(page: Any, said: str) -> Any:
         panel.evaluate("node => node.scrollBy(0, 400)")
         page.wait_for_timeout(100)
     raise AssertionError(f"no explorer says {said!r}")
-
-
-def readout(found: Any, label: str) -> Any:
-    return found.locator(".widget-hslider").filter(has_text=label).locator(".widget-readout").inner_text()
 
 
 def test_the_neuron(page: Any, lab: Any, pictures: Any) -> None:

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_to_the_end, step
+from tests.browser.driving import (
+    as_wide_as_the_page,
+    drawn,
+    explorer,
+    message,
+    open_notebook,
+    readout,
+    run_to_the_end,
+    step,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -42,11 +51,10 @@ def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
     stepper.locator(".widget-play button").first.click()
     page.wait_for_function("node => node._fullData[1].z[3][0] >= 1", arg=plot(stepper))  # the next spike was written
     stepper.locator(".widget-play button").first.click()  # pause
-    said = ""
-    while said != (now := message(stepper).inner_text()):  # the last steps arrive, on a busy machine late
-        said = now
-        page.wait_for_timeout(1_500)
-    assert "37 of 37" not in said, "it stands still before its end"
+    message(stepper).get_by_text(f"Micro-step {readout(stepper, 'micro-step')} of").wait_for()  # the last one arrives
+    said = message(stepper).inner_text()
+    page.wait_for_timeout(1_500)
+    assert message(stepper).inner_text() == said, "it stands still"
 
     stepper.get_by_label("kernel", exact=True).select_option("backward")
     message(stepper).get_by_text("words of g_out").wait_for()

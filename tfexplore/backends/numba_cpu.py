@@ -44,12 +44,17 @@ _compiling = threading.RLock()
 def load(variant_source: str, loop: str) -> Callable[..., None]:
     """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
     text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
-    variant_source = imported(variant_source, text)
     stores = (PACKAGE / "backends" / "streaming.py").read_text(encoding="utf-8")  # compiled into every kernel
-    folder = cache_dir() / "numba" / fingerprint(variant_source, text, stores)
+    part = imported(variant_source, text)
+    return load_from(cache_dir() / "numba" / fingerprint(part, text, stores), part, loop, text)
+
+
+@functools.cache
+def load_from(folder: Path, part: str, loop: str, text: str) -> Callable[..., None]:
+    """The loop with this text around this part of a neuron, once for all variants that share it."""
     folder.mkdir(parents=True, exist_ok=True)
     neuron, kernel = folder / "neuron.py", folder / f"{loop}.py"
-    write_once(neuron, variant_source)
+    write_once(neuron, part)
     write_once(kernel, text)
     with _compiling:  # the loop says `import neuron`, and that must find this folder's
         previous = sys.modules.pop("neuron", None)
@@ -66,17 +71,16 @@ def load(variant_source: str, loop: str) -> Callable[..., None]:
 def imported(variant_source: str, loop_text: str) -> str:
     """The part of the generated neuron that this loop imports: another surrogate, of which the forward pass has none, and
     another record, of which the backward pass has none, are no reason to compile it anew."""
-    imports = [
-        node for node in ast.parse(loop_text).body if isinstance(node, ast.ImportFrom) and node.module == "neuron"
-    ]
-    wanted = {alias.name for node in imports for alias in node.names}
-    neuron = ast.parse(variant_source)
-    for node in list(neuron.body):
-        name = node.name if isinstance(node, ast.FunctionDef) else None
+    froms = [node for node in ast.parse(loop_text).body if isinstance(node, ast.ImportFrom)]
+    wanted = {alias.name for node in froms if node.module == "neuron" for alias in node.names}
+
+    def needed(node: ast.stmt) -> bool:
         if isinstance(node, ast.Assign):
-            name = ast.unparse(node.targets[0])
-        if name not in (None, *wanted):
-            neuron.body.remove(node)
+            return ast.unparse(node.targets[0]) in wanted
+        return not isinstance(node, ast.FunctionDef) or node.name in wanted
+
+    neuron = ast.parse(variant_source)
+    neuron.body = list(filter(needed, neuron.body))
     return ast.unparse(neuron)
 
 

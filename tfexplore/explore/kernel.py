@@ -145,7 +145,7 @@ class Kernel(Explorer):
             micro = self.controls["micro_step"]
             micro.max = self.controls["play"].max = len(self.result.lines)
             micro.value = self.first_look()
-        self.draw()
+        self.draw_anew()
 
     # -- drawing -------------------------------------------------------------------------------------------------
 
@@ -204,8 +204,13 @@ class Kernel(Explorer):
         return found
 
     @plots.at_once
-    def draw(self) -> None:
+    def draw_anew(self) -> None:
+        """Other grids have other axes too."""
         self.figure.update_layout(self.axes())
+        self.draw()
+
+    @plots.at_once
+    def draw(self) -> None:
         unused = [{"z": [[0]], "text": [[""]]}] * (SLOTS - len(self.result.grids))
         for k, values in enumerate(self.cells(self.moment) + unused):
             self.figure.data[k].update(**values, visible=k < len(self.result.grids))

@@ -40,7 +40,7 @@ class LiveFigure(go.FigureWidget):
         another did not, and its browser half clears the property there: the gap is filled with what the trace has."""
         restyle, relayout, traces = super()._build_update_params_from_batch()
         for name, values in restyle.items():
-            for k, trace in enumerate(traces):
-                if values[k] is Undefined and name in self.data[trace] and self.data[trace][name] is not None:
-                    values[k] = self.data[trace][name]
+            for k, trace in enumerate(self.data[index] for index in traces):
+                if values[k] is Undefined and name in trace and (own := trace[name]) is not None:
+                    values[k] = own
         return restyle, relayout, traces

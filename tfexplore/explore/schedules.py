@@ -123,13 +123,17 @@ class Schedules(Explorer):
 
     def redraw(self) -> None:
         """Another walk, or another grid."""
-        self.draw(contents(self.result, self.walk, self.controls["piece"].value))
+        self.draw_anew()
         self.describe_state()
 
     @plots.at_once
-    def draw(self, traces: dict[int, dict[str, Any]]) -> None:
+    def draw_anew(self) -> None:
         self.figure.layout.xaxis.update(self.time())
         self.figure.layout.yaxis.update(self.layers())
+        self.draw(contents(self.result, self.walk, self.controls["piece"].value))
+
+    @plots.at_once
+    def draw(self, traces: dict[int, dict[str, Any]]) -> None:
         for trace, values in traces.items():
             self.figure.data[trace].update(values)
 

@@ -326,7 +326,11 @@ class Training(Runner):
         spikes = self.traces.s[:, self.cells()].mean(0)
         with self.quietly():
             self.controls["neuron"].value = int(np.abs(spikes - 1 / 3).argmin())
-        self.draw_traces()
+        self.draw_seen()
+
+    def draw_traces(self) -> None:
+        self.look()
+        self.draw_seen()
 
     def look(self) -> None:
         assert self.result.net is not None
@@ -336,8 +340,8 @@ class Training(Runner):
         self.controls["neuron"].max = len(self.cells()) - 1
 
     @plots.at_once
-    def draw_traces(self) -> None:
-        self.look()
+    def draw_seen(self) -> None:
+        """What was looked at last."""
         steps, cells = self.controls["steps"].value, self.cells()
         row = self.controls["neuron"].value
         h, v, s = self.seen()
