@@ -6,8 +6,10 @@
 // each thread has words of its own and none waits for another. x and g_out of AHEAD steps are asked for before the first of
 // them is used.
 //
-// Shapes: x (read only with KEEP_INPUT), g_out, g_x [T, N]; g_state, g_start [STATES, N]; rows, g_rows [ROWS, N]; kept
-// as in forward.cu. A learned parameter's gradient is summed over time in a register; torch adds up the neurons of a row.
+// Shapes: x (read only with KEEP_INPUT), g_out, g_x [T, N]; g_state, start (read only with KEEP_INPUT), g_start [STATES, N];
+// rows, g_rows [ROWS, N]; kept as in forward.cu. What is not there is null: g_state where nobody used the last state, start
+// where all neurons begin alike, g_start where nobody asks for it. A learned parameter's gradient is summed over time in a
+// register; torch adds up the neurons of a row.
 // Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input",
 // WIDTH / 32 for "bits".
 //
@@ -52,20 +54,24 @@
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
-    const real *__restrict__ rows, const saved *__restrict__ kept, data *__restrict__ g_x, real *__restrict__ g_start,
-    real *__restrict__ g_rows, const long long steps, const long long neurons, const Scalars scalars) {
+    const real *__restrict__ start, const real *__restrict__ rows, const saved *__restrict__ kept, data *__restrict__ g_x,
+    real *__restrict__ g_start, real *__restrict__ g_rows, const long long steps, const long long neurons,
+    const Scalars scalars) {
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
 
-    real p[VECTOR][PARAMETERS], g[VECTOR][STATES], g_p[VECTOR][AT_LEAST_1(ROWS)] = {};
+    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(ROWS)] = {};
     load_parameters(scalars, rows, neurons, i, p);
-    load_rows<STATES>(g_state, 0, neurons, i, g);
+    if (g_state) load_rows<STATES>(g_state, 0, neurons, i, g);
 
     const auto walk = [&](const int begin, const int length) {  // one chunk: `length` steps, CHUNK at most
         IN_CHUNK;
         if (KEEP_INPUT) {  // the forward pass once more
             real z[VECTOR][STATES];
-            load_rows<STATES>((const real *)kept, begin / CHUNK * STATES, neurons, i, z);
+            if (begin > 0)
+                load_rows<STATES>((const real *)kept, (begin / CHUNK - 1) * STATES, neurons, i, z);
+            else
+                load_start(start, scalars, neurons, i, z);
 #pragma unroll UNROLLED
             for (int first = 0; first < CHUNK; first += AHEAD) {
                 Pack<data> x_ahead[AHEAD];
@@ -133,6 +139,6 @@ extern "C" __global__ void backward(
         begin -= CHUNK;
     }
     for (; begin >= 0; begin -= CHUNK) walk(begin, CHUNK);
-    store_rows<STATES>(g_start, 0, neurons, i, g);
+    if (g_start) store_rows<STATES>(g_start, 0, neurons, i, g);
     store_rows<ROWS>(g_rows, 0, neurons, i, g_p);
 }

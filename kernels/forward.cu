@@ -7,8 +7,9 @@
 // reset, output, remember, watch.
 //
 // Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
-// KEEP_POTENTIAL, [chunks, STATES, N] (the states at the start of every chunk) with KEEP_INPUT, bytes [T / STEPS, N] (the
-// outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS.
+// KEEP_POTENTIAL, [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) with KEEP_INPUT,
+// bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is not there is null: start
+// where all neurons begin alike, state where nobody asks for it. With few steps these would be a good part of all bytes.
 // Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 // for "bits".
 //
@@ -60,7 +61,7 @@ extern "C" __global__ void forward(
 
     real p[VECTOR][PARAMETERS], z[VECTOR][STATES];
     load_parameters(scalars, rows, neurons, i, p);
-    load_rows<STATES>(start, 0, neurons, i, z);
+    load_start(start, scalars, neurons, i, z);
     unsigned bits[VECTOR] = {};
 
     const auto walk = [&](const int first, const int length) {  // `length` steps, AHEAD at most
@@ -72,8 +73,8 @@ extern "C" __global__ void forward(
         for (int a = 0; a < AHEAD; ++a) {
             if (a >= length) continue;
             const int t = first + a, place = (AHEAD % STEPS ? t : a) % STEPS;  // the latter is known to the compiler
-            if (KEEP_INPUT && a % CHUNK == 0 && t % CHUNK == 0)
-                store_rows<STATES>((real *)kept, t / CHUNK * STATES, neurons, i, z);
+            if (KEEP_INPUT && a % CHUNK == 0 && t % CHUNK == 0 && t > 0)
+                store_rows<STATES>((real *)kept, (t / CHUNK - 1) * STATES, neurons, i, z);
             Pack<data> out_t;
             real q[VECTOR][AT_LEAST_1(NEEDS)], w[VECTOR][AT_LEAST_1(WATCHED)];
 #pragma unroll
@@ -105,5 +106,5 @@ extern "C" __global__ void forward(
     int first = 0;
     for (; first + AHEAD <= steps; first += AHEAD) walk(first, AHEAD);
     if (first < steps) walk(first, int(steps) - first);
-    store_rows<STATES>(state, 0, neurons, i, z);
+    if (state) store_rows<STATES>(state, 0, neurons, i, z);
 }

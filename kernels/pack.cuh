@@ -70,6 +70,15 @@ __device__ __forceinline__ void store_rows(T *a, long long row, long long neuron
     }
 }
 
+// The states before the first step: each neuron's own, or (start is null) those that all begin with.
+__device__ __forceinline__ void load_start(
+    const real *start, const Scalars &scalars, long long neurons, long long i, real (*z)[STATES]) {
+    if (start) return load_rows<STATES>(start, 0, neurons, i, z);
+#pragma unroll
+    for (int j = 0; j < VECTOR; ++j)
+        for (int k = 0; k < STATES; ++k) z[j][k] = scalars.value[SCALARS + k];
+}
+
 // The parameters of VECTOR neurons: the shared ones, the learned ones, and the numbers that follow from them.
 #define PARAMETERS AT_LEAST_1(SCALARS + ROWS + DERIVED)
 

@@ -74,7 +74,7 @@ def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> P
 def on_cpu(compiler: str) -> Iterator["FakeCupy"]:
     """Layers with backend="cuda" run the CUDA text on CPU tensors; nothing between layer and kernel is replaced."""
     fake = FakeCupy(compiler)
-    caches = (cuda.load, layers.fused_key)
+    caches = (cuda.load, cuda.prepared, cuda.processors, layers.fused_key)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", fake)
         patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
@@ -91,12 +91,13 @@ def on_cpu(compiler: str) -> Iterator["FakeCupy"]:
 
 
 class FakeCupy:
-    """As much of `cupy` as backends/cuda.py uses, on the CPU. It keeps the devices and launches it saw."""
+    """As much of `cupy` as backends/cuda.py uses, on the CPU. It keeps the devices, launches and last arguments it saw."""
 
     def __init__(self, compiler: str) -> None:
         self.compiler = compiler
         self.devices: list[int] = []
         self.launches: list[tuple[str, int]] = []
+        self.last: tuple[int, ...] = ()
         self.cuda = SimpleNamespace(Device=self.device)
 
     @contextmanager
@@ -123,5 +124,6 @@ class FakeCupy:
             done = library.run(max(1, grid[0]), block[0], ctypes.c_size_t(len(held)), sizes, pointers)
             assert done, f"{name}.cu takes other arguments than backends/cuda.py gives: {[a.nbytes for a in held]}"
             self.launches.append((name, grid[0]))
+            self.last = tuple(int(argument) for argument in args[:-1])
 
         return launch

@@ -286,12 +286,58 @@ def test_empty_sizes(fake_cupy: FakeCupy, shape: tuple[int, ...]) -> None:
     # the layer answers by itself; the kernels cope as well
     chosen = variant(neurons.ALIF(), "float32", keep="input")
     flat, z, rows = x.detach().flatten(1), torch.stack(start).flatten(1), torch.empty(0, start[0].numel())
-    numbers = layer.scalars
+    numbers = layer.by_value
     out, after, kept, _ = cuda.forward(chosen, flat, z, rows, numbers)
-    g_x, g_start, _ = cuda.backward(chosen, flat, torch.empty_like(out), torch.ones_like(after), rows, numbers, kept)
+    g_x, g_start, _ = cuda.backward(chosen, flat, torch.empty_like(out), torch.ones_like(after), z, rows, numbers, kept)
     assert (out.shape, g_x.shape) == (flat.shape, flat.shape)
     assert torch.equal(after, z)
     assert torch.equal(g_start, torch.ones_like(z))
+
+
+AT_THE_ENDS = [
+    neurons.LIF(reset="hard", v_reset=-0.1), neurons.ALIF(learn="beta"), neurons.Izhikevich(), neurons.LIF(learn="v_reset"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", KEEP)
+@pytest.mark.parametrize("neuron", AT_THE_ENDS, ids=repr)
+def test_a_layer_that_begins_anew(fake_cupy: FakeCupy, neuron: Neuron, keep: str) -> None:
+    """No state is given, and nobody wants the last one: whole chunks of time, parts of one, and wide accesses."""
+    for steps, count in ((1, 8), (16, 5), (17, 8), (33, 256), (100, 5)):
+        x, g_out = (inputs(neuron, steps, count, torch.float32)[name] for name in ("x", "g_out"))
+        made = {}
+        for backend in ("cuda", "torch"):
+            layer = Layer(neuron, backend=backend, keep=keep if backend == "cuda" else "auto")
+            given = x.clone().requires_grad_()
+            out = layer(given)
+            made[backend] = (out.detach(), *torch.autograd.grad(out, [given, *layer.raw.values()], g_out))
+        (found, *gradients), (wanted, *expected) = made["cuda"], made["torch"]
+        assert torch.equal(found, wanted), (steps, count)
+        for mine, theirs in zip(gradients, expected, strict=True):
+            assert_near(mine, theirs, 3e-6, (steps, count))
+    assert wanted.any()
+
+
+@pytest.mark.parametrize("keep", ["input", "potential"])
+def test_nothing_is_moved_for_an_end_of_time_that_nobody_asks_for(fake_cupy: FakeCupy, keep: str) -> None:
+    layer, x = Layer(neurons.LIF(), backend="cuda", keep=keep), torch.rand(8, 2, 4, requires_grad=True)
+    v = torch.zeros(2, 4)
+
+    def ends(given: tuple[Tensor, ...] | None, wanted: bool) -> tuple[list[bool], list[bool]]:
+        """Whether start and state, and g_state, start and g_start, are there."""
+        found = layer(x, given, return_state=wanted)
+        out, state = found if wanted else (found, ())
+        forward = [bool(fake_cupy.last[k]) for k in (1, 4)]
+        torch.autograd.backward((out, *state), [torch.ones_like(z) for z in (out, *state)])
+        return forward, [bool(fake_cupy.last[k]) for k in (2, 3, 7)]
+
+    again = keep == "input"
+    assert ends(None, False) == ([False, False], [False, False, False])
+    assert ends((v,), False) == ([True, False], [False, again, False])
+    assert ends((v,), True) == ([True, True], [True, again, False])
+    assert ends((v.requires_grad_(),), True) == ([True, True], [True, again, True])
+    assert v.grad is not None
+    assert v.grad.all()
 
 
 BOX = surrogates.Rectangle()
@@ -380,10 +426,11 @@ def test_cupy_takes_the_arguments_of_a_launch(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(cupy.cuda, "Device", FakeCupy("").device)
     x = torch.rand(3, 4)
     with contextlib.suppress(cupy.cuda.runtime.CUDARuntimeError):
-        cuda.forward(variant(neurons.LIF(), "float32"), x, torch.zeros(1, 4), torch.empty(0, 4), [2.0, 1.0, 0.0, 2.0])
+        numbers = [2.0, 1.0, 0.0, 2.0, 0.0]
+        cuda.forward(variant(neurons.LIF(), "float32"), x, torch.zeros(1, 4), torch.empty(0, 4), numbers)
     ((grid, block, arguments),) = seen
     assert (grid, block) == ((1,), (128,))
-    assert [np.asarray(a).nbytes for a in arguments] == [8] * 9 + [4 * 4]  # addresses, T and N; then four numbers
+    assert [np.asarray(a).nbytes for a in arguments] == [8] * 9 + [5 * 4]  # addresses, T, N; then the numbers and v
 
 
 class Missing(importlib.abc.MetaPathFinder):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import tfexplore
 from tfexplore import Layer, layers, neurons, ops
 from tfexplore.codegen import Variant
-from tfexplore.step import scalars_of, step_of
+from tfexplore.step import by_value, step_of
 
 VARIANTS = [
     pytest.param(neurons.LIF(), "input", (), torch.float32, id="LIF-input"),
@@ -27,7 +27,7 @@ def arguments(neuron: neurons.Neuron, keep: str, record: tuple[str, ...], dtype:
     x, start = torch.randn(35, 6, dtype=dtype), torch.rand(len(neuron.states), 6, dtype=dtype)
     rows = torch.rand(len(neuron.learn), 6, dtype=dtype) + 2
     given = [t.requires_grad_(grad) for t in (x, start, rows)]
-    return (*given, list(scalars_of(neuron).values()), key)
+    return (*given, by_value(neuron), True, key)
 
 
 @pytest.mark.parametrize(("neuron", "keep", "record", "dtype"), VARIANTS)
@@ -38,9 +38,11 @@ def test_opcheck_forward(neuron, keep, record, dtype):
 
 @pytest.mark.parametrize(("neuron", "keep", "record", "dtype"), [v for v in VARIANTS if v.id != "LIF-recorded"])
 def test_opcheck_backward(neuron, keep, record, dtype):
-    x, start, rows, scalars, key = arguments(neuron, keep, record, dtype, grad=False)
-    out, state, kept, _ = ops.forward(x, start, rows, scalars, key)
-    torch.library.opcheck(ops.backward, (x, torch.randn_like(out), torch.randn_like(state), rows, scalars, kept, key))
+    x, start, rows, scalars, last, key = arguments(neuron, keep, record, dtype, grad=False)
+    out, state, kept, _ = ops.forward(x, start, rows, scalars, last, key)
+    for first in (True, False):
+        given = (x, torch.randn_like(out), torch.randn_like(state), start, rows, scalars, kept, first, key)
+        torch.library.opcheck(ops.backward, given)
 
 
 class Readout(nn.Module):
@@ -208,4 +210,4 @@ def test_changing_the_input_in_place_before_the_way_back_is_noticed():
 
 def test_a_kernel_of_another_process_is_named():
     with pytest.raises(RuntimeError, match=r"^The kernel 'numba-X-0' is not known in this process"):
-        ops.forward(torch.rand(1, 1), torch.rand(1, 1), torch.rand(0, 1), [], "numba-X-0")
+        ops.forward(torch.rand(1, 1), torch.rand(1, 1), torch.rand(0, 1), [], True, "numba-X-0")

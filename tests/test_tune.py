@@ -159,10 +159,14 @@ def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytes
         torch.cuda, "get_device_properties", lambda device: type("H200", (), {"multi_processor_count": 132})
     )
     variant, x = Variant(step_of(neurons.LIF()), keep="input").for_gpu(), torch.zeros(4, 4)
-    wide, narrow = variant.config.forward, variant.config.forward.narrow(variant.chunk)
+    cuda.processors.cache_clear()
+    narrow, place = variant.config.forward.narrow(variant.chunk), x.data_ptr()
     enough = 4 * 128 * 132
-    assert cuda.build_of(variant, "forward", (x,), enough, 0) == wide
-    assert cuda.build_of(variant, "forward", (x,), enough + 1, 0) == narrow
-    assert cuda.build_of(variant, "forward", (x,), enough - 4, 0) == narrow
-    assert cuda.build_of(variant, "forward", (x.flatten()[1:],), enough, 0) == narrow
+    try:
+        assert cuda.wide(variant, "forward", [place, 0], enough, 0)
+        assert not cuda.wide(variant, "forward", [place, 0], enough + 1, 0)
+        assert not cuda.wide(variant, "forward", [place, 0], enough - 4, 0)
+        assert not cuda.wide(variant, "forward", [place + 4, 0], enough, 0)
+    finally:
+        cuda.processors.cache_clear()
     assert (narrow.vector, narrow.ahead) == (1, 16)

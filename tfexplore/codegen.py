@@ -111,8 +111,9 @@ class Variant:
             return steps, len(self.needs), neurons
         if self.keeps == "bits":
             return -(-steps // self.steps), 1, neurons
-        if self.keeps == "input":
-            return -(-steps // self.chunk), len(self.step.before), neurons
+        if self.keeps == "input":  # a GPU takes the first chunk's from `start`
+            chunks = (max(steps, 1) - 1) // self.chunk if self.config else -(-steps // self.chunk)
+            return chunks, len(self.step.before), neurons
         return 1, 0, neurons
 
 

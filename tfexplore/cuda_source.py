@@ -153,5 +153,6 @@ def cuda_source(variant: Variant) -> str:
     head += f"typedef {DATA[variant.data]} data;  // that of x and the spikes\n"
     head += f"typedef {'unsigned char' if variant.in_bits else 'real'} saved;  // that of what is kept\n"
     head += "".join(f"#define {key} {value}\n" for key, value in constants.items())
-    head += f"struct Scalars {{ real value[{max(1, len(step.scalars))}]; }};  // an argument by value\n"
+    head += "// by value: the numbers that all neurons share, then the states in which they begin\n"
+    head += "struct Scalars { real value[SCALARS + STATES]; };\n"
     return head + "\n" + "\n".join(functions.values())

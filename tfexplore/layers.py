@@ -22,7 +22,7 @@ from tfexplore.backends import torch_reference, tuned
 from tfexplore.codegen import Variant, fingerprint
 from tfexplore.equations import COMMON, Neuron
 from tfexplore.parameters import Bound, checked_count, parameters_of
-from tfexplore.step import Step, scalars_of, step_of
+from tfexplore.step import Step, by_value, scalars_of, step_of
 
 State: TypeAlias = tuple[Tensor, ...]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -40,7 +40,8 @@ class Stateful(nn.Module):
     def state_names(self) -> tuple[str, ...]:
         raise NotImplementedError
 
-    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
+        """The spikes, and the state after the last step; without `last` nobody looks at that, and it may be ()."""
         raise NotImplementedError
 
     def forward(
@@ -55,7 +56,7 @@ class Stateful(nn.Module):
         ):
             came = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
             raise TypeError(f"state must be a tuple of {len(names)} tensors ({', '.join(names)}), but got {came}.")
-        out, after = self.run(x, None if given is None else tuple(given))
+        out, after = self.run(x, None if given is None else tuple(given), return_state or provider is not None)
         if provider is not None:
             out = provider.leave(self, after, out)
         return (out, after) if return_state else out
@@ -134,7 +135,7 @@ class Layer(Stateful):
         step = step_of(neuron)
         keeping.check(getattr(self, "keep", "auto"), step)
         self._neuron, self.step, self.step_name = neuron, step, name_of(step)
-        self.scalars = list(scalars_of(neuron).values())
+        self.scalars, self.by_value = list(scalars_of(neuron).values()), by_value(neuron)
         self.bounds = dict(parameters_of(type(neuron)))
         self.initial = [float(value) for value in neuron.initial()]
         self.learns_initial = any(value.free_symbols & set(self.step.rows) for value in self.step.initial)
@@ -153,20 +154,22 @@ class Layer(Stateful):
         """The backend that would run x, and why."""
         return backends.choose(self.backend, x.device)
 
-    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
         dtype = state_dtype(x.dtype)
         shape, order = x.shape[1:], memory_order(x)
         learned = self.learned if self.neuron.learn else {}
         rows = self._rows(learned, x, dtype, order)
-        if state is None:
-            start = self._initial(rows)
-        else:
+        if state is not None:
             check_state(state, self.neuron.states, x, dtype)
             start = flattened(torch.stack(state), order)
+        else:  # where all neurons begin alike, fused kernels have it by value
+            start = self._initial(rows) if self.learns_initial else rows.new_empty(len(self.initial), 0)
+        alike = state is None and not self.learns_initial
         names = () if self.sink is None else self.sink.kernel_names(self)
         if x.numel() == 0:
             if self.sink is not None:
                 self.sink.add(self, x, dict.fromkeys(names, x.to(dtype)))
+            start = self._initial(rows) if alike else start
             return x.clone(), tuple(z.clone().view(shape) for z in start.unbind(0))
 
         needs_grad = torch.is_grad_enabled() and (x.requires_grad or start.requires_grad or rows.requires_grad)
@@ -174,16 +177,21 @@ class Layer(Stateful):
         key = key_of(
             self.step_name, self.backend, x.device.type, x.device.index or 0, x.dtype, keep, names, self.relaxed
         )
-        flat = flattened(x, order)
         if key == "torch":
             variant = Variant(self.step, record=names, relaxed=self.relaxed)
-            out, after, watched = torch_reference.run(variant, flat, start, rows, self.scalars)
+            start = self._initial(rows) if alike else start
+            out, after, watched = torch_reference.run(variant, flattened(x, order), start, rows, self.scalars)
+            out = unflattened(out, shape, order)
         else:
-            out, after, _, watched = ops.fused(flat, start, rows, self.scalars, key)
-        out, after = unflattened(out, shape, order), unflattened(after, shape, order)
+            lying = x if order is None else x.permute(0, *order)
+            out, after, _, watched = ops.fused(lying, start, rows, self.by_value, last, key)
+            out = out if order is None else named(out, order)
         if self.sink is not None:
             traces = {name: unflattened(watched[:, k], shape, order) for k, name in enumerate(names)}
             self.sink.add(self, out, traces)
+        if not last:
+            return out, ()
+        after = unflattened(after, shape, order)
         return out, tuple(after[k] for k in range(len(after)))
 
     def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype, order: Order) -> Tensor:
@@ -303,8 +311,12 @@ def unflattened(flat: Tensor, shape: torch.Size, order: Order) -> Tensor:
     """[K, N], the neurons in this order of axes -> [K, *shape]."""
     if order is None:
         return flat.view(len(flat), *shape)
-    lying = flat.view(len(flat), *(shape[axis - 1] for axis in order))
-    return lying.permute(0, *(1 + order.index(axis) for axis in range(1, len(shape) + 1)))
+    return named(flat.view(len(flat), *(shape[axis - 1] for axis in order)), order)
+
+
+def named(lying: Tensor, order: tuple[int, ...]) -> Tensor:
+    """[K, *shape as it lies in memory] -> [K, *shape]."""
+    return lying.permute(0, *(1 + order.index(axis) for axis in range(1, lying.ndim)))
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:

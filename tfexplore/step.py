@@ -65,6 +65,11 @@ def scalars_of(neuron: Neuron) -> dict[str, float]:
     return own | {f"surrogate_{key}": getattr(neuron.surrogate, key) for key in parameters_of(type(neuron.surrogate))}
 
 
+def by_value(neuron: Neuron) -> list[float]:
+    """What the kernels take by value: the scalars, then the states before the first step."""
+    return [*scalars_of(neuron).values(), *map(float, neuron.initial())]
+
+
 def step_of(neuron: Neuron) -> Step:
     """The neuron's equations: its methods, called with symbols for the states and the numbers."""
     scales = {key: real(f"surrogate_{key}") for key in parameters_of(type(neuron.surrogate))}

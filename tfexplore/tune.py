@@ -21,7 +21,7 @@ from tfexplore.builds import BYTES, Build, Config, Shape, default, fits
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
 from tfexplore.measure import pass_seconds
-from tfexplore.step import scalars_of, step_of
+from tfexplore.step import by_value, step_of
 
 Options: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
 OPTIONS: Options = (
@@ -90,7 +90,7 @@ class Trial:
         self, neuron: Neuron, keep: str, dtype: str, device: str = "cuda", steps: int = 32, neurons: int = 1 << 22
     ) -> None:
         step, real = step_of(neuron), "float64" if dtype == "float64" else "float32"
-        self.variant, self.scalars = Variant(step, real, dtype, keep), list(scalars_of(neuron).values())
+        self.variant, self.scalars = Variant(step, real, dtype, keep), by_value(neuron)
         each = steps * (8 * BYTES[dtype] + 2 * max(1, len(self.variant.needs)) * BYTES[real])
         while neurons * each > free_bytes(device):
             neurons //= 2
@@ -102,9 +102,10 @@ class Trial:
             return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(getattr(torch, kind))
 
         self.x, self.g_out = noise(steps, dtype).add_(0.3), noise(steps, dtype)
-        self.start, self.g_state = noise(len(step.before), real), noise(len(step.before), real)
+        # as in most layers: all begin alike, and nobody looks at the last state
+        self.ends = self.x.new_empty(len(step.before), 0, dtype=getattr(torch, real))
         learned = [float(getattr(neuron, symbol.name)) for symbol in step.rows]
-        self.rows = self.start.new_tensor(learned).reshape(-1, 1).repeat(1, self.neurons)
+        self.rows = self.ends.new_tensor(learned).reshape(-1, 1).repeat(1, self.neurons)
         self.first: dict[str, tuple[Tensor, ...]] = {}
         self.why: dict[tuple[str, Build, int], str] = {}
 
@@ -116,11 +117,15 @@ class Trial:
         """One pass of this loop, built so."""
         usual = default(self.shape)
         variant = self.variant.for_gpu(replace(usual, chunk=chunk, **{loop: build}))
-        given = (variant, self.x)
+        given = (self.ends, self.rows, self.scalars)
+
+        def forward() -> tuple[Tensor, ...]:
+            return cuda.forward(variant, self.x, *given, last=False)
+
         if loop == "forward":
-            return lambda: cuda.forward(*given, self.start, self.rows, self.scalars)[:2]
-        kept = cuda.forward(*given, self.start, self.rows, self.scalars)[2]
-        return lambda: cuda.backward(*given, self.g_out, self.g_state, self.rows, self.scalars, kept)[:2]
+            return lambda: forward()[:1]
+        kept = forward()[2]
+        return lambda: cuda.backward(variant, self.x, self.g_out, self.ends, *given, kept, first=False)[:1]
 
     def seconds(self, loop: str, build: Build, chunk: int) -> float:
         """The time of one pass, or math.inf, with the reason in `why`, for a build that fails or gives other bits."""

@@ -13,7 +13,7 @@ from tfexplore.backends import tuned
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
 from tfexplore.keep import fastest
-from tfexplore.step import scalars_of, step_of
+from tfexplore.step import by_value, step_of
 
 COMMON: tuple[Neuron, ...] = (
     neurons.LIF(),
@@ -74,7 +74,7 @@ def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
     x = torch.zeros(1, 1, dtype=dtype, device=device)
     start, rows = x.new_zeros(len(step.before), 1), x.new_full((len(step.rows), 1), 2.0)
-    scalars = list(scalars_of(neuron).values())
+    scalars = by_value(neuron)
     _, state, kept, _ = module.forward(variant, x, start, rows, scalars)
     if variant.keep != "nothing":
-        module.backward(variant, x, x, state, rows, scalars, kept)
+        module.backward(variant, x, x, state, start, rows, scalars, kept)

@@ -64,7 +64,7 @@ def run(neuron: Neuron, backend: str, keep: str, dtype: str, steps: int, count: 
     x, g = (torch.randn(steps, 1, count, generator=make, dtype=torch.float64) for _ in range(2))
     kind = getattr(torch, dtype)
     x = (x * scale + shift).to(kind).to(device).requires_grad_()
-    layer = Layer(neuron, backend=backend, keep=keep)
+    layer = Layer(neuron, backend=backend, keep=keep).to(device)
     spikes, state = layer(x, return_state=True)
     (g_x,) = torch.autograd.grad(spikes, x, g.to(kind).to(device))
     return {"spikes": spikes.detach().cpu(), "state": torch.stack(state).detach().cpu(), "g_x": g_x.cpu()}

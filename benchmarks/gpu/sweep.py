@@ -20,7 +20,7 @@ from tfexplore.backends import tuned
 from tfexplore.codegen import Variant
 from tfexplore.keep import fastest
 from tfexplore.measure import pass_seconds
-from tfexplore.step import scalars_of, step_of
+from tfexplore.step import by_value, step_of
 
 ROUNDS = 7
 
@@ -53,15 +53,13 @@ def kernel(case: Case, keep: str) -> Callable[[], object]:
     variant = Variant(step_of(neuron), "float32", case["dtype"] if x.is_cuda else "float32", keep)
     if x.is_cuda:
         variant = tuned.built(variant, x.device.index)
-    start, rows = (
-        x.new_zeros(len(neuron.states), x.shape[1], dtype=torch.float32),
-        x.new_empty(0, x.shape[1], dtype=torch.float32),
-    )
-    scalars = list(scalars_of(neuron).values())
+    # as in most layers: all begin alike, and nobody looks at the last state
+    ends, rows = (x.new_empty(shape, dtype=torch.float32) for shape in ((len(neuron.states), 0), (0, x.shape[1])))
+    given = (ends, rows, by_value(neuron))
     if case["passes"] == FORWARD:
-        return lambda: backend.forward(variant, x, start, rows, scalars)
-    _, _, kept, _ = backend.forward(variant, x, start, rows, scalars)
-    return lambda: backend.backward(variant, x, g, start, rows, scalars, kept)
+        return lambda: backend.forward(variant, x, *given, last=False)
+    _, _, kept, _ = backend.forward(variant, x, *given, last=False)
+    return lambda: backend.backward(variant, x, g, ends, *given, kept, first=False)
 
 
 def check(work: Work, case: Case) -> None:

@@ -37,9 +37,11 @@ def measure(device: str, out: str, tool: str) -> dict[str, Any]:
 def pytest(out: Path) -> dict[str, Any]:
     """How many passed, and which failed."""
     workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) // 2)
-    beside = ("-n", str(workers)) if workers > 1 and importlib.util.find_spec("xdist") else ()
+    beside = ("-p", "xdist.plugin", "-n", str(workers)) if workers > 1 and importlib.util.find_spec("xdist") else ()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *beside, *TESTS]
-    text = told(command, out / "pytest.log", allowed=(0, 1, 5))  # 5: all were skipped with their module
+    # of the plugins that happen to be there only ours: pytest-benchmark warns of xdist, and a warning is an error
+    env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    text = told(command, out / "pytest.log", env, allowed=(0, 1, 5))  # 5: all were skipped with their module
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", text.splitlines()[-1])}
     return {"counts": counts, "failed": re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)}
 

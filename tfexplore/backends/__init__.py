@@ -2,6 +2,9 @@
 
 A fused backend is a module with two functions over flat tensors, `forward` and `backward` (see `numba_cpu.py`); both
 get a `Variant` and raw tensors, and know nothing of modules, autograd or shapes of features.
+
+At both ends of time stand the states [STATES, N] and their gradients. Where all neurons begin alike, nobody wants the last state,
+or no gradient comes or goes there, that tensor is [STATES, 0], and a GPU moves nothing for it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ CUDA graph holds its own copy of them, and no launch waits for a transfer.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,45 +64,59 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
         raise RuntimeError(f"The CUDA kernel {loop!r} does not compile: {explain(error)}") from error
 
 
-def build_of(variant: Variant, loop: str, tensors: tuple[Tensor, ...], neurons: int, device: int) -> Build:
-    """The config's, or one neuron in each thread where rows are no whole accesses or too few threads would be left."""
-    config = variant.config
-    assert config is not None, "a variant for a GPU has a config"
-    build: Build = getattr(config, loop)
-    fits = neurons % build.vector == 0 and all(t.data_ptr() % ACCESS == 0 for t in tensors)
-    processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return build if fits and neurons >= build.vector * THREADS * processors else build.narrow(variant.chunk)
+@functools.cache
+def prepared(variant: Variant, loop: str, wide: bool, device: int) -> tuple[Any, int]:
+    """The compiled kernel of a variant, as its config says or with one neuron in each thread; and the neurons of one block."""
+    build: Build = getattr(variant.config, loop)
+    build = build if wide else build.narrow(variant.chunk)
+    # only what is recomputed comes in chunks; else a chunk is what is under way
+    options = build.options(variant.chunk if variant.keeps == "input" else build.ahead)
+    return load(source(variant), loop, options, device), build.vector * THREADS
+
+
+def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, device: int) -> bool:
+    """Whether each thread takes as many neurons as the config says: rows are whole accesses, and enough threads are left."""
+    vector: int = getattr(variant.config, loop).vector
+    whole = neurons % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
+    return whole and neurons >= vector * THREADS * processors(device)
+
+
+@functools.cache
+def processors(device: int) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+@functools.lru_cache(maxsize=1024)
+def packed(scalars: tuple[float, ...], real: str) -> Any:
+    """The kernels' struct Scalars: one item of raw bytes is what CuPy passes by value."""
+    values = np.array(scalars, real)
+    return values.view(f"V{values.nbytes}")
 
 
 def launch(
-    variant: Variant, loop: str, tensors: tuple[Tensor, ...], scalars: list[float], steps: int, neurons: int
+    variant: Variant, loop: str, tensors: Sequence[Tensor], scalars: Sequence[float], steps: int, neurons: int
 ) -> None:
-    """Launches on torch's current stream of the tensors' device."""
+    """Launches on torch's current stream of the tensors' device; a tensor of no elements is a null pointer."""
     import cupy
 
     device = tensors[0].device.index or 0
-    build = build_of(variant, loop, tensors, neurons, device)
-    # only what is recomputed comes in chunks; else a chunk is what is under way
-    options = build.options(variant.chunk if variant.keeps == "input" else build.ahead)
-    kernel = load(source(variant), loop, options, device)
-    # one item of raw bytes is what CuPy passes by value: the kernel's struct Scalars
-    values = np.array(scalars or [0.0], variant.real)
+    pointers = [t.data_ptr() if t.numel() else 0 for t in tensors]
+    kernel, block = prepared(variant, loop, wide(variant, loop, pointers, neurons, device), device)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
-    arguments = map(np.int64, (*(t.data_ptr() for t in tensors), steps, neurons))
+    arguments = (*map(np.int64, (*pointers, steps, neurons)), packed(tuple(scalars), variant.real))
     # CuPy asks a stream for its address only; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
-    grid = -(-neurons // (build.vector * THREADS))
     with cupy.cuda.Device(device):
-        kernel((grid,), (THREADS,), (*arguments, values.view(f"V{values.nbytes}")), stream=stream)
+        kernel((-(-neurons // block),), (THREADS,), arguments, stream=stream)
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
+    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: Sequence[float], last: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
+    """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16. Without `last`, state is [STATES, 0]."""
     steps, neurons = x.shape
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    state = torch.empty_like(start, memory_format=torch.contiguous_format)
+    state = start.new_empty(len(start), neurons if last else 0)
     kept = start.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
     watched = start.new_empty(steps if variant.record else 1, len(variant.record), neurons)
     given = (x.contiguous(), start.contiguous(), rows.contiguous())
@@ -110,13 +125,14 @@ def forward(
 
 
 def backward(
-    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, rows: Tensor, scalars: list[float], kept: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As `numba_cpu.backward`, on a GPU."""
+    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, start: Tensor, rows: Tensor, scalars: Sequence[float],
+    kept: Tensor, first: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """As `numba_cpu.backward`, on a GPU. Without `first`, g_start is [STATES, 0]."""
     steps, neurons = g_out.shape
     g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
-    g_start = torch.empty_like(g_state, memory_format=torch.contiguous_format)
+    g_start = g_state.new_empty(len(g_state), neurons if first else 0)
     g_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    given = (x.contiguous(), g_out.contiguous(), g_state.contiguous(), rows.contiguous(), kept)
+    given = (x.contiguous(), g_out.contiguous(), g_state.contiguous(), start.contiguous(), rows.contiguous(), kept)
     launch(variant, "backward", (*given, g_x, g_start, g_rows), scalars, steps, neurons)
     return g_x, g_start, g_rows

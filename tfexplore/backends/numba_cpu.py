@@ -16,7 +16,7 @@ import gc
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -142,11 +142,17 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
+    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float], last: bool = True
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], kept, watched [T, WATCHED, N]."""
+    """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], kept, watched [T, WATCHED, N].
+
+    scalars: `step.by_value`. start may be [STATES, 0]: then all neurons begin in the states that stand there. last: whether the
+    states after the last step are wanted (here they are there in any case).
+    """
     dtype = getattr(torch, variant.real)
     steps, neurons = x.shape
+    if start.shape[1] != neurons:
+        start = ends(scalars[len(variant.step.scalars) :], neurons, dtype)
     out = empty((steps, neurons), dtype)
     state = empty(start.shape, dtype)
     kept = empty(variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
@@ -162,12 +168,27 @@ def forward(
     return converted(out, x.dtype), state, kept, watched
 
 
+def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:
+    """The same at one end of time for all neurons: [len(values), neurons]."""
+    made = empty((len(values), neurons), dtype)
+    for row, value in zip(made, values, strict=True):
+        row.fill_(value)
+    return made
+
+
 def backward(
-    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, rows: Tensor, scalars: list[float], kept: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x [T, N], of the initial states [STATES, N] and of the rows [ROWS, N]."""
+    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, start: Tensor, rows: Tensor, scalars: list[float], kept: Tensor,
+    first: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The gradients of x [T, N], of the initial states [STATES, N] and of the rows [ROWS, N].
+
+    g_state may be [STATES, 0]: then it is 0. start: as it was given to `forward`. first: whether the gradient of the initial
+    states is wanted (here it is there in any case).
+    """
     dtype = getattr(torch, variant.real)
     steps, neurons = g_out.shape
+    if g_state.shape[1] != neurons:
+        g_state = ends([0.0] * len(g_state), neurons, dtype)
     g_x = empty((steps, neurons), dtype)
     g_start = empty(g_state.shape, dtype)
     g_rows = torch.zeros(rows.shape, dtype=dtype)

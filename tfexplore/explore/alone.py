@@ -14,7 +14,7 @@ from tfexplore.backends import tuned
 from tfexplore.codegen import Variant
 from tfexplore.equations import Neuron
 from tfexplore.layers import state_dtype
-from tfexplore.step import scalars_of, step_of
+from tfexplore.step import by_value, step_of
 
 
 def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
@@ -33,19 +33,22 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     def column(values: list[float]) -> Tensor:
         return x.new_tensor(values).reshape(-1, 1).repeat(1, count)
 
-    start = column([float(value) for value in neuron.initial()])
+    initial = [float(value) for value in neuron.initial()]
+    # a GPU moves nothing for where all neurons begin alike, and for a last state that nobody asks for
+    start = column(initial) if backend == "numba" else x.new_empty(len(initial), 0)
     rows = column([getattr(neuron, symbol.name) for symbol in step.rows])
     out, state = torch.zeros_like(x), torch.zeros_like(start)
     kept = x.new_zeros(variant.kept_shape(steps, count), dtype=getattr(torch, variant.kept_dtype))
     g_x, g_start, g_rows = torch.zeros_like(x), torch.zeros_like(start), torch.zeros_like(rows)
-    run = _runner(backend, variant, list(scalars_of(neuron).values()), steps, count)
+    run = _runner(backend, variant, by_value(neuron), steps, count)
+    begins = (start,) if backend == "cuda" else ()
 
     def work() -> tuple[Tensor, ...]:
         run("forward", (x, start, rows), (out, state, kept, x.new_empty(1, 0, count)))
         if keep == "nothing":
             return (out,)
         g_rows.zero_()  # the kernel adds to it
-        run("backward", (x, gradient, torch.zeros_like(start), rows), (kept, g_x, g_start, g_rows))
+        run("backward", (x, gradient, torch.zeros_like(start), *begins, rows), (kept, g_x, g_start, g_rows))
         return out, g_x
 
     return work

@@ -44,11 +44,11 @@ class Loop(Stateful):
     def state_names(self) -> tuple[str, ...]:
         return ("last output",)
 
-    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        last = x.new_zeros(x.shape[1], self.back.in_features) if state is None else state[0]
-        known = last.unsqueeze(0)
+    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
+        before = x.new_zeros(x.shape[1], self.back.in_features) if state is None else state[0]
+        known = before.unsqueeze(0)
         if len(x) > 1:
-            known = torch.cat([known, last.new_zeros(len(x) - 1, *last.shape)])
+            known = torch.cat([known, before.new_zeros(len(x) - 1, *before.shape)])
         out = self.body(x + self.back(known))
         return out, (out[-1],)
 
