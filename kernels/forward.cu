@@ -1,8 +1,9 @@
 // Fused forward pass: one launch runs all T time steps of a layer, VECTOR neurons in each thread (the twin of forward.py).
 //
 // The states z live in registers from the first step to the last; per step a thread reads VECTOR x and writes VECTOR spikes,
-// up to 16 bytes in one access. The x of AHEAD steps are asked for before the first of them is used. Neighbouring threads take
-// neighbouring neurons, so every row of time is read and written in one sweep. neuron.cuh is generated from the equations
+// up to 16 bytes in one access. The x of AHEAD steps are asked for before the first of them is used; with ROLLING the place of
+// each that is used is filled at once with that of AHEAD steps later, so that a thread always waits for some. Neighbouring threads
+// take neighbouring neurons, so every row of time is read and written in one sweep. neuron.cuh is generated from the equations
 // (tfexplore/cuda_source.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
 // reset, output, remember, watch.
 //
@@ -64,22 +65,26 @@ extern "C" __global__ void forward(
     load_start(start, scalars, neurons, i, z);
     unsigned bits[VECTOR] = {};
 
-    const auto walk = [&](const int first, const int length) {  // `length` steps, AHEAD at most
-        Pack<data> x_ahead[AHEAD];
+    Pack<data> x_ahead[AHEAD];
+    const auto ask = [&](const int first, const int length) {
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a)
             if (a < length) x_ahead[a] = load(x, first + a, neurons, i);
+    };
+    const auto walk = [&](const int first, const int length, const bool more) {  // `length` steps, AHEAD at most
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a) {
             if (a >= length) continue;
             const int t = first + a, place = (AHEAD % STEPS ? t : a) % STEPS;  // the latter is known to the compiler
             if (KEEP_INPUT && a % CHUNK == 0 && t % CHUNK == 0 && t > 0)
                 store_rows<STATES>((real *)kept, (t / CHUNK - 1) * STATES, neurons, i, z);
+            const Pack<data> x_now = x_ahead[a];
+            if (more) x_ahead[a] = load(x, t + AHEAD, neurons, i);
             Pack<data> out_t;
             real q[VECTOR][AT_LEAST_1(NEEDS)], w[VECTOR][AT_LEAST_1(WATCHED)];
 #pragma unroll
             for (int j = 0; j < VECTOR; ++j) {
-                const real x_t = real(x_ahead[a].value[j]);
+                const real x_t = real(x_now.value[j]);
                 real h[STATES], after[STATES];
                 charge(z[j], x_t, p[j], h);
                 const real u = fire(h, p[j]), s = spike(u, p[j]);
@@ -104,7 +109,14 @@ extern "C" __global__ void forward(
         }
     };
     int first = 0;
-    for (; first + AHEAD <= steps; first += AHEAD) walk(first, AHEAD);
-    if (first < steps) walk(first, int(steps) - first);
+    if (ROLLING && steps >= AHEAD) ask(0, AHEAD);
+    for (; first + AHEAD <= steps; first += AHEAD) {
+        if (!ROLLING) ask(first, AHEAD);
+        walk(first, AHEAD, ROLLING && first + 2 * AHEAD <= steps);
+    }
+    if (first < steps) {
+        ask(first, int(steps) - first);
+        walk(first, int(steps) - first, false);
+    }
     if (state) store_rows<STATES>(state, 0, neurons, i, z);
 }

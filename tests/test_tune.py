@@ -21,7 +21,7 @@ from tfexplore.keep import KEEP, why_not
 from tfexplore.step import step_of
 
 SHAPE = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
-FASTEST = Config(32, Build(2, 4, streaming=True), Build(1, 8, shared=False))
+FASTEST = Config(8, Build(2, 4, rolling=True), Build(2, 4, shared=False, threads=64))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_trial_takes_fewer_neurons_where_memory_is_short(monkeypatch: pytest.M
 
 
 def test_a_config_in_words() -> None:
-    assert str(FASTEST) == "chunks of 32; forward: 2 wide, 4 ahead, streaming; backward: 1 wide, 8 ahead"
+    assert str(FASTEST) == "chunks of 8; forward: 2 wide, 4 ahead, rolling; backward: 2 wide, 4 ahead, blocks of 64"
     assert str(default(SHAPE).backward) == "4 wide, 8 ahead, in shared memory"
 
 

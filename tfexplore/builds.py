@@ -27,24 +27,31 @@ class Build:
 
     vector:    neurons in each thread, which move in one access.
     ahead:     time steps whose x (or g_out) are asked for before the first of them is used.
+    rolling:   as one is used, the one so many steps later is asked for (forward); else all are used before any is asked for.
     shared:    a chunk's values wait in shared memory instead of registers (backward, keep="input").
     streaming: what is read once and written once asks the caches to let it pass.
+    threads:   of a block.
     """
 
     vector: int
     ahead: int
     shared: bool = False
     streaming: bool = False
+    rolling: bool = False
+    threads: int = THREADS
 
     def __str__(self) -> str:
-        named = {"in shared memory": self.shared, "streaming": self.streaming}
+        named = {
+            "rolling": self.rolling, "in shared memory": self.shared, "streaming": self.streaming,
+            f"blocks of {self.threads}": self.threads != THREADS,
+        }  # fmt: skip
         return ", ".join([f"{self.vector} wide", f"{self.ahead} ahead", *(name for name, yes in named.items() if yes)])
 
     def options(self, chunk: int) -> tuple[str, ...]:
         """As the compiler takes them: the named constants of `kernels/*.cu`."""
         named = {
-            "THREADS": THREADS, "VECTOR": self.vector, "AHEAD": self.ahead, "CHUNK": chunk, "SHARED": int(self.shared),
-            "STREAMING": int(self.streaming),
+            "THREADS": self.threads, "VECTOR": self.vector, "AHEAD": self.ahead, "ROLLING": int(self.rolling), "CHUNK": chunk,
+            "SHARED": int(self.shared), "STREAMING": int(self.streaming),
         }  # fmt: skip
         return tuple(f"-D{name}={value}" for name, value in named.items())
 

@@ -26,13 +26,14 @@ from tfexplore.step import by_value, step_of
 Options: TypeAlias = tuple[tuple[str, tuple[Any, ...]], ...]
 OPTIONS: Options = (
     ("backward.shared", (False, True)),
-    ("chunk", (8, 16, 32)),
-    ("backward.vector", (1, 2, 4, 8)),
-    ("backward.ahead", (2, 4, 8)),
-    ("forward.vector", (1, 2, 4, 8)),
-    ("forward.ahead", (2, 4, 8)),
-    ("backward.streaming", (False, True)),
-    ("forward.streaming", (False, True)),
+    ("chunk", (8, 16)),
+    ("backward.vector", (2, 4)),
+    ("backward.ahead", (4, 8)),
+    ("forward.vector", (2, 4, 8)),
+    ("forward.rolling", (False, True)),
+    ("forward.ahead", (4, 8)),
+    ("backward.threads", (64, 128, 256)),
+    ("forward.threads", (64, 128, 256)),
 )
 """In the order in which they are tried: what is predicted to matter most comes first."""
 BOX = surrogates.Rectangle()

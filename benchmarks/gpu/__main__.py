@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -191,6 +192,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--wheels", type=Path, help="a folder of wheels: the libraries to compare with")
     parser.add_argument("--minutes", type=float, default=9.5, help="in all; what does not fit in is left out")
     parser.add_argument("--only", default="1234567", help="sections, such as 3,4")
+    parser.add_argument("--match", default="", help="only points whose name has this regular expression in it")
     parser.add_argument("--retry", action="store_true", help="what has failed is tried again")
     parser.add_argument("--list", action="store_true", help="the points, their expected seconds and their limits")
     parser.add_argument(
@@ -200,7 +202,11 @@ def main(given: Sequence[str] | None = None) -> None:
         "--dry", action="store_true", help="all of it with small shapes on the CPU, in OUT/dry: no figure counts"
     )
     options = parser.parse_args(given)
-    wanted = [point for point in points(options.dry) if str(point.section) in options.only]
+    wanted = [
+        point
+        for point in points(options.dry)
+        if str(point.section) in options.only and re.search(options.match, point.name)
+    ]
     if options.list:
         for point in [MACHINE, *wanted]:
             print(f"{point.section}  {point.seconds:4.0f} s, at most {point.limit:4.0f} s  {point.name}")

@@ -101,7 +101,7 @@ def right(dry: bool) -> Iterator[Point]:
             together=True,
         )
     tests = ("tests/*.py", "tests/cuda_on_cpu/*", "tfexplore/*.py", "tfexplore/timesplit/*.py")
-    yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 90, 200, reads=(*KERNELS, *tests))
+    yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 60, 200, reads=(*KERNELS, *tests))
 
 
 def tunings(dry: bool, kept: Mapping[str, tuple[str, ...]], section: int = 2) -> Iterator[Point]:

@@ -17,7 +17,7 @@ from benchmarks.harness import ROOT
 from tfexplore.beside import python_path
 
 TESTS = ("tests/test_gpu.py", "tests/test_timesplit.py")
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 12
 SECTIONS = ("SpeedOfLight", "LaunchStats", "Occupancy", "WarpStateStats")
 METRICS = ("gpu__time_duration.sum", "dram__bytes.sum", "smsp__inst_executed.sum", "smsp__inst_issued.sum")
 WANTED = re.compile(
@@ -36,7 +36,7 @@ def measure(device: str, out: str, tool: str) -> dict[str, Any]:
 
 def pytest(out: Path) -> dict[str, Any]:
     """How many passed, and which failed."""
-    workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) // 2)
+    workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) * 3 // 4)
     beside = ("-p", "xdist.plugin", "-n", str(workers)) if workers > 1 and importlib.util.find_spec("xdist") else ()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *beside, *TESTS]
     # of the plugins that happen to be there only ours: pytest-benchmark warns of xdist, and a warning is an error

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.builds import ACCESS, THREADS, Build
+from tfexplore.builds import ACCESS, Build
 from tfexplore.codegen import Variant, fingerprint
 from tfexplore.cuda_setup import explain
 from tfexplore.cuda_source import cuda_source
@@ -65,20 +65,20 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
 
 
 @functools.cache
-def prepared(variant: Variant, loop: str, wide: bool, device: int) -> tuple[Any, int]:
-    """The compiled kernel of a variant, as its config says or with one neuron in each thread; and the neurons of one block."""
+def prepared(variant: Variant, loop: str, wide: bool, device: int) -> tuple[Any, int, int]:
+    """The compiled kernel of a variant, as its config says or with one neuron in each thread; neurons and threads of a block."""
     build: Build = getattr(variant.config, loop)
     build = build if wide else build.narrow(variant.chunk)
     # only what is recomputed comes in chunks; else a chunk is what is under way
     options = build.options(variant.chunk if variant.keeps == "input" else build.ahead)
-    return load(source(variant), loop, options, device), build.vector * THREADS
+    return load(source(variant), loop, options, device), build.vector * build.threads, build.threads
 
 
 def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, device: int) -> bool:
     """Whether each thread takes as many neurons as the config says: rows are whole accesses, and enough threads are left."""
-    vector: int = getattr(variant.config, loop).vector
-    whole = neurons % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
-    return whole and neurons >= vector * THREADS * processors(device)
+    build: Build = getattr(variant.config, loop)
+    whole = neurons % build.vector == 0 and not any(pointer % ACCESS for pointer in pointers)
+    return whole and neurons >= build.vector * build.threads * processors(device)
 
 
 @functools.cache
@@ -101,13 +101,13 @@ def launch(
 
     device = tensors[0].device.index or 0
     pointers = [t.data_ptr() if t.numel() else 0 for t in tensors]
-    kernel, block = prepared(variant, loop, wide(variant, loop, pointers, neurons, device), device)
+    kernel, block, threads = prepared(variant, loop, wide(variant, loop, pointers, neurons, device), device)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = (*map(np.int64, (*pointers, steps, neurons)), packed(tuple(scalars), variant.real))
     # CuPy asks a stream for its address only; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
-        kernel((-(-neurons // block),), (THREADS,), arguments, stream=stream)
+        kernel((-(-neurons // block),), (threads,), arguments, stream=stream)
 
 
 def forward(
