@@ -1,4 +1,4 @@
-"""Every point, in the order of its value: where it is found out, its expected seconds on an H100, its limit, what it depends on.
+"""Every point, in the order of its value: where it is found out, its expected seconds (an H200 took so long), its limit, what it depends on.
 
 Seven sections: 1 does it run, and rightly; 2 the fastest builds, and the share of a copy that they reach; 3 one layer beside the
 others; 4 whole training steps; 5 time splitting, the explorers' data; 6 the sanitizer and the profiler; 7 other neurons' builds.
@@ -41,7 +41,7 @@ ENOUGH = 2**20
 class Point:
     """One thing to find out: `module.measure(device=..., out=..., **given)` gives its row.
 
-    seconds: expected on an H100. limit: after which its process is ended. together: such points are found out side by side, since
+    seconds: expected. limit: after which its process is ended. together: such points are found out side by side, since
     nothing is timed there. peers: whether other libraries take part. reads: files whose content it depends on, beside its module.
     """
 
@@ -101,7 +101,7 @@ def right(dry: bool) -> Iterator[Point]:
             together=True,
         )
     tests = ("tests/*.py", "tests/cuda_on_cpu/*", "tfexplore/*.py", "tfexplore/timesplit/*.py")
-    yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 60, 200, reads=(*KERNELS, *tests))
+    yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 60, 90, reads=(*KERNELS, *tests))
 
 
 def tunings(dry: bool, kept: Mapping[str, tuple[str, ...]], section: int = 2) -> Iterator[Point]:
@@ -112,7 +112,7 @@ def tunings(dry: bool, kept: Mapping[str, tuple[str, ...]], section: int = 2) ->
             for dtype in ("float32",) if dry else ("float32", "bfloat16"):
                 given = {"neuron": neuron_, "keep": keep, "dtype": dtype, "T": steps, "N": count}
                 name = f"fastest build: {neuron_}, {dtype}, keep={keep}"
-                yield Point(section, name, TUNING, given, 15, 60)
+                yield Point(section, name, TUNING, given, 10, 60)
 
 
 def copies(dry: bool) -> Iterator[Point]:
@@ -124,7 +124,7 @@ def copies(dry: bool) -> Iterator[Point]:
                 case = neuron.case(steps, count, passes, dtype, "Rectangle" if keep == "bits" else "ATan")
                 given = {"case": compared(case), "keep": keep}
                 name = f"share of copy: {dtype}, {passes}, keep={keep}"
-                yield Point(2, name, "benchmarks.gpu.sweep", given, 4, 40, reads=(*KERNELS, *RACE))
+                yield Point(2, name, "benchmarks.gpu.sweep", given, 1, 40, reads=(*KERNELS, *RACE))
 
 
 def layers(dry: bool) -> Iterator[Point]:
@@ -138,16 +138,16 @@ def layers(dry: bool) -> Iterator[Point]:
     for steps, count, dtype in cases:
         case = neuron.case(steps, count, BOTH, dtype)
         yield race(
-            "neuron", f"T={steps}, N={count}, {dtype}", compared(case) | {"graphs": not dry, "compiled": False}, 9
+            "neuron", f"T={steps}, N={count}, {dtype}", compared(case) | {"graphs": not dry, "compiled": False}, 7
         )
     if not dry:
         for what, case in (
             ("rectangle", neuron.case(32, 10**7, surrogate="Rectangle")), ("inference", neuron.case(32, 10**7, INFERENCE)),
         ):  # fmt: skip
-            yield race("neuron", f"T=32, N=10000000, float32, {what}", compared(case) | {"compiled": False}, 9)
+            yield race("neuron", f"T=32, N=10000000, float32, {what}", compared(case) | {"compiled": False}, 7)
         case = neuron.case(32, 10**6)
         only = ["copy", "cuda, keep=input", "torch.compile of the plain loop"]
-        yield race("neuron", "T=32, N=1000000, torch.compile", compared(case) | {"modes": only}, 45)
+        yield race("neuron", "T=32, N=1000000, torch.compile", compared(case) | {"modes": only}, 30)
 
 
 def steps(dry: bool) -> Iterator[Point]:
@@ -156,12 +156,12 @@ def steps(dry: bool) -> Iterator[Point]:
             about = {"T": 2, "B": 2, "width": 4} if dry else {"T": 4, "B": 64}
             case = {"network": network, **about, "dtype": "float32", "surrogate": "ATan", "seed": 0, **autocast}
             name = f"{network}, {autocast.get('autocast', 'float32')}"
-            yield race("training", name, case | {"parts": False, "graphs": not dry}, 14, section=4)
+            yield race("training", name, case | {"parts": False, "graphs": not dry}, 8, section=4)
     for keep in KEEP:
         network = "conv" if dry else "resnet18"
         given = {"network": network, "keep": keep, "T": 2 if dry else 4, "B": 2 if dry else 64}
         yield Point(
-            4, f"peak memory, {network}, keep={keep}", "benchmarks.gpu.memory", given, 5, reads=(*KERNELS, *RACE)
+            4, f"peak memory, {network}, keep={keep}", "benchmarks.gpu.memory", given, 1, reads=(*KERNELS, *RACE)
         )
 
 
@@ -180,15 +180,15 @@ def compared(case: dict[str, Any]) -> dict[str, Any]:
 def uses(dry: bool) -> Iterator[Point]:
     reads = (*KERNELS, "tfexplore/timesplit/*.py", "tests/split_jobs.py")
     for ranks in (2,) if dry else (2, 4):
-        yield Point(5, f"time split, {ranks} ranks", "benchmarks.gpu.split", {"ranks": ranks}, 20, 90, reads=reads)
+        yield Point(5, f"time split, {ranks} ranks", "benchmarks.gpu.split", {"ranks": ranks}, 8, 90, reads=reads)
     reads = (*KERNELS, "tfexplore/explore/*.py", "tfexplore/contestants.py")
     yield Point(
-        5, "the explorers' data", "benchmarks.gpu.explorers", {"count": 64 if dry else 2**16}, 15, 90, reads=reads
+        5, "the explorers' data", "benchmarks.gpu.explorers", {"count": 64 if dry else 2**16}, 5, 90, reads=reads
     )
 
 
 def tools(dry: bool) -> Iterator[Point]:
     reads = (*KERNELS, "benchmarks/gpu/small.py")
     for tool in ("memcheck", "initcheck"):
-        yield Point(6, tool, "benchmarks.gpu.tools", {"tool": tool}, 40, 120, reads=reads)
-    yield Point(6, "ncu", "benchmarks.gpu.tools", {"tool": "ncu"}, 40, 120, reads=reads)
+        yield Point(6, tool, "benchmarks.gpu.tools", {"tool": tool}, 15, 120, reads=reads)
+    yield Point(6, "ncu", "benchmarks.gpu.tools", {"tool": "ncu"}, 17, 120, reads=reads)
