@@ -18,35 +18,40 @@
 //   2  16-byte accesses, AHEAD = 4 steps under way before the first use, chunks of 32: 251, and learned parameters spill
 //   3  chunks of 16 steps (8 in half precision): 151 registers, 57 instructions, 24 KB under way
 //   4  divisions by what is known in three operations (divide.cuh), those of gradients by an approximate reciprocal, a chunk's
-//      values in shared memory: 86 registers, 29 instructions, 80 KB under way (this one)
+//      values in shared memory: 86 registers, 29 instructions, 80 KB under way
+//   5  nothing is moved for an end of time that nobody asks for (this one): on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in
+//      float32, 0.88 -> 0.92 in bfloat16
+// Counted there (ncu, version 4): the DRAM moves what is derived, 32 % (float32) and 60 % (bfloat16) of the issue slots are used, and
+// warps wait for the memory. Caches asked to let values pass: 4 to 7 % slower, but 6 % faster with learned parameters in bfloat16.
 // __launch_bounds__(THREADS) made the compiler save registers for more blocks, and spill.
 //
 // Builds of LIF, as compiled (tools/candidates.py writes this table); the first of each dtype and keep is the default.
 // regs: registers of a thread; instr: instructions issued for an element-step; KB: asked for and not here yet, of a
-// multiprocessor; share: predicted, of the pace of a copy of the least bytes. None is measured on a GPU yet.
+// multiprocessor; share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32,
+// N = 4,194,304; benchmarks/results, `python -m benchmarks.gpu`).
 //
-// x        keep      vector ahead chunk held in   | sm_80 (A100)            | sm_90 (H200)            | sm_100 (B200)
-//                                               | regs  instr   KB  share | regs  instr   KB  share | regs  instr   KB  share
-// float32  input       4     8    16  shared    |   76   28.8   64   0.98 |   86   28.9   80   0.98 |   92   31.2   80   0.96
-// float32  input       4     8    16  registers |  128   26.5   64   0.98 |  128   26.5   64   0.98 |  122   28.1   64   0.96
-// float32  input       4     4    16  shared    |   51   29.7   32   0.98 |   52   29.7   48   0.97 |   57   31.1   48   0.95
-// float32  input       2     8    16  shared    |   55   32.4   72   0.98 |   60   32.7   64   0.98 |   64   36.8   64   0.95
-// bfloat16 input       4     8    16  shared    |   62   31.3   32   0.95 |   84   32.4   40   0.91 |   86   34.7   40   0.77
-// bfloat16 input       4     8    16  registers |  128   29.0   32   0.95 |  138   30.0   24   0.89 |  122   31.6   32   0.78
-// bfloat16 input       4     4    16  shared    |   40   32.2   16   0.93 |   48   33.2   24   0.88 |   62   34.6   24   0.70
-// bfloat16 input       2     8    16  shared    |   48   34.9   36   0.94 |   62   36.2   32   0.89 |   64   40.2   32   0.69
-// float32  potential   4     8                  |   80   11.5  192   1.00 |   80   11.5  192   1.00 |   80   12.9  192   1.00
-// float32  potential   4     4                  |   56   11.8  144   1.00 |   56   11.7  144   1.00 |   56   13.7  144   1.00
-// float32  potential   2     8                  |   48   13.9  160   1.00 |   48   14.0  160   1.00 |   48   16.1  160   1.00
-// bfloat16 potential   4     8                  |   64   13.1  192   1.00 |   66   13.5  168   1.00 |   86   15.0  120   0.99
-// bfloat16 potential   4     4                  |   48   13.2  120   1.00 |   54   13.7  108   1.00 |   48   15.6  120   0.99
-// bfloat16 potential   2     8                  |   40   15.6  144   1.00 |   40   15.9  144   1.00 |   48   18.6  120   0.99
-// float32  bits        4     8                  |   77    7.5   96   1.00 |   78    7.5   96   1.00 |   48    8.6  160   1.00
-// float32  bits        4     4                  |   52   13.1   72   1.00 |   46   13.9   80   1.00 |   40   11.5   96   1.00
-// float32  bits        2     8                  |   44    9.8   80   1.00 |   44    9.6   80   1.00 |   32   11.2  128   1.00
-// bfloat16 bits        4     8                  |   62    9.0   64   1.00 |   77    9.5   48   1.00 |   78   10.4   48   0.98
-// bfloat16 bits        4     4                  |   44   14.6   40   1.00 |   46   16.3   40   0.98 |   52   13.8   36   0.94
-// bfloat16 bits        2     8                  |   40   11.2   48   1.00 |   44   11.6   40   0.99 |   48   13.5   40   0.95
+// x        keep      vector ahead chunk held in   | sm_80 (A100)            | sm_90 (H200)                   | sm_100 (B200)
+//                                               | regs  instr   KB  share | regs  instr   KB  share  found | regs  instr   KB  share
+// float32  input       4     8    16  shared    |   78   29.0   64   0.98 |   88   29.1   80   0.98   1.00 |   97   31.5   64   0.96
+// float32  input       4     8    16  registers |  128   26.8   64   0.98 |  128   26.8   64   0.98   1.00 |  122   28.4   64   0.96
+// float32  input       4     4    16  shared    |   51   29.9   32   0.98 |   54   29.9   48   0.97        |   63   31.9   48   0.95
+// float32  input       2     8    16  shared    |   55   32.8   72   0.98 |   62   33.2   64   0.97   1.00 |   62   36.3   64   0.95
+// bfloat16 input       4     8     8  shared    |   64   29.8   64   0.92 |   66   30.8   56   0.89   0.94 |   64   32.8   64   0.78
+// bfloat16 input       4     8     8  registers |   70   29.7   56   0.92 |   76   30.6   48   0.89   0.93 |   96   32.7   40   0.77
+// bfloat16 input       4     4     8  shared    |   42   33.2   36   0.91 |   54   34.3   36   0.87   0.90 |   64   35.7   32   0.73
+// bfloat16 input       2     8     8  shared    |   48   33.3   40   0.91 |   48   34.4   40   0.87   0.91 |   56   36.4   36   0.73
+// float32  potential   4     8                  |   80   11.6  192   1.00 |   80   11.5  192   1.00        |   78   12.9  192   1.00
+// float32  potential   4     4                  |   56   11.8  144   1.00 |   56   11.7  144   1.00        |   56   13.6  144   1.00
+// float32  potential   2     8                  |   48   13.9  160   1.00 |   48   14.0  160   1.00        |   48   16.1  160   1.00
+// bfloat16 potential   4     8                  |   64   13.1  192   1.00 |   66   13.5  168   1.00        |   86   15.0  120   0.99
+// bfloat16 potential   4     4                  |   48   13.1  120   1.00 |   54   13.8  108   1.00        |   48   15.6  120   0.99
+// bfloat16 potential   2     8                  |   40   15.6  144   1.00 |   40   16.1  144   1.00        |   48   18.6  120   0.99
+// float32  bits        4     8                  |   77    7.5   96   1.00 |   78    7.5   96   1.00   0.95 |   48    8.5  160   1.00
+// float32  bits        4     4                  |   52   13.1   72   1.00 |   46   13.9   80   1.00   0.95 |   40   11.5   96   1.00
+// float32  bits        2     8                  |   44    9.6   80   1.00 |   44    9.6   80   1.00   0.95 |   32   11.2  128   1.00
+// bfloat16 bits        4     8                  |   62    9.0   64   1.00 |   77    9.5   48   1.00   0.93 |   78   10.4   48   0.98
+// bfloat16 bits        4     4                  |   43   14.7   40   1.00 |   46   16.3   40   0.98   0.93 |   52   13.8   36   0.94
+// bfloat16 bits        2     8                  |   38   11.1   48   1.00 |   44   11.6   40   0.99   0.89 |   48   13.5   40   0.95
 
 #include "neuron.cuh"
 #include "pack.cuh"

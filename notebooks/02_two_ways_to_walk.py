@@ -167,9 +167,10 @@ assert stepped.launches > rows.launches > 10 * fused.launches
 assert stepped.words > rows.words > 4 * fused.words
 
 # %% [markdown]
-# What do these numbers mean? On a GPU a launch typically costs some microseconds (a common figure, not one measured
-# here), however little it computes: with few neurons, that is most of the time. A word costs memory bandwidth: with many
-# neurons, that is most of the time. Fusion saves both.
+# What do these numbers mean? A launch costs time however little it computes: with few neurons, that is most of the time. (On
+# an H200, a loop over 32 steps of 10,000 neurons took 12 ms there and back; the same kernels without Python between them, as a
+# CUDA graph, 0.66 ms; fused, 0.02 ms.) A word costs memory bandwidth: with many neurons, that is most of the time. Fusion saves
+# both.
 #
 # Where do they go? Here is one LIF layer alone, per **element-step**: one neuron at one time step.
 

@@ -24,6 +24,8 @@ os.environ.setdefault("TFEXPLORE_CACHE", str(ROOT / ".tfexplore-cache"))
 # PyTorch's compiler keeps its code and its headers (150 MB) in the system's temporary folder, where they would stay.
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(ROOT / ".tfexplore-cache" / "inductor"))
 os.environ.setdefault("TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS", "0")
+# Its pool of compiling processes, one for each core, would outlive the tests (seen on 16 cores with a GPU).
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # A plain checkout works without being installed, in the subprocesses of tests too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 

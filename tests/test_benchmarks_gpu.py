@@ -269,22 +269,22 @@ def test_a_winner_is_taken_when_a_run_goes_on_on_a_fresh_machine(
     point = next(point for point in points(dry=False) if point.module == plan.TUNING)
     shape = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
     winner = Config(32, Build(2, 4, streaming=True), Build(1, 8))
-    machine = {"machine": "NVIDIA H200", "key": {"machine": "NVIDIA H200"}}
+    machine = {"machine": "NVIDIA H300", "key": {"machine": "NVIDIA H200"}}
     row = {"shape": dataclasses.asdict(shape), "config": dataclasses.asdict(winner)}
     tuned.known.cache_clear()
     try:
         run = gpu.Run(tmp_path / "out", dry=False)
         run.machine = machine
         assert not run.known(point)
-        assert tuned.choose(shape, "NVIDIA H200") == default(shape)
+        assert tuned.choose(shape, "NVIDIA H300") == default(shape)
         run.journal.add({"key": point.key(machine["key"]), "section": 2, "name": point.name, "dry": False, "row": row})
         assert run.known(point)
-        assert tuned.choose(shape, "NVIDIA H200") == winner
+        assert tuned.choose(shape, "NVIDIA H300") == winner
         run.write()
         monkeypatch.setattr(tuned, "SHIPPED", tmp_path / "out" / gpu.TUNED)  # what is written can be shipped
         monkeypatch.setenv("TFEXPLORE_CACHE", str(tmp_path / "another"))
         tuned.known.cache_clear()
-        assert tuned.choose(shape, "NVIDIA H200") == winner
+        assert tuned.choose(shape, "NVIDIA H300") == winner
     finally:
         tuned.known.cache_clear()
 
@@ -333,7 +333,9 @@ def test_each_goal_says_met_not_met_or_not_measured() -> None:
         "layer, float32, T=32, N=10⁷: times SpikingJelly": ["1.25", "met"],
         "layer, bfloat16, T=32, N=10⁷: times SpikingJelly": ["", "not measured"],
         "layer, T=32, N=10⁴ (launches bind): times the eager loop": ["41.0", "met"],
+        "layer, T=32, N=10⁴, as a CUDA graph: times the eager loop": ["41", "met"],
         "layer, every T and N: times JAX, at worst": ["0.95", "not met"],
+        "layer, every T and N, as a CUDA graph: times JAX, at worst": ["1.90", "met"],
         "training step, ResNet18, bf16: times SpikingJelly's": ["1.40", "met"],
         "bits: bytes kept per element-step": ["0.0312", "met"],
         "compute-sanitizer: errors": ["2", "not met"],
@@ -341,10 +343,9 @@ def test_each_goal_says_met_not_met_or_not_measured() -> None:
     }
     dry = goals.table([line | {"dry": True} for line in lines], True, "a CPU")
     assert sum(goals.NOT_MEASURED in line for line in dry) == len(goals.GOALS)
-    assert (
-        sum(goals.NOT_MEASURED in line for line in goals.table([line | {"dry": True} for line in lines], False, ""))
-        == 12
-    )
+    assert sum(
+        goals.NOT_MEASURED in line for line in goals.table([line | {"dry": True} for line in lines], False, "")
+    ) == len(goals.GOALS)
 
 
 def test_the_results_file_is_one_that_the_library_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,13 +23,12 @@ from torch import Tensor
 import tfexplore
 from tfexplore import backends, neurons, surrogates
 from tfexplore.backends import cuda
-from tfexplore.builds import Build
 from tfexplore.codegen import Variant
 from tfexplore.cuda_source import DATA
 from tfexplore.equations import Neuron, TimeConstant
 from tfexplore.keep import why_not
 from tfexplore.layers import Layer
-from tfexplore.step import by_value, step_of
+from tfexplore.step import step_of
 from tools import candidates
 
 NEURONS = [neurons.IF, neurons.LIF, neurons.ParametricLIF, neurons.ALIF, neurons.CubaLIF, neurons.LI, neurons.QIF,
@@ -364,27 +363,6 @@ def test_bits_give_what_values_give(fake_cupy: FakeCupy, neuron: Neuron, dtype: 
         if dtype != torch.bfloat16:
             assert_near(bits.g_in(), wanted.g_in(), 1e-6 if dtype == torch.float32 else 1e-14, (steps, count))
     assert bits.g_x.any()
-
-
-ROLLING = [Build(4, 4, rolling=True), Build(1, 16, rolling=True, threads=64), Build(2, 8, rolling=True, threads=256)]
-
-
-@pytest.mark.parametrize("build", ROLLING, ids=str)
-@pytest.mark.parametrize(
-    ("neuron", "keep"), [(neurons.LIF(), "input"), (neurons.ALIF(), "potential"), (neurons.LIF(surrogate=BOX), "bits")], ids=repr
-)  # fmt: skip
-def test_a_rolling_forward_pass(fake_cupy: FakeCupy, neuron: Neuron, keep: str, build: Build) -> None:
-    """Fewer steps than are under way, as many, and more: spikes of the reference, and all else as without rolling."""
-    usual = Variant(step_of(neuron), keep=keep, record=("v",)).for_gpu()
-    assert usual.config is not None
-    rolling = usual.for_gpu(dataclasses.replace(usual.config, forward=build))
-    for steps, count in ((1, 8), (4, 8), (16, 520), (33, 520)):
-        x = inputs(neuron, steps, count, torch.float32)["x"]
-        flat, start, rows = x.flatten(1), torch.zeros(len(neuron.states), count), torch.empty(0, count)
-        found, wanted = (cuda.forward(v, flat, start, rows, by_value(neuron)) for v in (rolling, usual))
-        assert all(map(torch.equal, found, wanted)), steps
-        assert torch.equal(found[0].view(x.shape), Layer(neuron, backend="torch")(x)), steps
-    assert found[0].any()
 
 
 def test_neurons_are_shared_out_to_whole_blocks(fake_cupy: FakeCupy) -> None:

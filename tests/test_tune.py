@@ -21,12 +21,13 @@ from tfexplore.keep import KEEP, why_not
 from tfexplore.step import step_of
 
 SHAPE = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
-FASTEST = Config(8, Build(2, 4, rolling=True), Build(2, 4, shared=False, threads=64))
+FASTEST = Config(8, Build(2, 4), Build(2, 4, shared=False, streaming=True))
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TFEXPLORE_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuned, "SHIPPED", tmp_path / "nothing is shipped")
     tuned.known.cache_clear()
     yield tmp_path
     tuned.known.cache_clear()
@@ -102,7 +103,7 @@ def test_a_trial_takes_fewer_neurons_where_memory_is_short(monkeypatch: pytest.M
 
 
 def test_a_config_in_words() -> None:
-    assert str(FASTEST) == "chunks of 8; forward: 2 wide, 4 ahead, rolling; backward: 2 wide, 4 ahead, blocks of 64"
+    assert str(FASTEST) == "chunks of 8; forward: 2 wide, 4 ahead; backward: 2 wide, 4 ahead, streaming"
     assert str(default(SHAPE).backward) == "4 wide, 8 ahead, in shared memory"
 
 
@@ -131,6 +132,20 @@ def test_what_is_measured_here_comes_before_what_is_shipped(cache: Path, monkeyp
     assert tuned.choose(SHAPE, "GPU") == FASTEST
     tuned.remember(SHAPE, "GPU", default(SHAPE))
     assert tuned.choose(SHAPE, "GPU") == default(SHAPE)
+
+
+def test_what_is_shipped_can_be_built() -> None:
+    """One entry for each shape that was measured; a shape that no neuron has any more would never be found."""
+    for device, builds in tuned.read(tuned.SHIPPED).items():
+        shapes = {
+            str(shape): shape
+            for (neuron, keep), dtype in itertools.product(tune.COMMON, tune.DTYPES)
+            if (shape := Variant(step_of(neuron), "float32", dtype, keep).shape)
+        }
+        assert builds
+        for name, values in builds.items():
+            assert fits(tuned.config_of(values), shapes[name]), (device, name)
+            assert tuned.choose(shapes[name], device) == tuned.config_of(values)
 
 
 def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

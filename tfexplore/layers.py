@@ -157,48 +157,50 @@ class Layer(Stateful):
     def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
         dtype = state_dtype(x.dtype)
         shape, order = x.shape[1:], memory_order(x)
-        learned = self.learned if self.neuron.learn else {}
-        rows = self._rows(learned, x, dtype, order)
+        rows = self._rows(x, dtype, order) if self.neuron.learn else None
+        start = None
         if state is not None:
             check_state(state, self.neuron.states, x, dtype)
             start = flattened(torch.stack(state), order)
-        else:  # where all neurons begin alike, fused kernels have it by value
-            start = self._initial(rows) if self.learns_initial else rows.new_empty(len(self.initial), 0)
-        alike = state is None and not self.learns_initial
+        elif self.learns_initial:
+            assert rows is not None
+            start = self._initial(rows)
         names = () if self.sink is None else self.sink.kernel_names(self)
         if x.numel() == 0:
             if self.sink is not None:
                 self.sink.add(self, x, dict.fromkeys(names, x.to(dtype)))
-            start = self._initial(rows) if alike else start
+            start, _ = self._written_out(x, start, rows)
             return x.clone(), tuple(z.clone().view(shape) for z in start.unbind(0))
 
-        needs_grad = torch.is_grad_enabled() and (x.requires_grad or start.requires_grad or rows.requires_grad)
+        needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, start, rows))
         keep = self.keep if needs_grad else "nothing"
         key = key_of(
             self.step_name, self.backend, x.device.type, x.device.index or 0, x.dtype, keep, names, self.relaxed
         )
+        after: Tensor | None
+        watched: Tensor | None
         if key == "torch":
             variant = Variant(self.step, record=names, relaxed=self.relaxed)
-            start = self._initial(rows) if alike else start
-            out, after, watched = torch_reference.run(variant, flattened(x, order), start, rows, self.scalars)
-            out = unflattened(out, shape, order)
+            given = self._written_out(x, start, rows)
+            found, after, watched = torch_reference.run(variant, flattened(x, order), *given, self.scalars)
+            out = unflattened(found, shape, order)
         else:
             lying = x if order is None else x.permute(0, *order)
-            out, after, _, watched = ops.fused(lying, start, rows, self.by_value, last, key)
+            out, after, watched = ops.fused(lying, start, rows, self.by_value, last, key)
             out = out if order is None else named(out, order)
         if self.sink is not None:
-            traces = {name: unflattened(watched[:, k], shape, order) for k, name in enumerate(names)}
+            each = () if watched is None else watched.unbind(1)
+            traces = {name: unflattened(trace, shape, order) for name, trace in zip(names, each, strict=True)}
             self.sink.add(self, out, traces)
         if not last:
             return out, ()
+        assert after is not None
         after = unflattened(after, shape, order)
         return out, tuple(after[k] for k in range(len(after)))
 
-    def _rows(self, learned: dict[str, Tensor], x: Tensor, dtype: torch.dtype, order: Order) -> Tensor:
+    def _rows(self, x: Tensor, dtype: torch.dtype, order: Order) -> Tensor:
         """The learned parameters, one value per neuron: [ROWS, N]. Autograd sums their gradients back."""
-        count = math.prod(x.shape[1:])
-        if not learned:
-            return x.new_empty((0, count), dtype=dtype)
+        learned = self.learned
         if elsewhere := {key: v.device for key, v in learned.items() if v.device != x.device}:
             key, device = elsewhere.popitem()
             raise ValueError(
@@ -211,6 +213,12 @@ class Layer(Stateful):
         spread = (1, -1) + (1,) * (x.ndim - 3) if self.channels is not None else (1,) * (x.ndim - 1)
         each = [v.to(dtype).view(spread).expand(x.shape[1:]) for v in learned.values()]
         return flattened(torch.stack(each), order)
+
+    def _written_out(self, x: Tensor, start: Tensor | None, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both as tensors also where there is nothing to say: only fused kernels do with None."""
+        if rows is None:
+            rows = x.new_empty((0, math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
+        return self._initial(rows) if start is None else start, rows
 
     def _initial(self, rows: Tensor) -> Tensor:
         """The states before the first step, [STATES, N]."""

@@ -1,6 +1,6 @@
 """The fused kernels as PyTorch citizens: two custom operators, forward and backward, with autograd between them.
 
-Both work on flat tensors, x [T, N] and states [STATES, N], and name their compiled variant by a content hash, so that
+Both work on x [T, ...] and flat states [STATES, N], and name their compiled variant by a content hash, so that
 `torch.compile` sees one opaque operator with known shapes. The eager backend needs no operator: autograd sees through it.
 
 An operator written in Python costs some 100 us there and back in PyTorch's own machinery, more than a small layer's kernels.
@@ -10,6 +10,7 @@ the same functions through a plain `autograd.Function`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,77 +40,87 @@ def find(key: str) -> tuple[str, Variant]:
 
 @torch.library.custom_op("tfexplore::forward", mutates_args=())
 def forward(
-    x: Tensor, start: Tensor, rows: Tensor, scalars: list[float], last: bool, key: str
+    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], last: bool, key: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """out [T, N], state [STATES, N] (where `last` asks for it), kept for the way back, watched [T, WATCHED, N]."""
+    """out [T, ...], state [STATES, N] (with `last`), kept for the way back, watched [T, WATCHED, N]; empty where none is."""
     backend, variant = find(key)
-    out, state, kept, watched = backends.module(backend).forward(variant, x, start, rows, scalars, last)
-    return out, state if last else state.new_empty(len(state), 0), kept, watched
+    out, *others = backends.module(backend).forward(variant, x, start, rows, scalars, last)
+    return out, *(absent(x, variant) if tensor is None else tensor for tensor in others)
+
+
+def absent(x: Tensor, variant: Variant) -> Tensor:
+    """An operator gives tensors, also where there is nothing."""
+    return x.new_empty(0, dtype=getattr(torch, variant.real))
 
 
 @forward.register_fake
 def _(
-    x: Tensor, start: Tensor, rows: Tensor, scalars: list[float], last: bool, key: str
+    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], last: bool, key: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     variant = find(key)[1]
-    steps, neurons = x.shape
-    watched = (steps if variant.record else 1, len(variant.record), neurons)
+    steps, neurons = x.shape[0], math.prod(x.shape[1:])
+    real = getattr(torch, variant.real)
+    kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
     return (
-        x.new_empty(steps, neurons),
-        start.new_empty(len(start), neurons if last else 0),
-        start.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype)),
-        start.new_empty(watched),
+        x.new_empty(x.shape),
+        x.new_empty(len(variant.step.before), neurons, dtype=real) if last else absent(x, variant),
+        absent(x, variant) if variant.keeps == "nothing" else kept,
+        x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else absent(x, variant),
     )
 
 
 @torch.library.custom_op("tfexplore::backward", mutates_args=())
 def backward(
-    x: Tensor, g_out: Tensor, g_state: Tensor, start: Tensor, rows: Tensor, scalars: list[float], kept: Tensor, first: bool,
-    key: str,
+    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None, scalars: list[float],
+    kept: Tensor | None, first: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of x [T, N], of the initial states [STATES, N] (where `first` asks for it) and of the rows [ROWS, N]."""
+    """The gradients of x [T, ...], of the initial states [STATES, N] (with `first`) and of the rows [ROWS, N]."""
     backend, variant = find(key)
-    g_x, g_start, g_rows = backends.module(backend).backward(
-        variant, x, g_out, g_state, start, rows, scalars, kept, first
-    )
-    return g_x, g_start if first else g_start.new_empty(len(g_start), 0), g_rows
+    g_x, *others = backends.module(backend).backward(variant, x, g_out, g_state, start, rows, scalars, kept, first)
+    return g_x, *(absent(g_out, variant) if tensor is None else tensor for tensor in others)
 
 
 @backward.register_fake
 def _(
-    x: Tensor, g_out: Tensor, g_state: Tensor, start: Tensor, rows: Tensor, scalars: list[float], kept: Tensor, first: bool,
-    key: str,
+    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None, scalars: list[float],
+    kept: Tensor | None, first: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    g_start = g_state.new_empty(len(g_state), g_out.shape[1] if first else 0)
-    return g_out.new_empty(g_out.shape), g_start, rows.new_empty(rows.shape)
+    variant = find(key)[1]
+    ends = (len(variant.step.before), math.prod(g_out.shape[1:]))
+    g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if first else absent(g_out, variant)
+    g_rows = absent(g_out, variant) if rows is None else rows.new_empty(rows.shape)
+    return g_out.new_empty(g_out.shape), g_start, g_rows
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     x, start, rows, ctx.scalars, _, ctx.key = inputs
-    out, _, kept, watched = output
+    kept = output[2]
     variant = find(ctx.key)[1]
     again = variant.keeps == "input"
-    ctx.shape = out.shape
-    ctx.mark_non_differentiable(kept, watched)
+    ctx.like = x.shape, x.dtype, x.device
     ctx.set_materialize_grads(False)  # zeros as large as `kept` would be made for nothing
-    # empty tensors, not views: an input is not kept alive where the adjoint does without it
-    x = x if again else x.new_empty(0, out.shape[1])
-    start = start if again and variant.config else start.new_empty(len(start), 0)  # on a CPU `kept` has it
-    ctx.save_for_backward(x, start, rows, kept)
+    # what the adjoint does without is not kept alive; on a CPU `kept` has the states at the start
+    ctx.save_for_backward(x if again else None, start if again and variant.config else None, rows, kept)
+
+
+def _remember_operator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+    _remember(ctx, inputs, output)
+    ctx.mark_non_differentiable(*output[2:])
 
 
 def _gradients(ctx: Any, g_out: Tensor | None, g_state: Tensor | None) -> tuple[Any, ...]:
     """The arguments of `backward`."""
     x, start, rows, kept = ctx.saved_tensors
-    g_out = x.new_zeros(ctx.shape) if g_out is None else g_out
-    g_state = start.new_empty(len(start), 0) if g_state is None else g_state
-    x = x.view(x.shape[0], ctx.shape[1])  # of a traced x, len would fix the number of steps
+    if g_out is None:
+        shape, dtype, device = ctx.like
+        g_out = torch.zeros(shape, dtype=dtype, device=device)
     return x, g_out, g_state, start, rows, ctx.scalars, kept, ctx.needs_input_grad[1], ctx.key
 
 
 def _way_back(ctx: Any, g_out: Tensor | None, g_state: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    g_x, g_start, g_rows = backward(*_gradients(ctx, g_out, g_state))
-    return g_x, g_start if ctx.needs_input_grad[1] else None, g_rows, None, None, None
+    wanted = ctx.needs_input_grad
+    found = backward(*_gradients(ctx, g_out, g_state))
+    return *(gradient if yes else None for gradient, yes in zip(found, wanted, strict=False)), None, None, None
 
 
 def _no_second_way_back(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
@@ -118,53 +129,53 @@ def _no_second_way_back(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
     )
 
 
-forward.register_autograd(_way_back, setup_context=_remember)
+forward.register_autograd(_way_back, setup_context=_remember_operator)
 backward.register_autograd(_no_second_way_back, setup_context=lambda ctx, inputs, output: None)
 
 
+KINDS = (Tensor, torch.nn.Parameter, type(None))
+
+
 class Direct(torch.autograd.Function):
-    """`forward` and its derivative without the operators around them; x [T, ...] comes and goes in its own shape."""
+    """`forward` and its derivative without the operators around them."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:  # a setup_context of its own would cost 25 us
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor | None, ...]:  # a setup_context of its own would cost 25 us
         x, start, rows, scalars, last, key = inputs
         backend, variant = find(key)
-        flat = x.reshape(len(x), -1)  # here and not outside, where autograd would note it
-        made: tuple[Tensor, ...] = backends.module(backend).forward(variant, flat, start, rows, scalars, last)
-        # no view made here is saved: of one, autograd tells another story when x is changed in place
-        _remember(ctx, inputs if x.is_contiguous() else (flat, *inputs[1:]), made)
-        ctx.whole = x.shape
-        return made[0].view(x.shape), *made[1:]
+        made = backends.module(backend).forward(variant, x, start, rows, scalars, last)
+        _remember(ctx, inputs, made)
+        out, state, _, watched = made
+        if watched is not None:
+            ctx.mark_non_differentiable(watched)
+        return out, state, watched
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        g_out, g_state, *_ = gradients
-        given = _gradients(ctx, None if g_out is None else g_out.reshape(ctx.shape), g_state)
         if torch.is_grad_enabled():  # create_graph=True: the operator tells that there is no second derivative
-            g_x, g_start, g_rows = backward(*given)
-        else:
-            backend, variant = find(ctx.key)
-            g_x, g_start, g_rows = backends.module(backend).backward(variant, *given[:-1])
-        return g_x.view(ctx.whole), g_start if ctx.needs_input_grad[1] else None, g_rows, None, None, None
+            return _way_back(ctx, *gradients)
+        *given, key = _gradients(ctx, *gradients[:2])
+        backend, variant = find(key)
+        return *backends.module(backend).backward(variant, *given), None, None, None
 
 
 def fused(
-    x: Tensor, start: Tensor, rows: Tensor, scalars: list[float], last: bool, key: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`forward` for x [T, ...], whose shape the spikes have too, by the shortest way."""
+    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], last: bool, key: str
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The spikes, the last states [STATES, N] and what is recorded [T, WATCHED, N], by the shortest way; x [T, ...]."""
     if torch.compiler.is_compiling() or looked_at(x, start, rows):
-        out, *others = forward(x.reshape(x.shape[0], -1), start, rows, scalars, last, key)
-        return out.view(x.shape), *others
-    made: tuple[Tensor, Tensor, Tensor, Tensor] = Direct.apply(x, start, rows, scalars, last, key)
+        out, state, _, watched = forward(x, start, rows, scalars, last, key)
+        return out, state, watched
+    made: tuple[Tensor, Tensor | None, Tensor | None] = Direct.apply(x, start, rows, scalars, last, key)
     return made
 
 
-def looked_at(*tensors: Tensor) -> bool:
+def looked_at(*tensors: Tensor | None) -> bool:
     """Whether anybody follows the operators of these tensors: a mode, a transform, a tensor of its own kind, a profiler."""
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
         or torch.jit.is_tracing()
         or torch.autograd._profiler_enabled()
-        or any(type(tensor) not in (Tensor, torch.nn.Parameter) for tensor in tensors)
+        or any(type(tensor) not in KINDS for tensor in tensors)
     )

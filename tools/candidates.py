@@ -19,10 +19,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from tfexplore import neurons, surrogates
+from tfexplore import neurons, results, surrogates
 from tfexplore.builds import BYTES, THREADS, Build, Config, Shape, default, fits
 from tfexplore.codegen import Variant
 from tfexplore.cuda_source import cuda_source
@@ -193,8 +194,28 @@ def neuron_for(name: str, keep: str) -> Neuron:
     return made
 
 
+def held(variant: Variant, build: Build) -> tuple[int, bool]:
+    """The chunk, where there is one, and whether its values wait in shared memory."""
+    return (variant.chunk if variant.keeps == "input" else 0), build.shared
+
+
+@cache
+def measured(machine: str) -> dict[tuple[object, ...], float]:
+    """Shares of a copy's pace by loop, dtype, keep, vector, ahead, chunk and shared, as benchmarks/results have them of LIF."""
+    found: dict[tuple[object, ...], float] = {}
+    for record in results.records(benchmark="builds"):
+        for row in record.rows if machine in record.machine else ():
+            if row["neuron"] == "LIF" and not row["streaming"]:
+                chunk = row["chunk"] if row["keep"] == "input" else 0
+                found[row["passes"], row["dtype"], row["keep"], row["vector"], row["ahead"], chunk, row["shared"]] = (
+                    row["share"]
+                )
+    return found
+
+
 HEAD = "as compiled (tools/candidates.py writes this table)"
 COLUMNS = "regs  instr   KB  share"
+MEASURED = ("H200",)
 
 
 def row(variant: Variant, loop: str, build: Build, archs: tuple[str, ...]) -> str:
@@ -204,8 +225,11 @@ def row(variant: Variant, loop: str, build: Build, archs: tuple[str, ...]) -> st
         made = compiled(variant, loop, build, arch)
         said = predicted(variant, loop, build, made, MACHINES[arch])
         spills = " spills" if made.spilled else ""
+        here = (loop, variant.data, variant.keeps, build.vector, build.ahead, *held(variant, build))
+        there = measured(MACHINES[arch].name).get(here)
         cells.append(
             f"{made.registers:4d} {made.instructions:6.1f} {said.under_way / 1024:4.0f}   {said.share:.2f}{spills}"
+            + ("" if MACHINES[arch].name not in MEASURED else f"   {there:.2f}" if there else " " * 7)
         )
     where = ("shared" if build.shared else "registers") if loop == "backward" and variant.keeps == "input" else ""
     chunk = f"{variant.chunk}" if variant.keeps == "input" else ""
@@ -233,15 +257,17 @@ def shown(loop: str) -> Iterator[tuple[Variant, Build]]:
 
 def table(loop: str, archs: tuple[str, ...] = tuple(MACHINES)) -> list[str]:
     """The lines of a kernel's table, as comments; the first of each dtype and keep is the default."""
-    names = "".join(f"| {f'{arch} ({MACHINES[arch].name})':{len(COLUMNS) + 1}s}" for arch in archs)
+    columns = {arch: COLUMNS + "  found" * (MACHINES[arch].name in MEASURED) for arch in archs}
+    names = "".join(f"| {f'{arch} ({MACHINES[arch].name})':{len(columns[arch]) + 1}s}" for arch in archs)
     lines = [
         f"Builds of LIF, {HEAD}; the first of each dtype and keep is the default.",
         "regs: registers of a thread; instr: instructions issued for an element-step; KB: asked for and not here yet, of a",
-        "multiprocessor; share: predicted, of the pace of a copy of the least bytes. None is measured on a GPU yet.",
+        "multiprocessor; share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32,",
+        "N = 4,194,304; benchmarks/results, `python -m benchmarks.gpu`).",
         "",
         f"{'x':9s}{'keep':10s}{'vector':>6s} ahead chunk {'held in':10s}{names}".rstrip(),
     ]
-    lines += [" " * 46 + "".join(f"| {COLUMNS} " for _ in archs).rstrip()]
+    lines += [" " * 46 + "".join(f"| {columns[arch]} " for arch in archs).rstrip()]
     lines += [row(variant, loop, build, archs) for variant, build in shown(loop)]
     return [f"// {line}".rstrip() for line in lines]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from benchmarks.gpu import goals, tuning
+from benchmarks.gpu import goals, sweep, tuning
 from benchmarks.gpu.journal import Journal, Line
 from benchmarks.gpu.plan import MACHINE, TUNING, Point, points
 from benchmarks.harness import ENVIRONMENT, ROOT
@@ -123,15 +123,27 @@ class Run:
         if builds and not self.dry:  # as tfexplore/backends/tuned.json ships them
             shipped = json.dumps({self.machine["machine"]: builds}, indent=1, sort_keys=True)
             (self.out / TUNED).write_text(shipped + "\n", encoding="utf-8")
-        by_benchmark: dict[str, list[dict[str, Any]]] = {}
-        for row in (line["row"] for line in found if "about" in line.get("row", {}) and not self.dry):
-            by_benchmark.setdefault(row["about"]["benchmark"], []).append(row)
-        for benchmark, rows in by_benchmark.items():
-            path = record.path_of(folder=self.out, name=self.machine["machine"])
-            bare = [{key: value for key, value in row.items() if key != "about"} for row in rows]
-            versions = {name: used for row in rows for name, used in row["about"]["versions"].items()}
-            record.write(path, benchmark, rows[0]["about"]["what"], bare, versions, about=self.machine)
+        if not self.dry:
+            recorded([line["row"] for line in found if "row" in line], self.out, self.machine)
         return text
+
+
+def recorded(rows: list[dict[str, Any]], folder: Path, machine: dict[str, Any]) -> None:
+    """Writes what was measured as benchmarks/results have it."""
+    parts: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {}
+    for row in rows:
+        if "about" in row:
+            benchmark, what, versions = (row["about"][key] for key in ("benchmark", "what", "versions"))
+            _, others, used = parts.setdefault(benchmark, (what, [], {}))
+            others.append({key: value for key, value in row.items() if key != "about"})
+            used.update(versions)
+        elif "tried" in row:
+            parts.setdefault("builds", (tuning.WHAT, [], {}))[1].extend(tuning.builds(row))
+        elif "share" in row:
+            parts.setdefault("share of a copy", (sweep.WHAT, [], {}))[1].append(row)
+    for benchmark, (what, own, versions) in parts.items():
+        path = record.path_of(folder=folder, name=machine["machine"])
+        record.write(path, benchmark, what, own, versions, about=machine)
 
 
 class Child:

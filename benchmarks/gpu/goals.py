@@ -43,15 +43,18 @@ def share(dtype: str, passes: str) -> Callable[[Rows], float | None]:
 
 
 def speedup(
-    theirs: str, T: int | None = None, N: int | None = None, dtype: str = "float32", graphs: bool = False
+    theirs: str, T: int | None = None, N: int | None = None, dtype: str = "float32", graph: bool = False
 ) -> Callable[[Rows], float | None]:
-    """How many times our fastest way is faster than the fastest whose name begins so; the worst of the cases asked for."""
+    """How many times our fastest way is faster than the fastest whose name begins so; the worst of the cases asked for.
+
+    Both are called from Python; or (graph) ours is replayed as a CUDA graph, where no launch waits for Python.
+    """
 
     def find(rows: Rows) -> float | None:
         alike = [row for row in raced(rows, "neuron") if (row["passes"], row["surrogate"]) == (BOTH, "ATan")]
         sized = [row for row in alike if T in (None, row["T"]) and N in (None, row["N"])]
         cases = [row for row in sized if row["dtype"] == dtype]
-        return worst(ratio(row["median_ms"], "cuda", theirs, graphs) for row in cases)
+        return worst(ratio(row["median_ms"], "cuda", theirs, (graph, False)) for row in cases)
 
     return find
 
@@ -65,7 +68,7 @@ def training(network: str, autocast: str) -> Callable[[Rows], float | None]:
             for row in raced(rows, "training")
             if (row["network"], row.get("autocast", "float32")) == (network, autocast)
         ]
-        return worst(ratio(row["median_ms"], "fused", "spikingjelly: ", True) for row in cases)
+        return worst(ratio(row["median_ms"], "fused", "spikingjelly: ", (True, True)) for row in cases)
 
     return find
 
@@ -74,15 +77,17 @@ def raced(rows: Rows, benchmark: str) -> Rows:
     return [row for row in rows if row.get("about", {}).get("benchmark") == benchmark]
 
 
-def ratio(ms: dict[str, float], ours: str, theirs: str, graphs: bool) -> float | None:
-    def fastest(name: str) -> float | None:
+def ratio(ms: dict[str, float], ours: str, theirs: str, graphs: tuple[bool, bool]) -> float | None:
+    """graphs: whether ours, and theirs, may be a CUDA graph."""
+
+    def fastest(name: str, graphs: bool) -> float | None:
         owner, _, mode = name.rpartition(": ")
         owner += ": " * bool(owner)
         starts = (name, *([f"{owner}{GRAPH}{mode}"] if graphs else []))
         plain = [value for label, value in ms.items() if label.startswith(starts) and (graphs or GRAPH not in label)]
         return min(plain, default=None)
 
-    mine, other = fastest(ours), fastest(theirs)
+    mine, other = fastest(ours, graphs[0]), fastest(theirs, graphs[1])
     return None if mine is None or other is None else other / mine
 
 
@@ -116,7 +121,10 @@ GOALS = (
     Goal("layer, float32, T=32, N=10⁷: times SpikingJelly", 1.2, speedup("spikingjelly: ", 32, 10**7)),
     Goal("layer, bfloat16, T=32, N=10⁷: times SpikingJelly", 1.6, speedup("spikingjelly: ", 32, 10**7, "bfloat16")),
     Goal("layer, T=32, N=10⁴ (launches bind): times the eager loop", 40, speedup("plain loop", 32, 10**4), text="{:.1f}"),
+    Goal("layer, T=32, N=10⁴, as a CUDA graph: times the eager loop", 40, speedup("plain loop", 32, 10**4, graph=True),
+         text="{:.0f}"),
     Goal("layer, every T and N: times JAX, at worst", 1.0, speedup("jax: ")),
+    Goal("layer, every T and N, as a CUDA graph: times JAX, at worst", 1.0, speedup("jax: ", graph=True)),
     Goal("training step, ResNet18, bf16: times SpikingJelly's", 1.3, training("resnet18", "bfloat16")),
     Goal("bits: bytes kept per element-step", 0.25, bits, least=False, text="{:.4f}"),
     Goal("compute-sanitizer: errors", 0, errors, least=False, text="{:.0f}"),

@@ -1,4 +1,4 @@
-"""Every point, in the order of its value: where it is found out, its expected seconds (an H200 took so long), its limit, what it depends on.
+"""Every point, in the order of its value: where it is found out, its expected seconds, its limit, what it depends on.
 
 Seven sections: 1 does it run, and rightly; 2 the fastest builds, and the share of a copy that they reach; 3 one layer beside the
 others; 4 whole training steps; 5 time splitting, the explorers' data; 6 the sanitizer and the profiler; 7 other neurons' builds.

@@ -21,6 +21,10 @@ from tfexplore.backends import tuned
 from tfexplore.builds import Build, Shape
 from tfexplore.measure import pass_seconds
 
+WHAT = (
+    "Each build of the fused kernels that the search for the fastest tried: milliseconds of one pass, and the share of a copy's "
+    "pace that it reaches in least bytes"
+)
 FEW: tune.Options = (("backward.shared", (False, True)), ("forward.ahead", (4, 8)))
 
 
@@ -51,6 +55,19 @@ def measure(device: str, out: str, neuron: str, keep: str, dtype: str, T: int, N
     if not dry:
         remember(row, torch.cuda.get_device_name(device))
     return row
+
+
+def builds(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row's builds, each a row of benchmarks/results."""
+    case = {key: row[key] for key in ("T", "N", "neuron")} | {
+        "dtype": row["shape"]["data"],
+        "keep": row["shape"]["keep"],
+    }
+    tried = [one for one in row["tried"] if "share" in one]
+    return [
+        case | {"passes": one["loop"], "median_ms": {"kernel": one["ms"]}}
+        | {key: one[key] for key in ("vector", "ahead", "chunk", "shared", "streaming", "share")} for one in tried
+    ]  # fmt: skip
 
 
 def remember(row: dict[str, Any], machine: str) -> None:

@@ -1,10 +1,8 @@
 """Who executes a layer: `torch` (eager reference, any device), `numba` (fused, CPU), `cuda` (fused, CuPy).
 
-A fused backend is a module with two functions over flat tensors, `forward` and `backward` (see `numba_cpu.py`); both
-get a `Variant` and raw tensors, and know nothing of modules, autograd or shapes of features.
-
-At both ends of time stand the states [STATES, N] and their gradients. Where all neurons begin alike, nobody wants the last state,
-or no gradient comes or goes there, that tensor is [STATES, 0], and a GPU moves nothing for it.
+A fused backend is a module with two functions over raw tensors, `forward` and `backward` (see `numba_cpu.py`); both
+get a `Variant`, and know nothing of modules or autograd. What is not there is None: the states at the beginning where all neurons
+begin alike, those at the end where nobody asks for them, their gradients. A GPU then moves nothing for it.
 """
 
 from __future__ import annotations

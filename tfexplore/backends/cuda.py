@@ -9,6 +9,7 @@ CUDA graph holds its own copy of them, and no launch waits for a transfer.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.builds import ACCESS, Build
+from tfexplore.builds import ACCESS, THREADS, Build
 from tfexplore.codegen import Variant, fingerprint
 from tfexplore.cuda_setup import explain
 from tfexplore.cuda_source import cuda_source
@@ -65,20 +66,20 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
 
 
 @functools.cache
-def prepared(variant: Variant, loop: str, wide: bool, device: int) -> tuple[Any, int, int]:
-    """The compiled kernel of a variant, as its config says or with one neuron in each thread; neurons and threads of a block."""
+def prepared(variant: Variant, loop: str, wide: bool, device: int) -> tuple[Any, int]:
+    """The compiled kernel of a variant, as its config says or with one neuron in each thread; and the neurons of one block."""
     build: Build = getattr(variant.config, loop)
     build = build if wide else build.narrow(variant.chunk)
     # only what is recomputed comes in chunks; else a chunk is what is under way
     options = build.options(variant.chunk if variant.keeps == "input" else build.ahead)
-    return load(source(variant), loop, options, device), build.vector * build.threads, build.threads
+    return load(source(variant), loop, options, device), build.vector * THREADS
 
 
 def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, device: int) -> bool:
     """Whether each thread takes as many neurons as the config says: rows are whole accesses, and enough threads are left."""
-    build: Build = getattr(variant.config, loop)
-    whole = neurons % build.vector == 0 and not any(pointer % ACCESS for pointer in pointers)
-    return whole and neurons >= build.vector * build.threads * processors(device)
+    vector: int = getattr(variant.config, loop).vector
+    whole = neurons % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
+    return whole and neurons >= vector * THREADS * processors(device)
 
 
 @functools.cache
@@ -94,45 +95,51 @@ def packed(scalars: tuple[float, ...], real: str) -> Any:
 
 
 def launch(
-    variant: Variant, loop: str, tensors: Sequence[Tensor], scalars: Sequence[float], steps: int, neurons: int
-) -> None:
-    """Launches on torch's current stream of the tensors' device; a tensor of no elements is a null pointer."""
+    variant: Variant, loop: str, tensors: Sequence[Tensor | None], scalars: Sequence[float], steps: int, neurons: int, device: int
+) -> None:  # fmt: skip
+    """Launches on torch's current stream of the device; what is None is a null pointer."""
     import cupy
 
-    device = tensors[0].device.index or 0
-    pointers = [t.data_ptr() if t.numel() else 0 for t in tensors]
-    kernel, block, threads = prepared(variant, loop, wide(variant, loop, pointers, neurons, device), device)
+    pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    kernel, block = prepared(variant, loop, wide(variant, loop, pointers, neurons, device), device)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = (*map(np.int64, (*pointers, steps, neurons)), packed(tuple(scalars), variant.real))
     # CuPy asks a stream for its address only; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
-        kernel((-(-neurons // block),), (threads,), arguments, stream=stream)
+        kernel((-(-neurons // block),), (THREADS,), arguments, stream=stream)
+
+
+def contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: Sequence[float], last: bool = True
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16. Without `last`, state is [STATES, 0]."""
-    steps, neurons = x.shape
+    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], last: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
+    steps, neurons = len(x), math.prod(x.shape[1:])
+    real, kept_dtype = getattr(torch, variant.real), getattr(torch, variant.kept_dtype)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    state = start.new_empty(len(start), neurons if last else 0)
-    kept = start.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
-    watched = start.new_empty(steps if variant.record else 1, len(variant.record), neurons)
-    given = (x.contiguous(), start.contiguous(), rows.contiguous())
-    launch(variant, "forward", (*given, out, state, kept, watched), scalars, steps, neurons)
+    state = x.new_empty(len(variant.step.before), neurons, dtype=real) if last else None
+    keeps = variant.keeps != "nothing"
+    kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=kept_dtype) if keeps else None
+    watched = x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else None
+    given = map(contiguous, (x, start, rows))
+    launch(variant, "forward", (*given, out, state, kept, watched), scalars, steps, neurons, x.device.index or 0)
     return out, state, kept, watched
 
 
 def backward(
-    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, start: Tensor, rows: Tensor, scalars: Sequence[float],
-    kept: Tensor, first: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """As `numba_cpu.backward`, on a GPU. Without `first`, g_start is [STATES, 0]."""
-    steps, neurons = g_out.shape
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None,
+    scalars: Sequence[float], kept: Tensor | None, first: bool = True,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """As `numba_cpu.backward`, on a GPU."""
+    steps, neurons = len(g_out), math.prod(g_out.shape[1:])
     g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
-    g_start = g_state.new_empty(len(g_state), neurons if first else 0)
-    g_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
-    given = (x.contiguous(), g_out.contiguous(), g_state.contiguous(), start.contiguous(), rows.contiguous(), kept)
-    launch(variant, "backward", (*given, g_x, g_start, g_rows), scalars, steps, neurons)
+    ends = (len(variant.step.before), neurons)
+    g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if first else None
+    g_rows = None if rows is None else torch.empty_like(rows, memory_format=torch.contiguous_format)
+    given = map(contiguous, (x, g_out, g_state, start, rows, kept))
+    launch(variant, "backward", (*given, g_x, g_start, g_rows), scalars, steps, neurons, g_out.device.index or 0)
     return g_x, g_start, g_rows

@@ -14,6 +14,7 @@ import ast
 import functools
 import gc
 import importlib.util
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -142,30 +143,51 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float], last: bool = True
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], kept, watched [T, WATCHED, N].
+    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], last: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """x [T, ...] -> out [T, ...]; state, kept and watched as the kernels have them, or None where there is nothing.
 
-    scalars: `step.by_value`. start may be [STATES, 0]: then all neurons begin in the states that stand there. last: whether the
-    states after the last step are wanted (here they are there in any case).
+    start [STATES, N]: None where all neurons begin alike, as the last of the scalars say (`step.by_value`). rows [ROWS, N]: None
+    without learned parameters. last: whether the states after the last step are wanted.
     """
     dtype = getattr(torch, variant.real)
-    steps, neurons = x.shape
-    if start.shape[1] != neurons:
-        start = ends(scalars[len(variant.step.scalars) :], neurons, dtype)
-    out = empty((steps, neurons), dtype)
-    state = empty(start.shape, dtype)
+    steps, neurons = len(x), math.prod(x.shape[1:])
+    begin = ends(scalars[len(variant.step.scalars) :], neurons, dtype) if start is None else start
+    out = empty(tuple(x.shape), dtype)
+    state = empty(tuple(begin.shape), dtype)
     kept = empty(variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
     watched = empty((steps if variant.record else 1, len(variant.record), neurons), dtype)
-    given = (*(array(tensor, dtype) for tensor in (x, start, rows)), np.array(scalars, variant.real))
-    run(
-        load(source(variant), "forward"),
-        out.nbytes,
-        steps,
-        neurons,
-        (*given, *(t.numpy() for t in (out, state, kept, watched))),
-    )
-    return converted(out, x.dtype), state, kept, watched
+    given = (array(x, dtype).reshape(steps, neurons), array(begin, dtype), array_or_none(rows, neurons, dtype))
+    made = (out.numpy().reshape(steps, neurons), *(t.numpy() for t in (state, kept, watched)))
+    run(load(source(variant), "forward"), out.nbytes, steps, neurons, (*given, np.array(scalars, variant.real), *made))
+    return (
+        converted(out, x.dtype), state if last else None, kept if variant.keeps != "nothing" else None,
+        watched if variant.record else None,
+    )  # fmt: skip
+
+
+def backward(
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None,
+    scalars: Sequence[float], kept: Tensor | None, first: bool = True,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """The gradients of x [T, ...], of the initial states [STATES, N] (where `first` asks for it) and of the rows [ROWS, N].
+
+    x: None where the adjoint does without it. g_state: None where nobody used the last state. start, rows: as in `forward`.
+    """
+    dtype = getattr(torch, variant.real)
+    steps, neurons = len(g_out), math.prod(g_out.shape[1:])
+    g_x = empty(tuple(g_out.shape), dtype)
+    g_begin = ends([0.0] * len(variant.step.before), neurons, dtype) if g_state is None else g_state
+    g_start = empty(tuple(g_begin.shape), dtype)
+    g_rows = torch.zeros((len(variant.step.rows), neurons), dtype=dtype)
+    given = (
+        array_or_none(x, neurons, dtype).reshape(-1, neurons), array(g_out, dtype).reshape(steps, neurons), array(g_begin, dtype),
+        array_or_none(rows, neurons, dtype), np.array(scalars, variant.real),
+        np.empty(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
+    )  # fmt: skip
+    made = (g_x.numpy().reshape(steps, neurons), g_start.numpy(), g_rows.numpy())
+    run(load(source(variant), "backward"), g_x.nbytes, steps, neurons, (*given, *made))
+    return converted(g_x, g_out.dtype), g_start if first else None, None if rows is None else g_rows
 
 
 def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:
@@ -176,23 +198,6 @@ def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:
     return made
 
 
-def backward(
-    variant: Variant, x: Tensor, g_out: Tensor, g_state: Tensor, start: Tensor, rows: Tensor, scalars: list[float], kept: Tensor,
-    first: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of x [T, N], of the initial states [STATES, N] and of the rows [ROWS, N].
-
-    g_state may be [STATES, 0]: then it is 0. start: as it was given to `forward`. first: whether the gradient of the initial
-    states is wanted (here it is there in any case).
-    """
-    dtype = getattr(torch, variant.real)
-    steps, neurons = g_out.shape
-    if g_state.shape[1] != neurons:
-        g_state = ends([0.0] * len(g_state), neurons, dtype)
-    g_x = empty((steps, neurons), dtype)
-    g_start = empty(g_state.shape, dtype)
-    g_rows = torch.zeros(rows.shape, dtype=dtype)
-    given = (*(array(tensor, dtype) for tensor in (x, g_out, g_state, rows)), np.array(scalars, variant.real))
-    arrays = (*given, kept.numpy(), *(t.numpy() for t in (g_x, g_start, g_rows)))
-    run(load(source(variant), "backward"), g_x.nbytes, steps, neurons, arrays)
-    return converted(g_x, g_out.dtype), g_start, g_rows
+def array_or_none(tensor: Tensor | None, neurons: int, dtype: torch.dtype) -> Any:
+    """None is no row."""
+    return empty((0, neurons), dtype).numpy() if tensor is None else array(tensor, dtype)

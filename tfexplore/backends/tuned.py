@@ -1,7 +1,7 @@
 """Which build a GPU kernel gets: measured here (`tfexplore warm --tune`), measured by us on such a device, or predicted.
 
 What is measured counts for a device and a `builds.Shape`: a neuron of one's own with as many states, that needs as much for its
-backward pass, takes the same. `tuned.json` beside this file holds the devices that we measured; there is none yet.
+backward pass, takes the same. `tuned.json` beside this file holds the devices that we measured.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,35 +32,32 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     def column(values: list[float]) -> Tensor:
         return x.new_tensor(values).reshape(-1, 1).repeat(1, count)
 
-    initial = [float(value) for value in neuron.initial()]
-    # a GPU moves nothing for where all neurons begin alike, and for a last state that nobody asks for
-    start = column(initial) if backend == "numba" else x.new_empty(len(initial), 0)
+    start = column([float(value) for value in neuron.initial()])
     rows = column([getattr(neuron, symbol.name) for symbol in step.rows])
     out, state = torch.zeros_like(x), torch.zeros_like(start)
     kept = x.new_zeros(variant.kept_shape(steps, count), dtype=getattr(torch, variant.kept_dtype))
     g_x, g_start, g_rows = torch.zeros_like(x), torch.zeros_like(start), torch.zeros_like(rows)
-    run = _runner(backend, variant, by_value(neuron), steps, count)
-    begins = (start,) if backend == "cuda" else ()
-
-    def work() -> tuple[Tensor, ...]:
-        run("forward", (x, start, rows), (out, state, kept, x.new_empty(1, 0, count)))
-        if keep == "nothing":
-            return (out,)
-        g_rows.zero_()  # the kernel adds to it
-        run("backward", (x, gradient, torch.zeros_like(start), *begins, rows), (kept, g_x, g_start, g_rows))
-        return out, g_x
-
-    return work
-
-
-def _runner(backend: str, variant: Variant, scalars: list[float], steps: int, count: int) -> Callable[..., None]:
-    module: Any = backends.module(backend)
+    module, scalars = backends.module(backend), by_value(neuron)
 
     def numba(loop: str, given: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
         arrays = (*(t.numpy() for t in given), np.array(scalars, variant.real), *(t.numpy() for t in results))
-        module.run(module.load(module.source(variant), loop), given[0].nbytes, steps, count, arrays)
+        module.run(module.load(module.source(variant), loop), x.nbytes, steps, count, arrays)
 
-    def cuda(loop: str, given: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
-        module.launch(variant, loop, (*given, *results), scalars, steps, count)
+    def on_cpu() -> tuple[Tensor, ...]:
+        numba("forward", (x, start, rows), (out, state, kept, x.new_empty(1, 0, count)))
+        if keep == "nothing":
+            return (out,)
+        g_rows.zero_()  # the kernel adds to it
+        numba("backward", (x, gradient, torch.zeros_like(start), rows), (kept, g_x, g_start, g_rows))
+        return out, g_x
 
-    return {"numba": numba, "cuda": cuda}[backend]
+    def on_gpu() -> tuple[Tensor, ...]:
+        """All neurons begin alike, and nobody asks for the last state: as in most layers."""
+        place = (scalars, steps, count, x.device.index or 0)
+        module.launch(variant, "forward", (x, None, rows, out, None, kept, None), *place)
+        if keep == "nothing":
+            return (out,)
+        module.launch(variant, "backward", (x, gradient, None, None, rows, kept, g_x, None, g_rows), *place)
+        return out, g_x
+
+    return on_cpu if backend == "numba" else on_gpu

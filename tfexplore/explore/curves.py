@@ -118,7 +118,7 @@ def lines(result: Result, unit: str, recorded: list[tuple[results.Record, str]])
     return found
 
 
-def remarks(result: Result, found: list[Line], device: str, gpu_recorded: bool) -> list[str]:
+def remarks(result: Result, found: list[Line], device: str) -> list[str]:
     """Where recorded curves come from, and what must be said about the choices."""
     said = []
     for record in {id(line.record): line.record for line in found if line.record is not None}.values():
@@ -137,12 +137,9 @@ def remarks(result: Result, found: list[Line], device: str, gpu_recorded: bool) 
             )
         if first := [row["first_call_s"] for c in curves for row in c.rows if c.contestant == COMPILED]:
             said.append(f"There torch.compile compiled for {min(first):.0f} to {max(first):.0f} s before each point.")
-    if torch.device(device).type == "cpu":
-        if not gpu_recorded:
-            said.append("No GPU has been measured yet.")
-        if result.axis == "dtype" or DTYPES[result.dtype].itemsize == 2:
-            said.append(
-                "On a CPU, half precision is unpacked into float32 before the kernel and packed again behind it, so it saves no "
-                "traffic; on a GPU the kernel itself reads and writes it."
-            )
+    if torch.device(device).type == "cpu" and (result.axis == "dtype" or DTYPES[result.dtype].itemsize == 2):
+        said.append(
+            "On a CPU, half precision is unpacked into float32 before the kernel and packed again behind it, so it saves no "
+            "traffic; on a GPU the kernel itself reads and writes it."
+        )
     return said

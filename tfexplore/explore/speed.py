@@ -14,7 +14,7 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 import torch
 
-from tfexplore import measure, results
+from tfexplore import measure
 from tfexplore.backends import choose
 from tfexplore.beside import Beside
 from tfexplore.contestants import (
@@ -91,7 +91,6 @@ class Speed(Runner):
         if largest is not None and largest < (least := {"T": STEPS[0], "N": NEURONS[0]}.get(sweep, largest)):
             raise ValueError(f"largest must be at least {least}, the first {sweep} of the curve, but got {largest}.")
         self.recorded = shown(self.device)
-        self.gpu_recorded = any(record.device == "cuda" for record in results.records())
         swept = next(label for label, axis in SWEEPS.items() if axis == sweep)
         units = list(UNITS)
         controls = {
@@ -292,7 +291,7 @@ class Speed(Runner):
             self.figure.data[k].update(x=list(line.x), y=list(line.y), mode=mode)
         self.figure.update_xaxes(self.axis())
         self.figure.update_yaxes(title=self.controls["unit"].value)
-        said = remarks(self.result, found, self.device, self.gpu_recorded)
+        said = remarks(self.result, found, self.device)
         self.notes.value = "".join(f"<div>{html.escape(note)}</div>" for note in said)
 
     def layout(self) -> widgets.Widget:
