@@ -36,7 +36,7 @@ class Schedules(Explorer):
     >>> made = Schedules()
     >>> made.controls["walk"].value = "fused"
     >>> len(made.walk.pieces), made.walk.launches
-    (5, 7)
+    (5, 5)
     """
 
     caption = (
