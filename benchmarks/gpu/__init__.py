@@ -4,7 +4,7 @@
     child.py      a process that finds points out, one after the other
     journal.py    what was found, a line at once, by the content of what it depends on
     goals.py      the last table, from the journal alone
-    machine, bits, tuning, sweep, race, memory, split, explorers, tools: `measure(...)` of each finds one point out
+    machine, bits, tuning, sweep, calls, race, memory, split, explorers, tools: `measure(...)` of each finds one point out
 
 A point is found out by `benchmarks.gpu.MODULE.measure(device=..., out=..., **given)`, which returns its row.
 """

@@ -178,6 +178,8 @@ def said(line: Line) -> str:
             shares[tried["loop"]] = max(shares.get(tried["loop"], 0.0), tried.get("share", 0.0))
         best = ", ".join(f"{loop} {share:.1%}" for loop, share in shares.items())
         return f"{best} of copy, {row['gain']:.2f}x the predicted build; {len(row['tried'])} tried"
+    if "us" in row:
+        return "; ".join(f"{what} {taken:.1f} us" for what, taken in row["us"].items())
     if "share" in row:
         return f"{row['share']:.1%} of copy, {row['gb_s']['copy']:.0f} GB/s"
     if "median_ms" in row:

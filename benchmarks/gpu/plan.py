@@ -129,6 +129,7 @@ def copies(dry: bool) -> Iterator[Point]:
 
 def layers(dry: bool) -> Iterator[Point]:
     """The cases that goals ask for come first; torch.compile, half a minute for a case, in one of them, last."""
+    yield Point(3, "what Python takes of a small layer", "benchmarks.gpu.calls", {"N": 64 if dry else 10**4}, 2, 30)
     cases = [(4, 64, "float32"), (4, 64, "bfloat16")] if dry else [
         *((32, n, dtype) for n in (10**7, 10**4) for dtype in ("float32", "bfloat16")), (32, 10**6, "float32"),
         (32, 10**5, "float32"), (4, 10**7, "float32"), (4, 10**6, "float32"), (4, 10**5, "float32"), (4, 10**4, "float32"),
