@@ -22,7 +22,7 @@
 //   5  nothing is moved for an end of time that nobody asks for (this one): on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in
 //      float32, 0.88 -> 0.92 in bfloat16
 // Counted there (ncu, version 4): the DRAM moves what is derived, 32 % (float32) and 60 % (bfloat16) of the issue slots are used, and
-// warps wait for the memory. Caches asked to let values pass: 4 to 7 % slower, but 6 % faster with learned parameters in bfloat16.
+// warps wait for the memory. Caches asked to let values pass: 3 to 7 % slower; version 4 with learned parameters in bfloat16: 6 % faster.
 // __launch_bounds__(THREADS) made the compiler save registers for more blocks, and spill.
 //
 // Builds of LIF, as compiled (tools/candidates.py writes this table); the first of each dtype and keep is the default.
@@ -46,7 +46,7 @@
 // bfloat16 potential   4     8                  |   64   13.1  192   1.00 |   66   13.5  168   1.00        |   86   15.0  120   0.99
 // bfloat16 potential   4     4                  |   48   13.1  120   1.00 |   54   13.8  108   1.00        |   48   15.6  120   0.99
 // bfloat16 potential   2     8                  |   40   15.6  144   1.00 |   40   16.1  144   1.00        |   48   18.6  120   0.99
-// float32  bits        4     8                  |   77    7.5   96   1.00 |   78    7.5   96   1.00   0.95 |   48    8.5  160   1.00
+// float32  bits        4     8                  |   77    7.5   96   1.00 |   78    7.5   96   1.00   0.96 |   48    8.5  160   1.00
 // float32  bits        4     4                  |   52   13.1   72   1.00 |   46   13.9   80   1.00   0.95 |   40   11.5   96   1.00
 // float32  bits        2     8                  |   44    9.6   80   1.00 |   44    9.6   80   1.00   0.95 |   32   11.2  128   1.00
 // bfloat16 bits        4     8                  |   62    9.0   64   1.00 |   77    9.5   48   1.00   0.93 |   78   10.4   48   0.98

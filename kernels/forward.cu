@@ -20,7 +20,7 @@
 //   4  nothing is moved for an end of time that nobody asks for (this one): on an H200, T = 32, 0.90 -> 0.94 of a copy's pace in
 //      float32, 0.80 -> 0.85 in bfloat16
 // Tried on an H200 and left out: as the x of a step is used, the one of AHEAD steps later is asked for: 89 registers, as fast in
-// float32, 0.52 instead of 0.86 in bfloat16. Blocks of 64 or 256 threads: within 2 %. Caches asked to let values pass: 2 % slower.
+// float32, 0.52 instead of 0.86 in bfloat16. Blocks of 64 or 256 threads: within 2 %. Caches asked to let values pass: 2 to 4 % slower.
 // With few neurons (N = 10,000) one in a thread takes half as long as four.
 //
 // Builds of LIF, as compiled (tools/candidates.py writes this table); the first of each dtype and keep is the default.
@@ -32,7 +32,7 @@
 //                                               | regs  instr   KB  share | regs  instr   KB  share  found | regs  instr   KB  share
 // float32  nothing     4     8                  |   62   18.3  128   1.00 |   62   18.3  128   1.00   0.94 |   58   18.4  128   0.99
 // float32  nothing     4     4                  |   48   18.1   80   1.00 |   48   18.1   80   1.00        |   42   18.6   80   0.99
-// float32  nothing     2     8                  |   40   20.5   96   1.00 |   40   20.4   96   1.00   0.94 |   40   19.6   96   0.99
+// float32  nothing     2     8                  |   40   20.5   96   1.00 |   40   20.4   96   1.00   0.95 |   40   19.6   96   0.99
 // bfloat16 nothing     4     8                  |   42   19.9   80   0.99 |   62   20.3   64   0.96   0.92 |   56   20.3   72   0.85
 // bfloat16 nothing     4     4                  |   38   20.1   48   0.99 |   48   20.6   40   0.95   0.91 |   40   20.6   48   0.84
 // bfloat16 nothing     2     8                  |   34   21.7   48   0.98 |   42   22.2   40   0.94   0.88 |   40   21.6   48   0.82
@@ -48,7 +48,7 @@
 // bfloat16 potential   4     8                  |   50   20.9   72   1.00 |   66   21.4   56   1.00        |   60   21.0   64   0.98
 // bfloat16 potential   4     4                  |   44   21.0   40   1.00 |   51   21.3   36   1.00        |   40   21.4   48   0.98
 // bfloat16 potential   2     8                  |   34   23.4   48   1.00 |   44   23.4   40   0.99        |   40   23.8   48   0.97
-// float32  bits        4     8                  |   64   21.3  128   1.00 |   64   21.3  128   1.00   0.93 |   64   20.6  128   0.99
+// float32  bits        4     8                  |   64   21.3  128   1.00 |   64   21.3  128   1.00   0.94 |   64   20.6  128   0.99
 // float32  bits        4     4                  |   48   24.7   80   1.00 |   50   24.6   72   0.99   0.94 |   44   28.7   80   0.95
 // float32  bits        2     8                  |   40   23.4   96   1.00 |   40   23.2   96   1.00   0.94 |   46   22.5   80   0.98
 // bfloat16 bits        4     8                  |   56   22.9   72   0.98 |   66   23.2   56   0.94   0.91 |   60   22.8   64   0.81

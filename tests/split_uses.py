@@ -93,7 +93,7 @@ class Counter(Stateful):
     def state_names(self) -> tuple[str, ...]:
         return ("count",)
 
-    def run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
         before = torch.zeros_like(x[0]) if state is None else state[0]
         return x * 2, (before + x.sum(0),)
 

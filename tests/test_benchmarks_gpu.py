@@ -269,7 +269,7 @@ def test_a_winner_is_taken_when_a_run_goes_on_on_a_fresh_machine(
     point = next(point for point in points(dry=False) if point.module == plan.TUNING)
     shape = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
     winner = Config(32, Build(2, 4, streaming=True), Build(1, 8))
-    machine = {"machine": "NVIDIA H300", "key": {"machine": "NVIDIA H200"}}
+    machine = {"machine": "NVIDIA H300", "key": {"machine": "NVIDIA H300"}}
     row = {"shape": dataclasses.asdict(shape), "config": dataclasses.asdict(winner)}
     tuned.known.cache_clear()
     try:

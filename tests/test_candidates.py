@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tfexplore import neurons
+from tfexplore import neurons, results
 from tfexplore.builds import Build
 from tfexplore.codegen import Variant
 from tfexplore.paths import kernels_dir
@@ -75,6 +75,23 @@ def rows(loop: str) -> list[str]:
 def test_the_tables_hold_the_builds_that_are_chosen(loop: str) -> None:
     shown = [(v.data, v.keep, str(b.vector), str(b.ahead)) for v, b in candidates.shown(loop)]
     assert [tuple(line.split()[1:5]) for line in rows(loop)] == shown
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_tables_show_what_was_measured(loop: str) -> None:
+    """Beside the prediction for an H200, of benchmarks/results."""
+    (record,) = (record for record in results.records(benchmark="builds") if record.machine == "NVIDIA H200")
+    shown = 0
+    for line, (variant, build) in zip(rows(loop), candidates.shown(loop), strict=True):
+        wanted = {
+            "passes": loop, "dtype": variant.data, "keep": variant.keep, "vector": build.vector, "ahead": build.ahead,
+            "shared": build.shared, "streaming": False, **({"chunk": variant.chunk} if variant.keep == "input" else {}),
+        }  # fmt: skip
+        same = [row["share"] for row in record.rows if wanted.items() <= row.items()]
+        found = line.split("|")[2].split()[4:]
+        assert found == ([f"{max(same):.2f}"] if same else []), line
+        shown += len(found)
+    assert shown >= 8
 
 
 @pytest.mark.parametrize("loop", LOOPS)

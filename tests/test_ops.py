@@ -45,6 +45,36 @@ def test_opcheck_backward(neuron, keep, record, dtype):
         torch.library.opcheck(ops.backward, given)
 
 
+@pytest.mark.parametrize("keep", ["input", "potential", "nothing"])
+def test_opcheck_with_nothing_at_the_ends_of_time(keep):
+    """All neurons begin alike, nobody asks for the last state or the gradient of the first, and x has its own shape."""
+    x, scalars = torch.randn(35, 2, 3), by_value(neurons.LIF())
+    key = ops.register("numba", Variant(step_of(neurons.LIF()), keep=keep))
+    given = (x.clone().requires_grad_(keep != "nothing"), None, None, scalars, False, key)
+    torch.library.opcheck(ops.forward, given, atol=1e-6, rtol=1e-5)
+    out, state, kept, _ = ops.forward(x, None, None, scalars, False, key)
+    assert out.shape == x.shape
+    assert state.numel() == 0
+    if keep != "nothing":
+        back = (x if keep == "input" else None, torch.randn_like(x), None, None, None, scalars, kept, False, key)
+        torch.library.opcheck(ops.backward, back)
+        g_x, g_start, g_rows = ops.backward(*back)
+        assert g_x.shape == x.shape
+        assert g_start.numel() == g_rows.numel() == 0
+
+
+def test_a_piece_of_something_larger_does_not_keep_all_of_it():
+    whole = torch.randn(8, 4, 512)
+    piece = whole[..., :8].requires_grad_()
+    spikes = tfexplore.LIF(backend="numba", keep="input")(piece)
+    held = [t for t in spikes.grad_fn.saved_tensors if t is not None]
+    assert max(t.untyped_storage().nbytes() for t in held) == 8 * 4 * 8 * 4
+    (found,) = torch.autograd.grad(spikes.sum(), piece)
+    copied = piece.detach().clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(tfexplore.LIF(backend="torch")(copied).sum(), copied)
+    torch.testing.assert_close(found, wanted)
+
+
 class Readout(nn.Module):
     """Learns, mixes stateless modules with layers, and hands a state on explicitly."""
 

@@ -134,8 +134,10 @@ def test_what_is_measured_here_comes_before_what_is_shipped(cache: Path, monkeyp
     assert tuned.choose(SHAPE, "GPU") == default(SHAPE)
 
 
-def test_what_is_shipped_can_be_built() -> None:
+def test_what_is_shipped_can_be_built(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One entry for each shape that was measured; a shape that no neuron has any more would never be found."""
+    monkeypatch.setattr(tuned, "SHIPPED", Path(tuned.__file__).with_name("tuned.json"))
+    assert "NVIDIA H200" in tuned.read(tuned.SHIPPED)
     for device, builds in tuned.read(tuned.SHIPPED).items():
         shapes = {
             str(shape): shape
@@ -185,3 +187,16 @@ def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytes
     finally:
         cuda.processors.cache_clear()
     assert (narrow.vector, narrow.ahead) == (1, 16)
+
+
+def test_few_neurons_look_sixteen_steps_ahead_but_no_further_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[tuple[str, str], list[str]] = {}
+    for keep, loop in itertools.product(("input", "potential"), ("forward", "backward")):
+        monkeypatch.setattr(cuda, "load", lambda *given: asked.setdefault((keep, loop), [*given[2]]))  # noqa: B023
+        variant = Variant(step_of(neurons.LIF()), "float32", "bfloat16", keep).for_gpu()
+        assert variant.chunk == 8
+        cuda.prepared.__wrapped__(variant, loop, False, 0)
+    ahead = {key: next(option for option in options if "AHEAD" in option) for key, options in asked.items()}
+    assert ahead.pop(("input", "backward")) == "-DAHEAD=8"
+    assert set(ahead.values()) == {"-DAHEAD=16"}
+    assert len(ahead) == 3

@@ -48,8 +48,11 @@ class Build:
         }  # fmt: skip
         return tuple(f"-D{name}={value}" for name, value in named.items())
 
-    def narrow(self, chunk: int) -> Build:
-        """One neuron in each thread, where rows are no whole accesses or the neurons few: then more steps are under way."""
+    def narrow(self, chunk: int = 16) -> Build:
+        """One neuron in each thread, where rows are no whole accesses or the neurons few: then more steps are under way.
+
+        chunk: where there is one, no more than that.
+        """
         return replace(self, vector=1, ahead=min(16, chunk))
 
 

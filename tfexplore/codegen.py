@@ -97,6 +97,10 @@ class Variant:
         step = self.step
         return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.rows))
 
+    @property
+    def on_gpu(self) -> bool:
+        return self.config is not None
+
     def for_gpu(self, config: Config | None = None) -> Variant:
         """This variant on a GPU, built so, or as predicted to be the fastest (`backends.tuned.built` knows what was measured)."""
         return dataclasses.replace(self, config=config or default(self.shape))
@@ -112,7 +116,7 @@ class Variant:
         if self.keeps == "bits":
             return -(-steps // self.steps), 1, neurons
         if self.keeps == "input":  # a GPU takes the first chunk's from `start`
-            chunks = (max(steps, 1) - 1) // self.chunk if self.config else -(-steps // self.chunk)
+            chunks = (max(steps, 1) - 1) // self.chunk if self.on_gpu else -(-steps // self.chunk)
             return chunks, len(self.step.before), neurons
         return 1, 0, neurons
 

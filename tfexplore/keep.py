@@ -1,7 +1,7 @@
 """What a layer's forward pass keeps for its backward pass: the choices, which are exact, and which is the fastest.
 
     potential   the values that the adjoint needs of every step       words: 2 + needs there, 2 + needs back
-    input       x, and the states at the start of every chunk          2 there, 3 back, and the steps computed twice
+    input       x, and the states between chunks of time               2 there, 3 back, and the steps computed twice
     bits        the outcomes of comparisons, a bit or two each         2 there, 2 back; not exact for every neuron
 
 "auto" takes "bits" where it is exact: it moves the fewest bytes and keeps the fewest. Else "input", except on the CPU for a

@@ -40,8 +40,8 @@ class Stateful(nn.Module):
     def state_names(self) -> tuple[str, ...]:
         raise NotImplementedError
 
-    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
-        """The spikes, and the state after the last step; without `last` nobody looks at that, and it may be ()."""
+    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
+        """The spikes, and the state after the last step; without `want_state` nobody looks at that, and it may be ()."""
         raise NotImplementedError
 
     def forward(
@@ -154,7 +154,7 @@ class Layer(Stateful):
         """The backend that would run x, and why."""
         return backends.choose(self.backend, x.device)
 
-    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
         dtype = state_dtype(x.dtype)
         shape, order = x.shape[1:], memory_order(x)
         rows = self._rows(x, dtype, order) if self.neuron.learn else None
@@ -186,13 +186,17 @@ class Layer(Stateful):
             out = unflattened(found, shape, order)
         else:
             lying = x if order is None else x.permute(0, *order)
-            out, after, watched = ops.fused(lying, start, rows, self.by_value, last, key)
+            if (
+                not lying.is_contiguous()
+            ):  # a piece of something larger: saved for backward, it would keep all of that alive
+                lying = flattened(x, None).view(x.shape)
+            out, after, watched = ops.fused(lying, start, rows, self.by_value, want_state, key)
             out = out if order is None else named(out, order)
         if self.sink is not None:
             each = () if watched is None else watched.unbind(1)
             traces = {name: unflattened(trace, shape, order) for name, trace in zip(names, each, strict=True)}
             self.sink.add(self, out, traces)
-        if not last:
+        if not want_state:
             return out, ()
         assert after is not None
         after = unflattened(after, shape, order)
@@ -233,6 +237,7 @@ class Layer(Stateful):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.step_name = name_of(self.step)  # in another process it may be new
+        self.by_value = by_value(self.neuron)
 
     def __repr__(self) -> str:
         return f"{type(self.neuron).__name__}({self.extra_repr()})"

@@ -40,11 +40,11 @@ def find(key: str) -> tuple[str, Variant]:
 
 @torch.library.custom_op("tfexplore::forward", mutates_args=())
 def forward(
-    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], last: bool, key: str
+    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], want_state: bool, key: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """out [T, ...], state [STATES, N] (with `last`), kept for the way back, watched [T, WATCHED, N]; empty where none is."""
+    """out [T, ...], state [STATES, N] (`want_state`), kept for the way back, watched [T, WATCHED, N]; empty where none is."""
     backend, variant = find(key)
-    out, *others = backends.module(backend).forward(variant, x, start, rows, scalars, last)
+    out, *others = backends.module(backend).forward(variant, x, start, rows, scalars, want_state)
     return out, *(absent(x, variant) if tensor is None else tensor for tensor in others)
 
 
@@ -55,7 +55,7 @@ def absent(x: Tensor, variant: Variant) -> Tensor:
 
 @forward.register_fake
 def _(
-    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], last: bool, key: str
+    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], want_state: bool, key: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     variant = find(key)[1]
     steps, neurons = x.shape[0], math.prod(x.shape[1:])
@@ -63,7 +63,7 @@ def _(
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
     return (
         x.new_empty(x.shape),
-        x.new_empty(len(variant.step.before), neurons, dtype=real) if last else absent(x, variant),
+        x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else absent(x, variant),
         absent(x, variant) if variant.keeps == "nothing" else kept,
         x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else absent(x, variant),
     )
@@ -72,22 +72,24 @@ def _(
 @torch.library.custom_op("tfexplore::backward", mutates_args=())
 def backward(
     x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None, scalars: list[float],
-    kept: Tensor | None, first: bool, key: str,
+    kept: Tensor | None, want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of x [T, ...], of the initial states [STATES, N] (with `first`) and of the rows [ROWS, N]."""
+    """The gradients of x [T, ...], of the initial states [STATES, N] (with `want_g_start`) and of the rows [ROWS, N]."""
     backend, variant = find(key)
-    g_x, *others = backends.module(backend).backward(variant, x, g_out, g_state, start, rows, scalars, kept, first)
+    g_x, *others = backends.module(backend).backward(
+        variant, x, g_out, g_state, start, rows, scalars, kept, want_g_start
+    )
     return g_x, *(absent(g_out, variant) if tensor is None else tensor for tensor in others)
 
 
 @backward.register_fake
 def _(
     x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None, scalars: list[float],
-    kept: Tensor | None, first: bool, key: str,
+    kept: Tensor | None, want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     variant = find(key)[1]
     ends = (len(variant.step.before), math.prod(g_out.shape[1:]))
-    g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if first else absent(g_out, variant)
+    g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else absent(g_out, variant)
     g_rows = absent(g_out, variant) if rows is None else rows.new_empty(rows.shape)
     return g_out.new_empty(g_out.shape), g_start, g_rows
 
@@ -100,12 +102,12 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> Non
     ctx.like = x.shape, x.dtype, x.device
     ctx.set_materialize_grads(False)  # zeros as large as `kept` would be made for nothing
     # what the adjoint does without is not kept alive; on a CPU `kept` has the states at the start
-    ctx.save_for_backward(x if again else None, start if again and variant.config else None, rows, kept)
+    ctx.save_for_backward(x if again else None, start if again and variant.on_gpu else None, rows, kept)
 
 
 def _remember_operator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     _remember(ctx, inputs, output)
-    ctx.mark_non_differentiable(*output[2:])
+    ctx.mark_non_differentiable(*output[2 if inputs[4] else 1 :])  # an empty state has no gradient either
 
 
 def _gradients(ctx: Any, g_out: Tensor | None, g_state: Tensor | None) -> tuple[Any, ...]:
@@ -141,9 +143,9 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor | None, ...]:  # a setup_context of its own would cost 25 us
-        x, start, rows, scalars, last, key = inputs
+        x, start, rows, scalars, want_state, key = inputs
         backend, variant = find(key)
-        made = backends.module(backend).forward(variant, x, start, rows, scalars, last)
+        made = backends.module(backend).forward(variant, x, start, rows, scalars, want_state)
         _remember(ctx, inputs, made)
         out, state, _, watched = made
         if watched is not None:
@@ -160,13 +162,13 @@ class Direct(torch.autograd.Function):
 
 
 def fused(
-    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], last: bool, key: str
+    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], want_state: bool, key: str
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The spikes, the last states [STATES, N] and what is recorded [T, WATCHED, N], by the shortest way; x [T, ...]."""
     if torch.compiler.is_compiling() or looked_at(x, start, rows):
-        out, state, _, watched = forward(x, start, rows, scalars, last, key)
+        out, state, _, watched = forward(x, start, rows, scalars, want_state, key)
         return out, state, watched
-    made: tuple[Tensor, Tensor | None, Tensor | None] = Direct.apply(x, start, rows, scalars, last, key)
+    made: tuple[Tensor, Tensor | None, Tensor | None] = Direct.apply(x, start, rows, scalars, want_state, key)
     return made
 
 

@@ -58,7 +58,7 @@ class Recurrent(Stateful):
     def state_names(self) -> tuple[str, ...]:
         return (*self.layer.state_names, "last spikes")
 
-    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
         if state is None:
             inner, s = None, x.new_zeros(x.shape[1:])
         else:

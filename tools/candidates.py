@@ -207,9 +207,8 @@ def measured(machine: str) -> dict[tuple[object, ...], float]:
         for row in record.rows if machine in record.machine else ():
             if row["neuron"] == "LIF" and not row["streaming"]:
                 chunk = row["chunk"] if row["keep"] == "input" else 0
-                found[row["passes"], row["dtype"], row["keep"], row["vector"], row["ahead"], chunk, row["shared"]] = (
-                    row["share"]
-                )
+                build = (row["passes"], row["dtype"], row["keep"], row["vector"], row["ahead"], chunk, row["shared"])
+                found[build] = max(row["share"], found.get(build, 0.0))
     return found
 
 

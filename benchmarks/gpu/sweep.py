@@ -54,9 +54,9 @@ def kernel(case: Case, keep: str) -> Callable[[], object]:
         variant = tuned.built(variant, x.device.index)
     given = (None, None, by_value(neuron))  # as in most layers: all begin alike, and nobody looks at the last state
     if case["passes"] == FORWARD:
-        return lambda: backend.forward(variant, x, *given, last=False)
-    _, _, kept, _ = backend.forward(variant, x, *given, last=False)
-    return lambda: backend.backward(variant, x, g, None, *given, kept, first=False)
+        return lambda: backend.forward(variant, x, *given, want_state=False)
+    _, _, kept, _ = backend.forward(variant, x, *given, want_state=False)
+    return lambda: backend.backward(variant, x, g, None, *given, kept, want_g_start=False)
 
 
 def check(work: Work, case: Case) -> None:

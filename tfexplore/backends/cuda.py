@@ -66,12 +66,14 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
 
 
 @functools.cache
-def prepared(variant: Variant, loop: str, wide: bool, device: int) -> tuple[Any, int]:
+def prepared(variant: Variant, loop: str, as_wide: bool, device: int) -> tuple[Any, int]:
     """The compiled kernel of a variant, as its config says or with one neuron in each thread; and the neurons of one block."""
     build: Build = getattr(variant.config, loop)
-    build = build if wide else build.narrow(variant.chunk)
+    recomputes = variant.keeps == "input"
+    if not as_wide:
+        build = build.narrow(variant.chunk) if recomputes and loop == "backward" else build.narrow()
     # only what is recomputed comes in chunks; else a chunk is what is under way
-    options = build.options(variant.chunk if variant.keeps == "input" else build.ahead)
+    options = build.options(variant.chunk if recomputes else build.ahead)
     return load(source(variant), loop, options, device), build.vector * THREADS
 
 
@@ -115,13 +117,18 @@ def contiguous(tensor: Tensor | None) -> Tensor | None:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], last: bool = True
+    variant: Variant,
+    x: Tensor,
+    start: Tensor | None,
+    rows: Tensor | None,
+    scalars: Sequence[float],
+    want_state: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
     steps, neurons = len(x), math.prod(x.shape[1:])
     real, kept_dtype = getattr(torch, variant.real), getattr(torch, variant.kept_dtype)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    state = x.new_empty(len(variant.step.before), neurons, dtype=real) if last else None
+    state = x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else None
     keeps = variant.keeps != "nothing"
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=kept_dtype) if keeps else None
     watched = x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else None
@@ -132,13 +139,13 @@ def forward(
 
 def backward(
     variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None,
-    scalars: Sequence[float], kept: Tensor | None, first: bool = True,
+    scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.backward`, on a GPU."""
     steps, neurons = len(g_out), math.prod(g_out.shape[1:])
     g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
     ends = (len(variant.step.before), neurons)
-    g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if first else None
+    g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else None
     g_rows = None if rows is None else torch.empty_like(rows, memory_format=torch.contiguous_format)
     given = map(contiguous, (x, g_out, g_state, start, rows, kept))
     launch(variant, "backward", (*given, g_x, g_start, g_rows), scalars, steps, neurons, g_out.device.index or 0)

@@ -143,12 +143,17 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], last: bool = True
+    variant: Variant,
+    x: Tensor,
+    start: Tensor | None,
+    rows: Tensor | None,
+    scalars: Sequence[float],
+    want_state: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """x [T, ...] -> out [T, ...]; state, kept and watched as the kernels have them, or None where there is nothing.
 
     start [STATES, N]: None where all neurons begin alike, as the last of the scalars say (`step.by_value`). rows [ROWS, N]: None
-    without learned parameters. last: whether the states after the last step are wanted.
+    without learned parameters. want_state: that after the last step.
     """
     dtype = getattr(torch, variant.real)
     steps, neurons = len(x), math.prod(x.shape[1:])
@@ -161,16 +166,16 @@ def forward(
     made = (out.numpy().reshape(steps, neurons), *(t.numpy() for t in (state, kept, watched)))
     run(load(source(variant), "forward"), out.nbytes, steps, neurons, (*given, np.array(scalars, variant.real), *made))
     return (
-        converted(out, x.dtype), state if last else None, kept if variant.keeps != "nothing" else None,
+        converted(out, x.dtype), state if want_state else None, kept if variant.keeps != "nothing" else None,
         watched if variant.record else None,
     )  # fmt: skip
 
 
 def backward(
     variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None,
-    scalars: Sequence[float], kept: Tensor | None, first: bool = True,
+    scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """The gradients of x [T, ...], of the initial states [STATES, N] (where `first` asks for it) and of the rows [ROWS, N].
+    """The gradients of x [T, ...], of the initial states [STATES, N] (with `want_g_start`) and of the rows [ROWS, N].
 
     x: None where the adjoint does without it. g_state: None where nobody used the last state. start, rows: as in `forward`.
     """
@@ -181,13 +186,14 @@ def backward(
     g_start = empty(tuple(g_begin.shape), dtype)
     g_rows = torch.zeros((len(variant.step.rows), neurons), dtype=dtype)
     given = (
-        array_or_none(x, neurons, dtype).reshape(-1, neurons), array(g_out, dtype).reshape(steps, neurons), array(g_begin, dtype),
+        array_or_none(x, neurons, dtype).reshape(0 if x is None else steps, neurons),
+        array(g_out, dtype).reshape(steps, neurons), array(g_begin, dtype),
         array_or_none(rows, neurons, dtype), np.array(scalars, variant.real),
         np.empty(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
     )  # fmt: skip
     made = (g_x.numpy().reshape(steps, neurons), g_start.numpy(), g_rows.numpy())
     run(load(source(variant), "backward"), g_x.nbytes, steps, neurons, (*given, *made))
-    return converted(g_x, g_out.dtype), g_start if first else None, None if rows is None else g_rows
+    return converted(g_x, g_out.dtype), g_start if want_g_start else None, None if rows is None else g_rows
 
 
 def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:

@@ -32,24 +32,10 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     def column(values: list[float]) -> Tensor:
         return x.new_tensor(values).reshape(-1, 1).repeat(1, count)
 
-    start = column([float(value) for value in neuron.initial()])
     rows = column([getattr(neuron, symbol.name) for symbol in step.rows])
-    out, state = torch.zeros_like(x), torch.zeros_like(start)
+    out, g_x, g_rows = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(rows)
     kept = x.new_zeros(variant.kept_shape(steps, count), dtype=getattr(torch, variant.kept_dtype))
-    g_x, g_start, g_rows = torch.zeros_like(x), torch.zeros_like(start), torch.zeros_like(rows)
     module, scalars = backends.module(backend), by_value(neuron)
-
-    def numba(loop: str, given: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
-        arrays = (*(t.numpy() for t in given), np.array(scalars, variant.real), *(t.numpy() for t in results))
-        module.run(module.load(module.source(variant), loop), x.nbytes, steps, count, arrays)
-
-    def on_cpu() -> tuple[Tensor, ...]:
-        numba("forward", (x, start, rows), (out, state, kept, x.new_empty(1, 0, count)))
-        if keep == "nothing":
-            return (out,)
-        g_rows.zero_()  # the kernel adds to it
-        numba("backward", (x, gradient, torch.zeros_like(start), rows), (kept, g_x, g_start, g_rows))
-        return out, g_x
 
     def on_gpu() -> tuple[Tensor, ...]:
         """All neurons begin alike, and nobody asks for the last state: as in most layers."""
@@ -60,4 +46,21 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
         module.launch(variant, "backward", (x, gradient, None, None, rows, kept, g_x, None, g_rows), *place)
         return out, g_x
 
-    return on_cpu if backend == "numba" else on_gpu
+    if backend == "cuda":
+        return on_gpu
+    start = column([float(value) for value in neuron.initial()])
+    state, g_start, none = torch.zeros_like(start), torch.zeros_like(start), torch.zeros_like(start)
+
+    def run(loop: str, given: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
+        arrays = (*(t.numpy() for t in given), np.array(scalars, variant.real), *(t.numpy() for t in results))
+        module.run(module.load(module.source(variant), loop), x.nbytes, steps, count, arrays)
+
+    def on_cpu() -> tuple[Tensor, ...]:
+        run("forward", (x, start, rows), (out, state, kept, x.new_empty(1, 0, count)))
+        if keep == "nothing":
+            return (out,)
+        g_rows.zero_()  # the kernel adds to it
+        run("backward", (x, gradient, none, rows), (kept, g_x, g_start, g_rows))
+        return out, g_x
+
+    return on_cpu

@@ -44,7 +44,7 @@ class Loop(Stateful):
     def state_names(self) -> tuple[str, ...]:
         return ("last output",)
 
-    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
         before = x.new_zeros(x.shape[1], self.back.in_features) if state is None else state[0]
         known = before.unsqueeze(0)
         if len(x) > 1:

@@ -34,7 +34,7 @@ class StandIn(Stateful):
     def state_names(self) -> tuple[str, ...]:
         return ("sum",)
 
-    def run(self, x: Tensor, state: State | None, last: bool = True) -> tuple[Tensor, State]:
+    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
         before = x.new_zeros(x.shape[1:], dtype=state_dtype(x.dtype)) if state is None else state[0]
         out: Tensor = Waits.apply(x * self.gain, len(x) * x.shape[1] * self.seconds)
         return out, (before + out.sum(0),)
