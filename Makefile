@@ -64,8 +64,9 @@ lint: setup
 pytest: setup
 	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
+# PyTorch's compiler makes a folder in the system's temporary one wherever it is imported, and leaves it there.
 nbval: setup
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(NBVAL) notebooks
+	TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/.tfexplore-cache/inductor $(PY) -m pytest -n $(WORKERS) --dist loadfile $(NBVAL) notebooks
 
 format: setup
 	$(PY) -m ruff check --fix
