@@ -36,9 +36,9 @@ def run_all(page: Any) -> None:
         if dialog.is_visible():  # a page on a busy machine may not know its kernel yet
             assert "Select Kernel" in dialog.inner_text(), f"over the notebook stands: {dialog.inner_text()}"
             dialog.locator(".jp-mod-accept").click()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        with contextlib.suppress(sync_api.TimeoutError):
+        with contextlib.suppress(sync_api.TimeoutError):  # the dialog may also come now, before the menu
+            page.get_by_role("menuitem", name="Run", exact=True).click(timeout=20_000)
+            page.get_by_text("Run All Cells", exact=True).click(timeout=20_000)
             page.wait_for_function(f"() => {WAITING}", timeout=5_000)
             return
     raise AssertionError("no cell began to run")
