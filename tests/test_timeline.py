@@ -88,9 +88,8 @@ def test_the_fused_lif_moves_two_words_and_the_ends_that_are_asked_for():
         layer(x)
         layer(x, (torch.rand(4, 10),), return_state=True)
     assert (events[0].launches, events[0].words) == (1, per * steps * neurons)
-    ends = (
-        2 * neurons + 2 * neurons
-    )  # the states stacked: read, written; then read, and those after the last step written
+    # the states stacked: read, written; then read, and those after the last step written
+    ends = 2 * neurons + 2 * neurons
     assert (events[1].launches, events[1].words) == (2, per * steps * neurons + ends)
 
 

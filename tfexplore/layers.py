@@ -186,9 +186,8 @@ class Layer(Stateful):
             out = unflattened(found, shape, order)
         else:
             lying = x if order is None else x.permute(0, *order)
-            if (
-                not lying.is_contiguous()
-            ):  # a piece of something larger: saved for backward, it would keep all of that alive
+            if not lying.is_contiguous():
+                # a piece of something larger: saved for backward, it would keep all of that alive
                 lying = flattened(x, None).view(x.shape)
             out, after, watched = ops.fused(lying, start, rows, self.by_value, want_state, key)
             out = out if order is None else named(out, order)

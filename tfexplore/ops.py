@@ -10,7 +10,6 @@ the same functions through a plain `autograd.Function`.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -58,7 +57,7 @@ def _(
     x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], want_state: bool, key: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     variant = find(key)[1]
-    steps, neurons = x.shape[0], math.prod(x.shape[1:])
+    steps, neurons = backends.sizes(x)
     real = getattr(torch, variant.real)
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
     return (
@@ -88,7 +87,7 @@ def _(
     kept: Tensor | None, want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     variant = find(key)[1]
-    ends = (len(variant.step.before), math.prod(g_out.shape[1:]))
+    ends = (len(variant.step.before), backends.sizes(g_out)[1])
     g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else absent(g_out, variant)
     g_rows = absent(g_out, variant) if rows is None else rows.new_empty(rows.shape)
     return g_out.new_empty(g_out.shape), g_start, g_rows

@@ -194,27 +194,26 @@ def neuron_for(name: str, keep: str) -> Neuron:
     return made
 
 
-def held(variant: Variant, build: Build) -> tuple[int, bool]:
-    """The chunk, where there is one, and whether its values wait in shared memory."""
-    return (variant.chunk if variant.keeps == "input" else 0), build.shared
+def place(loop: str, data: str, keep: str, vector: int, ahead: int, chunk: int, shared: bool) -> tuple[object, ...]:
+    """A build of LIF in what was measured; a chunk counts only where there is one."""
+    return loop, data, keep, vector, ahead, chunk if keep == "input" else 0, shared
 
 
 @cache
 def measured(machine: str) -> dict[tuple[object, ...], float]:
-    """Shares of a copy's pace by loop, dtype, keep, vector, ahead, chunk and shared, as benchmarks/results have them of LIF."""
+    """The best share of a copy's pace by `place`, as benchmarks/results have them of LIF; empty where none was measured."""
     found: dict[tuple[object, ...], float] = {}
     for record in results.records(benchmark="builds"):
         for row in record.rows if machine in record.machine else ():
             if row["neuron"] == "LIF" and not row["streaming"]:
-                chunk = row["chunk"] if row["keep"] == "input" else 0
-                build = (row["passes"], row["dtype"], row["keep"], row["vector"], row["ahead"], chunk, row["shared"])
-                found[build] = max(row["share"], found.get(build, 0.0))
+                build = (row[key] for key in ("passes", "dtype", "keep", "vector", "ahead", "chunk", "shared"))
+                here = place(*build)
+                found[here] = max(row["share"], found.get(here, 0.0))
     return found
 
 
 HEAD = "as compiled (tools/candidates.py writes this table)"
 COLUMNS = "regs  instr   KB  share"
-MEASURED = ("H200",)
 
 
 def row(variant: Variant, loop: str, build: Build, archs: tuple[str, ...]) -> str:
@@ -224,11 +223,13 @@ def row(variant: Variant, loop: str, build: Build, archs: tuple[str, ...]) -> st
         made = compiled(variant, loop, build, arch)
         said = predicted(variant, loop, build, made, MACHINES[arch])
         spills = " spills" if made.spilled else ""
-        here = (loop, variant.data, variant.keeps, build.vector, build.ahead, *held(variant, build))
-        there = measured(MACHINES[arch].name).get(here)
+        there = measured(MACHINES[arch].name)
+        found = there.get(
+            place(loop, variant.data, variant.keeps, build.vector, build.ahead, variant.chunk, build.shared)
+        )
         cells.append(
             f"{made.registers:4d} {made.instructions:6.1f} {said.under_way / 1024:4.0f}   {said.share:.2f}{spills}"
-            + ("" if MACHINES[arch].name not in MEASURED else f"   {there:.2f}" if there else " " * 7)
+            + (f"   {found:.2f}" if found else " " * 7 * bool(there))
         )
     where = ("shared" if build.shared else "registers") if loop == "backward" and variant.keeps == "input" else ""
     chunk = f"{variant.chunk}" if variant.keeps == "input" else ""
@@ -256,7 +257,7 @@ def shown(loop: str) -> Iterator[tuple[Variant, Build]]:
 
 def table(loop: str, archs: tuple[str, ...] = tuple(MACHINES)) -> list[str]:
     """The lines of a kernel's table, as comments; the first of each dtype and keep is the default."""
-    columns = {arch: COLUMNS + "  found" * (MACHINES[arch].name in MEASURED) for arch in archs}
+    columns = {arch: COLUMNS + "  found" * bool(measured(MACHINES[arch].name)) for arch in archs}
     names = "".join(f"| {f'{arch} ({MACHINES[arch].name})':{len(columns[arch]) + 1}s}" for arch in archs)
     lines = [
         f"Builds of LIF, {HEAD}; the first of each dtype and keep is the default.",

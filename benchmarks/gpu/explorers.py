@@ -32,9 +32,8 @@ def measure(device: str, out: str, count: int) -> dict[str, Any]:
     ways = [way for way in kept.WAYS if way.keep != "bits"]
     for way in ways:  # the memory explorer's
         there, here = (kept.kept(net.to(place), images.to(place), way) for place in (device, "cpu"))
-        if (
-            way.keep == "input"
-        ):  # beside x, a GPU keeps other states: its chunks are shorter, and it has no need of the first
+        if way.keep == "input":
+            # beside x, a GPU keeps other states: its chunks are shorter, and it has no need of the first
             there["1"], here["1"] = (
                 value["1"] - between(place, len(images), 2 * 20) for value, place in ((there, device), (here, "cpu"))
             )

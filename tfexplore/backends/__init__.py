@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -25,6 +26,11 @@ class Choice:
 
     name: str
     reason: str
+
+
+def sizes(x: torch.Tensor) -> tuple[int, int]:
+    """T and N of a tensor [T, ...] (of a traced one, len would fix T)."""
+    return x.shape[0], math.prod(x.shape[1:])
 
 
 def module(name: str) -> ModuleType:

@@ -9,7 +9,6 @@ CUDA graph holds its own copy of them, and no launch waits for a transfer.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tfexplore.backends import sizes
 from tfexplore.builds import ACCESS, THREADS, Build
 from tfexplore.codegen import Variant, fingerprint
 from tfexplore.cuda_setup import explain
@@ -117,15 +117,10 @@ def contiguous(tensor: Tensor | None) -> Tensor | None:
 
 
 def forward(
-    variant: Variant,
-    x: Tensor,
-    start: Tensor | None,
-    rows: Tensor | None,
-    scalars: Sequence[float],
-    want_state: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], want_state: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
-    steps, neurons = len(x), math.prod(x.shape[1:])
+    steps, neurons = sizes(x)
     real, kept_dtype = getattr(torch, variant.real), getattr(torch, variant.kept_dtype)
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     state = x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else None
@@ -142,7 +137,7 @@ def backward(
     scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.backward`, on a GPU."""
-    steps, neurons = len(g_out), math.prod(g_out.shape[1:])
+    steps, neurons = sizes(g_out)
     g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
     ends = (len(variant.step.before), neurons)
     g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else None

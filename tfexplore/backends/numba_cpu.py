@@ -14,7 +14,6 @@ import ast
 import functools
 import gc
 import importlib.util
-import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tfexplore.backends import sizes
 from tfexplore.backends.memory import empty
 from tfexplore.backends.threads import share
 from tfexplore.codegen import Variant, fingerprint, numba_source
@@ -143,20 +143,15 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    variant: Variant,
-    x: Tensor,
-    start: Tensor | None,
-    rows: Tensor | None,
-    scalars: Sequence[float],
-    want_state: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], want_state: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """x [T, ...] -> out [T, ...]; state, kept and watched as the kernels have them, or None where there is nothing.
 
     start [STATES, N]: None where all neurons begin alike, as the last of the scalars say (`step.by_value`). rows [ROWS, N]: None
     without learned parameters. want_state: that after the last step.
     """
     dtype = getattr(torch, variant.real)
-    steps, neurons = len(x), math.prod(x.shape[1:])
+    steps, neurons = sizes(x)
     begin = ends(scalars[len(variant.step.scalars) :], neurons, dtype) if start is None else start
     out = empty(tuple(x.shape), dtype)
     state = empty(tuple(begin.shape), dtype)
@@ -180,7 +175,7 @@ def backward(
     x: None where the adjoint does without it. g_state: None where nobody used the last state. start, rows: as in `forward`.
     """
     dtype = getattr(torch, variant.real)
-    steps, neurons = len(g_out), math.prod(g_out.shape[1:])
+    steps, neurons = sizes(g_out)
     g_x = empty(tuple(g_out.shape), dtype)
     g_begin = ends([0.0] * len(variant.step.before), neurons, dtype) if g_state is None else g_state
     g_start = empty(tuple(g_begin.shape), dtype)
