@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
-
-import pytest
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 
 WAITING = "[...document.querySelectorAll('.jp-InputPrompt')].some(node => node.textContent.includes('*'))"
 
-
-READY = """async path => {
-    const sessions = await (await fetch('/api/sessions')).json();
-    return sessions.some(s => s.path === path && s.kernel?.execution_state === 'idle' && s.kernel.connections > 0);
+READY = """() => {
+    const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    return session?.isReady && session.kernelDisplayStatus === 'idle';
 }"""
 
 
 def open_notebook(page: Any, address: str) -> None:
-    """Opens it, and waits for its kernel: the page may look ready before, and then Run All asks which kernel to take."""
+    """Opens it, and waits until the page itself has its kernel: the server knows of the session, and the page shows an idle
+    notebook, some time before, and Run All is lost then."""
     page.goto(address)
     page.locator(".jp-Notebook").wait_for()
-    page.wait_for_function(READY, arg=address.partition("?")[0].rpartition("/")[2], polling=300)
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+    page.wait_for_function(READY)
     if "/lab/" in address:
-        page.get_by_text("| Idle").wait_for()
         page.keyboard.press("Control+b")  # the file browser takes room
 
 
 def run_all(page: Any) -> None:
-    """Run > Run All Cells, until a prompt shows [*]: a front end may look ready before its kernel is."""
-    for _ in range(10):
-        dialog = page.locator(".jp-Dialog").first
-        if dialog.is_visible():  # a page on a busy machine may not know its kernel yet
-            assert "Select Kernel" in dialog.inner_text(), f"over the notebook stands: {dialog.inner_text()}"
-            dialog.locator(".jp-mod-accept").click()
-        with contextlib.suppress(sync_api.TimeoutError):  # the dialog may also come now, before the menu
-            page.get_by_role("menuitem", name="Run", exact=True).click(timeout=20_000)
-            page.get_by_text("Run All Cells", exact=True).click(timeout=20_000)
-            page.wait_for_function(f"() => {WAITING}", timeout=5_000)
-            return
-    raise AssertionError("no cell began to run")
+    """Run > Run All Cells, until a prompt shows [*]."""
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.wait_for_function(f"() => {WAITING}")
 
 
 CODE = "window.jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model).filter(m => m.type === 'code')"

@@ -84,6 +84,7 @@ def running(folder: Path) -> Iterator[Lab]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0"]
     command += ["--ip=127.0.0.1", "--IdentityProvider.token=test", "--expose-app-in-browser"]
+    command += ["--JupyterNotebookApp.expose_app_in_browser=True"]
     lab, said = Lab(f"http://127.0.0.1:{port}", folder), folder / "lab.log"
     with said.open("w") as log:
         server = subprocess.Popen(command, cwd=folder, env=os.environ | settings, stdout=log, stderr=log)
