@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,26 +30,24 @@ ROOT = Path(__file__).resolve().parent.parent
 MARK = "TFEXPLORE_TEST_MARK"
 
 
-def running(mark: str) -> list[int]:
-    """The processes whose environment has this mark."""
+def running(mark: str) -> dict[int, str]:
+    """The processes whose environment has this mark, and their commands."""
     if not Path("/proc/self/environ").exists():
         pytest.skip("needs /proc, to see which processes are left")
-    found = []
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            alive = f"{MARK}={mark}".encode() in (folder / "environ").read_bytes()
-        except OSError:  # it has just ended, or is not ours
-            continue
-        if alive:
-            found.append(int(folder.name))
+        with suppress(OSError):  # it has just ended, or is not ours
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
 
 
-def gone(mark: str, seconds: float = 10) -> bool:
+def left(mark: str, seconds: float = 10) -> dict[int, str]:
+    """Those still there after a while."""
     until = time.monotonic() + seconds
     while running(mark) and time.monotonic() < until:
         time.sleep(0.1)
-    return not running(mark)
+    return running(mark)
 
 
 def started(out: Path, mark: str) -> subprocess.Popen[str]:
@@ -74,16 +72,16 @@ def test_a_dry_run_that_is_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> N
         first.communicate()
     known = [line["key"] for line in read(journal)]
     assert 8 <= len(known) < len(list(points(dry=True)))
-    assert gone(mark), "a process of a run that was killed lives on"
+    assert not left(mark), "a process of a run that was killed lives on"
     with journal.open("a") as file:
         file.write('{"key": "half a li')
 
-    left = set(os.listdir(tmp_path / "temporary"))  # by the one that was killed
+    folders = set(os.listdir(tmp_path / "temporary"))  # left by the one that was killed
     second = started(tmp_path, mark)
     said, _ = second.communicate(timeout=240)
     assert second.returncode == 0, said
-    assert set(os.listdir(tmp_path / "temporary")) == left, "a run leaves folders behind"
-    assert gone(mark, 2)
+    assert set(os.listdir(tmp_path / "temporary")) == folders, "a run leaves folders behind"
+    assert not running(mark), "a run ends before its processes"
     lines = read(journal)
     assert [line["key"] for line in lines[: len(known)]] == known
     again = [line["name"] for line in lines[len(known) :]]
@@ -230,7 +228,7 @@ def test_what_hangs_or_crashes_is_a_line_and_leaves_no_process(made_up: Any, tog
     assert "ended without an answer" in by_name["crash"]["failed"]
     assert by_name["error"]["failed"] == "ValueError: no such thing"
     assert (by_name["fine"]["row"]["what"], by_name["fine too"]["row"]["what"]) == ("fine", "fine too")
-    assert gone(mark), "a process is left"
+    assert not left(mark), "a process is left"
 
 
 def test_what_is_known_is_not_found_out_again(made_up: Any) -> None:

@@ -88,6 +88,14 @@ class Beside:
             with suppress(OSError, ValueError):
                 pipe.close()  # type: ignore[union-attr]  # both were asked for
 
+    def finish(self, seconds: float = 10) -> None:
+        """Lets the process end by itself, and end what it has started in groups of their own; it has so many seconds for it."""
+        with suppress(OSError, ValueError):
+            self.process.stdin.close()  # type: ignore[union-attr]  # it was asked for
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        self.end()
+
     def __enter__(self) -> Beside:
         return self
 

@@ -164,7 +164,7 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         if self.process is not None:
-            self.process.end()
+            self.process.finish()
 
 
 def said(line: Line) -> str:

@@ -13,6 +13,7 @@ from tests.browser.driving import (
     explorer,
     message,
     open_notebook,
+    readout,
     run_all,
     step,
     wait_until,
@@ -82,9 +83,7 @@ def test_stop_under_run_all(page: Any, lab: Any) -> None:
     training = explorer(page, "hidden neuron shown")
     message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for()
     step(training, "hidden neuron shown", "ArrowRight", presses=3)  # a slider is heard too, and not only once
-    neuron = training.locator(".widget-hslider").filter(has_text="hidden neuron shown").locator(".widget-readout")
-    wait_until(
-        training, f"node._fullLayout.annotations[1].text.startsWith('potential of neuron {neuron.inner_text()}')"
-    )
+    neuron = readout(training, "hidden neuron shown").inner_text()
+    wait_until(training, f"node._fullLayout.annotations[1].text.startsWith('potential of neuron {neuron}')")
     stop(page, training)
     page.locator(".jp-OutputArea-output").get_by_text("'after the run'").wait_for()
