@@ -111,6 +111,23 @@ def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
         os.close(alive)
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no signal that only asks whether a process is there")
+def test_a_process_that_may_finish_ends_those_it_started_in_groups_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text("import sys\nsys.stdin.read()\n")
+    (tmp_path / "has_another.py").write_text(
+        "import atexit\nfrom tfexplore.beside import Beside, serve\n"
+        "other = Beside('waits')\natexit.register(other.end)\nserve(lambda _: {'pid': other.process.pid})\n"
+    )
+    with Beside(
+        "has_another", {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(tmp_path)])}
+    ) as process:
+        pid = process.ask()["pid"]
+        os.kill(pid, 0)  # it is there
+        process.finish()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
 # -- speed -------------------------------------------------------------------------------------------------------
 
 
