@@ -242,7 +242,13 @@ def test_what_does_not_fit_in_the_time_is_left_out(made_up: Any, capsys: pytest.
 
 def test_what_the_end_of_the_time_cuts_off_is_not_known(made_up: Any, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(gpu, "ENOUGH", 0.1)
-    monkeypatch.setattr(gpu.Run, "left", property(lambda run: 2.0 if run.machine else 60.0))
+    one = gpu.Run.one
+
+    def one_at_the_end(run: gpu.Run, *given: Any) -> None:
+        run.until = time.monotonic() + 2
+        one(run, *given)
+
+    monkeypatch.setattr(gpu.Run, "one", one_at_the_end)
     assert [line["name"] for line in made_up("endless")] == [MACHINE.name]
     assert "1 endless: cut off after" in capsys.readouterr().out
 

@@ -92,6 +92,11 @@ def test_a_process_beside_answers_complains_and_ends() -> None:
         process.ask()
 
 
+def paths(folder: Path) -> str:
+    """Where a process finds this package, and what a test has written."""
+    return os.pathsep.join([str(Path(__file__).parent.parent), str(folder)])
+
+
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups to end")
 def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
@@ -100,8 +105,7 @@ def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
         "import subprocess\nfrom tfexplore.beside import serve\n"
         f"serve(lambda _: {{'pid': subprocess.Popen('exec sleep 60 > {fifo}', shell=True).pid}})\n"
     )
-    path = os.pathsep.join([str(Path(__file__).parent.parent), str(tmp_path)])
-    with Beside("starts_another", {"PYTHONPATH": path}) as process:
+    with Beside("starts_another", {"PYTHONPATH": paths(tmp_path)}) as process:
         process.ask()
         alive = os.open(fifo, os.O_RDONLY)  # ends when nobody has it open for writing
     try:
@@ -118,9 +122,7 @@ def test_a_process_that_may_finish_ends_those_it_started_in_groups_of_their_own(
         "import atexit\nfrom tfexplore.beside import Beside, serve\n"
         "other = Beside('waits')\natexit.register(other.end)\nserve(lambda _: {'pid': other.process.pid})\n"
     )
-    with Beside(
-        "has_another", {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), str(tmp_path)])}
-    ) as process:
+    with Beside("has_another", {"PYTHONPATH": paths(tmp_path)}) as process:
         pid = process.ask()["pid"]
         os.kill(pid, 0)  # it is there
         process.finish()

@@ -162,9 +162,9 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
         if self.process is not None:
-            self.process.finish()
+            (self.process.end if kind else self.process.finish)()  # an interrupt waits for nobody
 
 
 def said(line: Line) -> str:

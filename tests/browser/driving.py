@@ -81,18 +81,18 @@ def wait_until(found: Any, condition: str) -> None:
     found.page.wait_for_function(f"node => {condition}", arg=figure)
 
 
-def listen(part: Any) -> None:
-    """Keeps all texts of this part from now on: what stands there shortly is missed by who looks now and then."""
-    part.evaluate(
-        """node => { node.said = []; new MutationObserver(() => node.said.push(node.innerText))
-            .observe(node, {subtree: true, childList: true, characterData: true}) }"""
+def listen(found: Any) -> None:
+    """Keeps all that the explorer says from now on: what stands there shortly is missed by who looks now and then."""
+    found.evaluate(
+        """node => { node.said = []; const hear = () => node.said.push(node.querySelector('[role=status]')?.innerText);
+            new MutationObserver(hear).observe(node, {subtree: true, childList: true, characterData: true}) }"""
     )
 
 
-def heard(part: Any, pattern: str) -> None:
-    """Waits until this has stood there since `listen`, maybe shortly."""
+def heard(found: Any, pattern: str) -> None:
+    """Waits until the explorer has said this since `listen`, maybe shortly."""
     has = "([node, pattern]) => node.said.some(text => new RegExp(pattern).test(text))"
-    part.page.wait_for_function(has, arg=[part.element_handle(), pattern])
+    found.page.wait_for_function(has, arg=[found.element_handle(), pattern])
 
 
 def message(found: Any) -> Any:
@@ -108,5 +108,5 @@ def step(found: Any, label: str, key: str, presses: int = 1) -> None:
 
 
 def readout(found: Any, label: str) -> Any:
-    """The number beside a slider."""
-    return found.locator(".widget-hslider").filter(has_text=label).locator(".widget-readout")
+    """What stands beside a slider."""
+    return found.locator(".widget-hslider").filter(has_text=label).locator(".widget-readout").inner_text()

@@ -50,7 +50,7 @@ def test_the_neuron(page: Any, lab: Any, pictures: Any) -> None:
     neuron.screenshot(path=pictures / "neuron.png")
 
     step(neuron, "constant current x", "ArrowRight", presses=10)
-    current = float(readout(neuron, "constant current x").inner_text())
+    current = float(readout(neuron, "constant current x"))
     assert current > 0.2
     wait_until(neuron, f"Math.abs(node._fullData[{CURRENT}].y[0] - {current}) < 1e-6")  # the last of the ten has come
     page.wait_for_function(
@@ -80,7 +80,7 @@ def test_the_neuron(page: Any, lab: Any, pictures: Any) -> None:
     wait_until(neuron, f"node._fullData[{EXACT}].y.length === 0")
     wanted = {"mean current": "10.0", "noise σ": "10.0", "reset potential": "−65", "parameter dt": "0.50"}
     for _ in range(20):  # every control hears of it by a message of its own
-        shown = {label: readout(neuron, label).inner_text() for label in wanted}
+        shown = {label: readout(neuron, label) for label in wanted}
         if shown == wanted:
             break
         page.wait_for_timeout(250)

@@ -51,8 +51,7 @@ def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
     stepper.locator(".widget-play button").first.click()
     page.wait_for_function("node => node._fullData[1].z[3][0] >= 1", arg=plot(stepper))  # the next spike was written
     stepper.locator(".widget-play button").first.click()  # pause
-    last = readout(stepper, "micro-step").inner_text()
-    message(stepper).get_by_text(f"Micro-step {last} of").wait_for()
+    message(stepper).get_by_text(f"Micro-step {readout(stepper, 'micro-step')} of").wait_for()  # the last one arrives
     said = message(stepper).inner_text()
     page.wait_for_timeout(1_500)
     assert message(stepper).inner_text() == said, "it stands still"

@@ -83,7 +83,7 @@ def test_stop_under_run_all(page: Any, lab: Any) -> None:
     training = explorer(page, "hidden neuron shown")
     message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for()
     step(training, "hidden neuron shown", "ArrowRight", presses=3)  # a slider is heard too, and not only once
-    neuron = readout(training, "hidden neuron shown").inner_text()
+    neuron = readout(training, "hidden neuron shown")
     wait_until(training, f"node._fullLayout.annotations[1].text.startsWith('potential of neuron {neuron}')")
     stop(page, training)
     page.locator(".jp-OutputArea-output").get_by_text("'after the run'").wait_for()
