@@ -19,7 +19,7 @@ help:
 	@echo "make lab        set up what the notebooks need, and open JupyterLab (LAB_ARGS=--no-browser passes options on)"
 	@echo "make setup      set up everything for development (quick when nothing changed)"
 	@echo "make test       set up, then lint, all tests, and every notebook re-run and compared"
-	@echo "make lint       ruff (rules and format) and mypy"
+	@echo "make lint       ruff (rules and format), mypy, and the order of imports"
 	@echo "make format     let ruff fix and format"
 	@echo "make notebooks  re-run the notebooks and write both halves of each pair"
 	@echo "make book       build the course as a static site, without network, in book/_build/html"
@@ -60,6 +60,7 @@ lint: setup
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 
 pytest: setup
 	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)

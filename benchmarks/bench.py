@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks import harness, record
-from tfexplore.measure import machine
+from tfexplore.measure.clock import machine
 
 NAMES = ("neuron", "keep", "linear_lif", "training", "growth", "split")
 

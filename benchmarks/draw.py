@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import COPY, FUSED, ROOT, Row
 from benchmarks.work import BOTH, GRAPH
-from tfexplore import results
+from tfexplore.measure import results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

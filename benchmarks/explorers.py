@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from tfexplore import explore
-from tfexplore.measure import machine
+from tfexplore.measure.clock import machine
 
 STEPS = 500
 MOVES: dict[str, tuple[Callable[[], Any], dict[str, tuple[float, float]]]] = {

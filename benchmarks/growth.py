@@ -8,7 +8,7 @@ or what PyTorch allocated (GPU), above what there was before the pass.
 
 The time from `import tfexplore` to the first result is measured in fresh processes: TFEXPLORE_CACHE is empty, then filled.
 
-As a program, `python -m benchmarks.growth`, it measures the peak of one pass for who asks (see `tfexplore.beside`).
+As a program, `python -m benchmarks.growth`, it measures the peak of one pass for who asks (see `tfexplore.measure.beside`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 from benchmarks import harness, neuron, reference
 from benchmarks.harness import DEFAULT, FULL, OURS, QUICK, ROOT, Row, Stage
 from benchmarks.work import BOTH, Case
-from tfexplore.beside import Beside
+from tfexplore.measure.beside import Beside
 
 WHAT = "One layer of LIF neurons, forward + backward, float32, rectangle: growth over T and N; import to first result."
 TS = {QUICK: (4, 16, 64), DEFAULT: (8, 16, 32, 64, 128), FULL: (8, 16, 32, 64, 128, 256, 512)}
@@ -163,6 +163,6 @@ def lines(row: Row) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    from tfexplore.beside import serve
+    from tfexplore.measure.beside import serve
 
     serve(lambda question: peak(**question))

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.work import Arrays, Case, forget
-from tfexplore.beside import Beside
+from tfexplore.measure.beside import Beside
 
 Row: TypeAlias = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,8 +1,8 @@
 """What keep="auto" should take: every neuron of the library with everything that it may keep, forward and backward.
 
 With its own surrogate and with a rectangle, in a layer larger than the cache and in one within it. The gradients are
-compared, bit for bit on a CPU, before anything is timed. `tfexplore.keep.fastest` is the rule that this table suggests; a test
-compares the two.
+compared, bit for bit on a CPU, before anything is timed. `codegen.keep.fastest` is the rule that this table suggests; a
+test compares the two.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from benchmarks.harness import QUICK, Row, Stage
 from benchmarks.work import BOTH
 from tfexplore import Layer, neurons, surrogates
-from tfexplore import keep as keeping
-from tfexplore.equations import Neuron
-from tfexplore.measure import samples
-from tfexplore.step import step_of
+from tfexplore.codegen import keep as keeping
+from tfexplore.measure.clock import samples
+from tfexplore.neurons import Neuron
+from tfexplore.neurons.step import step_of
 
 WHAT = "Every neuron with everything that it may keep for the way back: forward and backward, float32, normal random current."
 SIZES = ((32, 262_144), (16, 4_000))

@@ -20,8 +20,8 @@ import torch
 
 from benchmarks import work
 from benchmarks.work import Modes, Work
-from tfexplore.beside import Question, serve
-from tfexplore.measure import FILL, MOST, event_seconds, seconds, synchronise
+from tfexplore.measure.beside import Question, serve
+from tfexplore.measure.clock import FILL, MOST, event_seconds, seconds, synchronise
 
 
 class Player:

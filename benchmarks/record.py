@@ -2,7 +2,7 @@
 
     {"machine", "device", "cores", "parts": {benchmark: {"what", "date", "torch", "versions", "results": rows}}}
 
-`tfexplore.results` reads them. Writing a part leaves the others as they are.
+`tfexplore.measure.results` reads them. Writing a part leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from benchmarks.harness import ROOT, Row
-from tfexplore.files import write_whole
-from tfexplore.measure import machine
+from tfexplore.machine.files import write_whole
+from tfexplore.measure.clock import machine
 
 FOLDER = ROOT / "benchmarks" / "results"
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage
 from tfexplore import LIF
-from tfexplore.networks import conv
+from tfexplore.nn.networks import conv
 from tfexplore.timesplit import Crew, Ranks, TimeSplit
 from tfexplore.timesplit.costs import costs, link, mean_costs
 from tfexplore.timesplit.plan import plan

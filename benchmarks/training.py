@@ -18,7 +18,7 @@ import torch
 from benchmarks.harness import FULL, QUICK, Row, Stage, Tolerance
 from benchmarks.networks import NETWORKS, PARTS, REFERENCES, RESULTS, expected, parts_of
 from benchmarks.work import Case
-from tfexplore.contestants import FUSED
+from tfexplore.measure.contestants import FUSED
 
 WHAT = "A training step of whole networks: LIF with tau = 2, soft detached reset, ATan; SGD with momentum; float32."
 BATCHES = {"cpu": {"mlp": 64, "conv": 64, "resnet18": 2, "vgg11": 4}, "cuda": dict.fromkeys(NETWORKS, 64)}

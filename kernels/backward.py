@@ -3,7 +3,7 @@
 Time is walked backwards in chunks. What the adjoint needs of a step (q: for LIF the charged potential) is either read
 (keep="potential", or a bit for each comparison with keep="bits") or recomputed for one chunk from the states at its start
 and x (keep="input"); so neither scratch memory nor registers grow with T. Blocks, pieces and looking ahead are those of
-forward.py. `neuron` is generated from the equations (tfexplore/codegen.py).
+forward.py. `neuron` is generated from the equations (tfexplore/codegen/variant.py).
 
 Shapes: x (read only with keep="input"), g_out, g_x [T, N]; g_state, g_start (gradients of the final and the initial
 states) [STATES, N]; rows, g_rows [ROWS, N]; kept as in forward.py.

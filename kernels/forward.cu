@@ -3,7 +3,7 @@
 // The states z live in registers from the first step to the last; per step a thread reads VECTOR x and writes VECTOR spikes,
 // up to 16 bytes in one access. The x of AHEAD steps are asked for before the first of them is used. Neighbouring threads take
 // neighbouring neurons, so every row of time is read and written in one sweep. neuron.cuh is generated from the equations
-// (tfexplore/cuda_source.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
+// (tfexplore/codegen/cuda_source.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
 // reset, output, remember, watch.
 //
 // Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with

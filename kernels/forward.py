@@ -2,7 +2,7 @@
 
 The neurons are walked in blocks whose states stay in the cache: block, then time, then the block's neurons piece by piece.
 While a piece is computed, the same piece of the next time step is asked for, and what it writes goes past the cache where
-the tensors are large (tfexplore/backends/streaming.py). `neuron` is generated from the equations (tfexplore/codegen.py).
+the tensors are large (tfexplore/backends/streaming.py). `neuron` is generated from the equations (tfexplore/codegen/variant.py).
 
 Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
 keep="potential", [chunks, STATES, N] (the states at the start of every chunk) for keep="input", and bytes [T / STEPS, 1, N]

@@ -378,7 +378,7 @@ assert times.diff()[-1] > times.diff()[0]
 # %%
 from sympy import Max
 
-from tfexplore.equations import Neuron, Positive
+from tfexplore.neurons import Neuron, Positive
 
 
 class Drip(Neuron):

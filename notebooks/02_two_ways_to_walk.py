@@ -153,7 +153,7 @@ puzzles.check("walk_the_grid", walk_the_grid)
 # %% [markdown]
 # ## What the walks cost
 #
-# If the result is the same, we may choose the cheapest walk. The recorder behind the picture is `tfexplore.timeline.what_ran`.
+# If the result is the same, we may choose the cheapest walk. The recorder behind the picture is `measure.timeline.what_ran`.
 # It watches the operations that PyTorch hands to the device, and writes down one event for each piece of work. These are
 # counts and not times: they are the same on every machine.
 
@@ -175,7 +175,7 @@ assert stepped.words > rows.words > 4 * fused.words
 # Where do they go? Here is one LIF layer alone, per **element-step**: one neuron at one time step.
 
 # %%
-from tfexplore.timeline import what_ran
+from tfexplore.measure.timeline import what_ran
 
 current = torch.rand(100, 1, 1000)  # 100 steps of 1,000 neurons
 for backend in ("torch", "auto"):

@@ -28,7 +28,7 @@
 import numpy as np
 
 from tfexplore import explore, neurons, puzzles
-from tfexplore.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic, words
 
 # %% [markdown]
 # ## From an equation to code
@@ -58,7 +58,7 @@ explore.sources(neurons.LIF(tau=2.0))
 # moving a slider never compiles anything. And nobody wrote code for your neuron: define one, and its kernels are there.
 
 # %%
-from tfexplore.equations import Neuron, TimeConstant
+from tfexplore.neurons import Neuron, TimeConstant
 
 
 class Hasty(Neuron):
@@ -159,7 +159,7 @@ assert run.counted() == run.derived() == {("x", "read"): 1, ("out", "write"): 1}
 # `Counted` arrays count for us.
 
 # %%
-from tfexplore.counting import Counted, Log
+from tfexplore.measure.counting import Counted, Log
 
 log = Log()
 x, out = (Counted(name, array, log) for name, array in (("x", np.ones((T, N))), ("out", np.zeros((T, N)))))

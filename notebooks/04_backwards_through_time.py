@@ -30,9 +30,12 @@ import numpy as np  # noqa: F401  (for your answers)
 import torch
 from IPython.display import Latex
 
-from tfexplore import LIF, codegen, explore, neurons, printing, puzzles, step, surrogates
+from tfexplore import LIF, explore, neurons, puzzles, surrogates
+from tfexplore.codegen import functions, latex, printing
+from tfexplore.codegen.traffic import kept_bytes
+from tfexplore.codegen.variant import Variant
 from tfexplore.explore.kept import INPUT
-from tfexplore.traffic import kept_bytes
+from tfexplore.neurons import step
 
 # %% [markdown]
 # ## A step has no slope to learn from
@@ -129,7 +132,7 @@ neuron
 # the equations above. (The first line computes $u$ once more, instead of keeping it.)
 
 # %%
-Latex(printing.latex_of_adjoint(step.step_of(neuron)))
+Latex(latex.latex_of_adjoint(step.step_of(neuron)))
 
 # %% [markdown]
 # Read it from top to bottom: it is a program. It gives $g_x[t]$ to the layer below, and $g_v[t-1]$ to the step before.
@@ -145,7 +148,7 @@ Latex(printing.latex_of_adjoint(step.step_of(neuron)))
 # </details>
 
 # %%
-Latex(printing.latex_of_adjoint(step.step_of(neurons.LIF(tau=2.0, detach_reset=False))))
+Latex(latex.latex_of_adjoint(step.step_of(neurons.LIF(tau=2.0, detach_reset=False))))
 
 # %% [markdown]
 # ### Three steps by hand
@@ -234,9 +237,9 @@ print("fused:", pieces(fused(current)))
 # one step to the next, as $v$ did on the way there. This is the generated part, for a CPU:
 
 # %%
-variant = codegen.Variant(step.step_of(neuron), keep="input")
-back = next(function for function in codegen.functions_of(variant) if function.name == "adjoint")
-print(codegen.python_function(back, printing.NUMBA))
+variant = Variant(step.step_of(neuron), keep="input")
+back = next(function for function in functions.functions_of(variant) if function.name == "adjoint")
+print(functions.python_function(back, printing.NUMBA))
 
 # %% [markdown]
 # **Do:** find each of the equations above in it. (`h_v` is $h[t]$; `g_v_next` is the $g_v[t]$ that arrives, `g_v` the
@@ -482,4 +485,4 @@ puzzles.check("keep_bits", keep_bits)
 #   or, where every choice of the adjoint hangs on a comparison, a bit.
 #
 # **Where to read on:** `05_train_a_network` puts all of it to work. The derivation is in the package, in
-# `tfexplore/adjoint.py`: 150 lines.
+# `tfexplore/neurons/adjoint.py`: 150 lines.

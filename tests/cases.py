@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from tfexplore import neurons, surrogates
-from tfexplore.equations import Neuron
-from tfexplore.parameters import parameters_of
-from tfexplore.surrogates import Surrogate
+from tfexplore.neurons import Neuron
+from tfexplore.neurons.parameters import parameters_of
+from tfexplore.neurons.surrogates import Surrogate
 
 NEURONS: tuple[type[Neuron], ...] = (
     neurons.IF, neurons.LIF, neurons.ParametricLIF, neurons.ALIF, neurons.CubaLIF, neurons.LI, neurons.QIF, neurons.EIF,

@@ -95,7 +95,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            from tfexplore.doctor import checks
+            from tfexplore.machine.doctor import checks
 
             device = next(check for check in checks() if check.name == "device")
             pytest.skip(f"needs an NVIDIA GPU that torch can use; here: {device.says}")
@@ -142,7 +142,7 @@ def crews() -> Iterator[Callable[..., "Crew"]]:
 @pytest.fixture
 def kernels_used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the kernels that layers ran, in order."""
-    from tfexplore import layers
+    from tfexplore.nn import layers
 
     used: list[str] = []
     find = layers.key_of

@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 import torch
 
-from tfexplore import backends, layers
+from tfexplore import backends
 from tfexplore.backends import cuda
-from tfexplore.codegen import fingerprint
-from tfexplore.paths import cache_dir, kernels_dir
+from tfexplore.machine.files import fingerprint
+from tfexplore.machine.paths import cache_dir, kernels_dir
+from tfexplore.nn import layers
 from tools import candidates
 
 FOLDER = Path(__file__).parent / "cuda_on_cpu"

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 import tfexplore
 from tfexplore import LIF, FoldTime
-from tfexplore.layers import State, Stateful
+from tfexplore.nn.layers import State, Stateful
 from tfexplore.timesplit import TimeSplit
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 import tfexplore
 from tfexplore import Layer, neurons, surrogates
-from tfexplore.adjoint import adjoint_of
-from tfexplore.equations import Neuron
-from tfexplore.step import step_of
+from tfexplore.neurons import Neuron
+from tfexplore.neurons.adjoint import adjoint_of
+from tfexplore.neurons.step import step_of
 
 FIRING = [case for case in CASES if case.cls.spiking]
 

@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tfexplore
-from tfexplore import Layer, backends, layers, neurons, surrogates, warm
-from tfexplore.backends import numba_cpu
-from tfexplore.codegen import Variant
-from tfexplore.step import step_of
+from tfexplore import Layer, backends, neurons, surrogates
+from tfexplore.backends import numba_cpu, warm
+from tfexplore.codegen.variant import Variant
+from tfexplore.neurons.step import step_of
+from tfexplore.nn import layers
 
 EXACT = [case for case in CASES if case.cls is not neurons.EIF]  # + - * / and comparisons only
 EXPONENTIAL = [case for case in CASES if case.cls is neurons.EIF]
@@ -255,7 +256,7 @@ def test_importing_tfexplore_imports_no_compiler(python):
 NOTEBOOK_CELL = """
 import time, sympy, torch, tfexplore
 from tfexplore import Layer, surrogates
-from tfexplore.equations import Neuron, TimeConstant
+from tfexplore.neurons import Neuron, TimeConstant
 
 class TwoStates(Neuron):
     "As from a notebook cell: no file holds it."

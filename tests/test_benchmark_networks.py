@@ -18,8 +18,8 @@ from torch import nn
 from benchmarks import growth, harness, networks, training, work
 from benchmarks.contestants import ours
 from benchmarks.networks import NETWORKS, NEURONS, NORM, OPTIMISER, PARTS, WEIGHTS, Training
-from tfexplore.beside import Beside
-from tfexplore.contestants import FUSED, LAYERED, STEPPED
+from tfexplore.measure.beside import Beside
+from tfexplore.measure.contestants import FUSED, LAYERED, STEPPED
 
 WAYS = (STEPPED, LAYERED, FUSED)
 EFFORT = harness.Effort(seconds=0.0, least=1, most=1)

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from benchmarks import bench, draw, harness, linear_lif, neuron, play, record, reference, work
-from tfexplore import cli, results
-from tfexplore.beside import Beside
+from tfexplore import cli
+from tfexplore.measure import results
+from tfexplore.measure.beside import Beside
 
 EFFORT = harness.Effort(seconds=0.0, least=2, most=2)
 TINY = neuron.case(3, 32)

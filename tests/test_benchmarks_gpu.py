@@ -22,9 +22,9 @@ from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import goals, plan, tools
 from benchmarks.gpu.journal import Journal, read
 from benchmarks.gpu.plan import MACHINE, Point, points
-from tfexplore import measure, results
 from tfexplore.backends import tuned
-from tfexplore.builds import Build, Config, Shape, default
+from tfexplore.codegen.builds import Build, Config, Shape, default
+from tfexplore.measure import clock, results
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "TFEXPLORE_TEST_MARK"
@@ -416,7 +416,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, name, made)
 
 
-@pytest.mark.parametrize(("once", "count"), [(0.0004, 25), (3.0, 1), (0.0, measure.MOST)])
+@pytest.mark.parametrize(("once", "count"), [(0.0004, 25), (3.0, 1), (0.0, clock.MOST)])
 def test_events_leave_out_what_comes_before(no_gpu: None, once: float, count: int) -> None:
     calls: list[str] = []
 
@@ -424,7 +424,7 @@ def test_events_leave_out_what_comes_before(no_gpu: None, once: float, count: in
         calls.append(name)
         Clock.now += seconds
 
-    taken = measure.event_seconds(lambda: passing("work", once), lambda: passing("before", 1.0))
+    taken = clock.event_seconds(lambda: passing("work", once), lambda: passing("before", 1.0))
     assert taken == pytest.approx(once)
     assert calls == ["before", "work"] * (1 + count)
 

@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from tfexplore import neurons, results
-from tfexplore.builds import Build
-from tfexplore.codegen import Variant
-from tfexplore.paths import kernels_dir
-from tfexplore.step import step_of
+from tfexplore import neurons
+from tfexplore.codegen.builds import Build
+from tfexplore.codegen.variant import Variant
+from tfexplore.machine.paths import kernels_dir
+from tfexplore.measure import results
+from tfexplore.neurons.step import step_of
 from tools import candidates
 from tools.candidates import MACHINES, Compiled
 

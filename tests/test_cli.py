@@ -7,8 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from tfexplore import cli, doctor, paths, room, tune
+from tfexplore import cli
 from tfexplore.backends import cuda
+from tfexplore.machine import doctor, paths
+from tfexplore.machine import wheels as room
+from tfexplore.measure import tune
 
 FIRST = cli.FIRST
 
@@ -149,7 +152,7 @@ def test_tuning_comes_before_compiling_ahead(monkeypatch, capsys):
     ]
     monkeypatch.setattr(cuda, "why_not", lambda: "")
     monkeypatch.setattr(tune, "tune", lambda: iter(done))
-    monkeypatch.setitem(sys.modules, "tfexplore.warm", SimpleNamespace(warm=lambda: iter(())))
+    monkeypatch.setitem(sys.modules, "tfexplore.backends.warm", SimpleNamespace(warm=lambda: iter(())))
     assert cli.main(["warm", "--tune"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[:2] == [
@@ -170,7 +173,7 @@ def test_tuning_without_a_gpu_is_one_sentence(monkeypatch, capsys):
 
 def test_warm_tells_its_progress(monkeypatch, capsys):
     steps = [(1, 2, "LIF soft float32 forward", 0.5), (2, 2, "LIF soft float32 backward", 1.5)]
-    monkeypatch.setitem(sys.modules, "tfexplore.warm", SimpleNamespace(warm=lambda: iter(steps)))
+    monkeypatch.setitem(sys.modules, "tfexplore.backends.warm", SimpleNamespace(warm=lambda: iter(steps)))
     assert cli.main(["warm"]) == 0
     out = capsys.readouterr().out
     assert "[1/2] LIF soft float32 forward: 0.5 s" in out

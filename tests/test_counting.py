@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfexplore.counting import Counted, Event, Log
+from tfexplore.measure.counting import Counted, Event, Log
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from torch import Tensor
 import tfexplore
 from tfexplore import backends, neurons, surrogates
 from tfexplore.backends import cuda
-from tfexplore.codegen import Variant
-from tfexplore.cuda_source import DATA
-from tfexplore.equations import Neuron, TimeConstant
-from tfexplore.keep import why_not
-from tfexplore.layers import Layer
-from tfexplore.step import step_of
+from tfexplore.codegen.cuda_source import DATA
+from tfexplore.codegen.keep import why_not
+from tfexplore.codegen.variant import Variant
+from tfexplore.neurons import Neuron, TimeConstant
+from tfexplore.neurons.step import step_of
+from tfexplore.nn.layers import Layer
 from tools import candidates
 
 NEURONS = [neurons.IF, neurons.LIF, neurons.ParametricLIF, neurons.ALIF, neurons.CubaLIF, neurons.LI, neurons.QIF,

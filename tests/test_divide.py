@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cuda_text import FLAGS, FOLDER
 
-from tfexplore.paths import kernels_dir
+from tfexplore.machine.paths import kernels_dir
 
 # All of one kind of x, in the program itself: eight million mantissas are slow in Python. `flush` does what -ftz=true does to
 # every operand and result on a GPU: a denormal becomes a zero of its sign.

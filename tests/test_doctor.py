@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tfexplore import cuda_setup, doctor
+from tfexplore.machine import cuda_setup, doctor
 
 
 @pytest.fixture

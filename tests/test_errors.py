@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import tfexplore
 from tfexplore import FoldTime, Layer, Recurrent, backends, neurons, surrogates
-from tfexplore.equations import Neuron
+from tfexplore.neurons import Neuron
 
 X = torch.zeros(3, 2, 4)
 META = X.to("meta")

@@ -23,9 +23,9 @@ from plotly.basedatatypes import Undefined
 
 from tests.pictures import spread
 from tfexplore import explore
-from tfexplore.contestants import WAYS
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Explorer, Runner, slider, worker
+from tfexplore.measure.contestants import WAYS
 
 RACE = sys.modules["tfexplore.explore.race"]  # the file; `explore.race` is its class
 

@@ -15,12 +15,12 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 from tests.cases import NEURONS
 from tests.pictures import spread
 from tfexplore import explore, neurons
-from tfexplore.codegen import Variant
-from tfexplore.equations import Neuron, TimeConstant
+from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.variant import Variant
 from tfexplore.explore.stepping import body, data, stepped
-from tfexplore.layers import Layer
-from tfexplore.step import step_of
-from tfexplore.traffic import traffic, words
+from tfexplore.neurons import Neuron, TimeConstant
+from tfexplore.neurons.step import step_of
+from tfexplore.nn.layers import Layer
 
 
 class Own(Neuron):

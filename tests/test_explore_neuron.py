@@ -18,12 +18,12 @@ import sympy
 
 from tests.pictures import spread
 from tfexplore import explore, neurons
-from tfexplore.equations import Neuron, Positive
 from tfexplore.explore import explorer as explorer_module
 from tfexplore.explore import rates
 from tfexplore.explore.membrane import KINDS, STARTS, Stimulus, lively
-from tfexplore.layers import Layer
-from tfexplore.parameters import Bound
+from tfexplore.neurons import Neuron, Positive
+from tfexplore.neurons.parameters import Bound
+from tfexplore.nn.layers import Layer
 
 MODULE = sys.modules["tfexplore.explore.neuron"]  # the file; `explore.neuron` is its class
 NAMES = [kind.__name__ for kind in neurons.ALL]

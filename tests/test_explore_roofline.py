@@ -15,14 +15,15 @@ pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tf
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
 from tests.pictures import spread
-from tfexplore import explore, first_calls, neurons
-from tfexplore.equations import Neuron
+from tfexplore import explore, neurons
+from tfexplore.codegen.traffic import traffic, words
 from tfexplore.explore import points
 from tfexplore.explore.alone import alone
 from tfexplore.explore.compile_cost import CASES
 from tfexplore.explore.roofline import LARGEST
-from tfexplore.layers import LIF, Layer
-from tfexplore.traffic import traffic, words
+from tfexplore.measure import first_calls
+from tfexplore.neurons import Neuron
+from tfexplore.nn.layers import LIF, Layer
 
 # -- the roofline ------------------------------------------------------------------------------------------------
 

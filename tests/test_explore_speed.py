@@ -19,10 +19,11 @@ pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tf
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
 from tests.pictures import spread
-from tfexplore import contestants, explore, measure, results
-from tfexplore.beside import Beside
-from tfexplore.contestants import COMPILED, DTYPES, PASSES, TOLERANCE, WAYS, check, plain_loop, why_not_compiled
+from tfexplore import explore
 from tfexplore.explore import curves
+from tfexplore.measure import clock, contestants, results
+from tfexplore.measure.beside import Beside
+from tfexplore.measure.contestants import COMPILED, DTYPES, PASSES, TOLERANCE, WAYS, check, plain_loop, why_not_compiled
 
 SPEED = sys.modules["tfexplore.explore.speed"]  # the file; `explore.speed` is its class
 ANSWER = {
@@ -73,7 +74,7 @@ def test_who_computes_something_else_is_not_timed(place: int, what: str) -> None
 def test_torch_compile_really_runs_beside() -> None:
     if reason := why_not_compiled():
         pytest.skip(reason)
-    with Beside("tfexplore.contestants") as process:
+    with Beside("tfexplore.measure.contestants") as process:
         answer = process.ask(steps=2, neurons=64, rounds=2)
     assert set(answer["seconds"]) == {*WAYS, COMPILED}
     assert answer["first_call"] > 0
@@ -81,7 +82,7 @@ def test_torch_compile_really_runs_beside() -> None:
 
 
 def test_a_process_beside_answers_complains_and_ends() -> None:
-    with Beside("tfexplore.first_calls") as process:
+    with Beside("tfexplore.measure.first_calls") as process:
         assert process.ask(neuron="LIF", case="nothing")["compiled"] == 0
         with pytest.raises(RuntimeError, match="no_such_dtype"):
             process.ask(neuron="LIF", dtype="no_such_dtype")
@@ -102,7 +103,7 @@ def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     (tmp_path / "starts_another.py").write_text(
-        "import subprocess\nfrom tfexplore.beside import serve\n"
+        "import subprocess\nfrom tfexplore.measure.beside import serve\n"
         f"serve(lambda _: {{'pid': subprocess.Popen('exec sleep 60 > {fifo}', shell=True).pid}})\n"
     )
     with Beside("starts_another", {"PYTHONPATH": paths(tmp_path)}) as process:
@@ -119,7 +120,7 @@ def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
 def test_a_process_that_may_finish_ends_those_it_started_in_groups_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import sys\nsys.stdin.read()\n")
     (tmp_path / "has_another.py").write_text(
-        "import atexit\nfrom tfexplore.beside import Beside, serve\n"
+        "import atexit\nfrom tfexplore.measure.beside import Beside, serve\n"
         "other = Beside('waits')\natexit.register(other.end)\nserve(lambda _: {'pid': other.process.pid})\n"
     )
     with Beside("has_another", {"PYTHONPATH": paths(tmp_path)}) as process:
@@ -149,7 +150,7 @@ def test_speed_measures_every_point_of_every_way(speed: Any) -> None:
         np.testing.assert_allclose(speed.figure.data[k].y, 1e9 * np.array(result.seconds[name]) / sizes)
     ratio = result.seconds["step by step"][-1] / result.seconds["fused"][-1]
     assert f"{max(ratio, 1 / ratio):.1f} times as {'fast' if ratio >= 1 else 'slow'} at T = 4" in speed.message.value
-    assert measure.machine() in speed.message.value
+    assert clock.machine() in speed.message.value
     assert spread(speed.picture()) > 0.05
 
 
@@ -213,7 +214,7 @@ class Fake:
     asked: list[dict[str, Any]]
 
     def __init__(self, module: str) -> None:
-        assert module == "tfexplore.contestants"
+        assert module == "tfexplore.measure.contestants"
         self.ended = False
         Fake.asked = []
 

@@ -20,7 +20,7 @@ from tfexplore import explore
 from tfexplore.explore import gantt
 from tfexplore.explore.split_plan import BATCH_NORM, CURVES, NONE, blocks, recorded
 from tfexplore.explore.split_run import COMPUTING, PASSES, WAITING, network
-from tfexplore.timeline import Event
+from tfexplore.measure.timeline import Event
 from tfexplore.timesplit import RankError
 from tfexplore.timesplit.plan import Cost, Link, plan
 

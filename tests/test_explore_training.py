@@ -18,13 +18,14 @@ pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tf
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
 from tests.pictures import spread
-from tfexplore import FoldTime, Layer, Recurrent, explore, layers, neurons
+from tfexplore import FoldTime, Layer, Recurrent, explore, neurons
 from tfexplore.explore import networks
 from tfexplore.explore.breakdown import AFTER, BEFORE, PARTS
 from tfexplore.explore.networks import firing_rates, look, tuned
 from tfexplore.explore.plots import zigzag
 from tfexplore.explore.training import CHOSEN, IMAGE, POTENTIAL, RASTER, RATE, RATE_BEFORE, THRESHOLD
-from tfexplore.networks import conv, images, mlp
+from tfexplore.nn import layers
+from tfexplore.nn.networks import conv, images, mlp
 
 
 @pytest.fixture(scope="module")

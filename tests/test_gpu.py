@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import tfexplore
 from tfexplore import neurons, surrogates
 from tfexplore.backends import cuda
-from tfexplore.builds import THREADS
-from tfexplore.equations import Neuron
-from tfexplore.layers import Layer
+from tfexplore.codegen.builds import THREADS
+from tfexplore.neurons import Neuron
+from tfexplore.nn.layers import Layer
 
 pytestmark = pytest.mark.gpu
 with warnings.catch_warnings():  # CuPy warns at its import of what it may not need

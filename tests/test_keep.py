@@ -8,11 +8,12 @@ from cases import distance, same_bits
 from oracle import box, lif, paper_lif
 from torch import Tensor
 
-from tfexplore import Layer, neurons, results, surrogates
-from tfexplore import keep as keeping
+from tfexplore import Layer, neurons, surrogates
 from tfexplore.backends import numba_cpu, streaming
-from tfexplore.equations import Neuron
-from tfexplore.step import step_of
+from tfexplore.codegen import keep as keeping
+from tfexplore.measure import results
+from tfexplore.neurons import Neuron
+from tfexplore.neurons.step import step_of
 
 BOX = surrogates.Rectangle()
 RESETS = [(reset, detach) for reset in ("soft", "hard", "none") for detach in (True, False)]

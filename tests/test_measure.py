@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tfexplore import measure
-from tfexplore.data import currents, digits
+from tfexplore.data.digits import currents, digits
+from tfexplore.measure import clock
 
 
 def test_rounds_run_the_contestants_in_turn_and_give_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     taken = iter([9.0, 9.0, 1.0, 4.0, 5.0, 2.0, 3.0, 3.0])  # a warm-up round, then three rounds
-    monkeypatch.setattr(measure, "seconds", lambda work, device: (work(), next(taken))[1])
-    *_, last = measure.rounds({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, count=3)
+    monkeypatch.setattr(clock, "seconds", lambda work, device: (work(), next(taken))[1])
+    *_, last = clock.rounds({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, count=3)
     assert calls == ["a", "b"] * 4
     assert last == {"a": 3.0, "b": 3.0}
 
@@ -21,11 +21,11 @@ def test_rounds_run_the_contestants_in_turn_and_give_medians(monkeypatch: pytest
 def test_seconds_is_the_wall_clock() -> None:
     import time
 
-    assert measure.seconds(lambda: time.sleep(0.02)) >= 0.02
+    assert clock.seconds(lambda: time.sleep(0.02)) >= 0.02
 
 
 def test_machine_names_the_cores() -> None:
-    assert f"{torch.get_num_threads()} of" in measure.machine("cpu")
+    assert f"{torch.get_num_threads()} of" in clock.machine("cpu")
 
 
 def test_digits_are_the_whole_set_split_without_overlap() -> None:

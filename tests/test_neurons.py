@@ -15,8 +15,8 @@ from torch import Tensor
 
 import tfexplore
 from tfexplore import Layer, neurons, surrogates
-from tfexplore.equations import Neuron, TimeConstant
-from tfexplore.step import step_of
+from tfexplore.neurons import Neuron, TimeConstant
+from tfexplore.neurons.step import step_of
 
 LIF_CASES = [
     (reset, decay, detach) for reset in ("soft", "hard") for decay in (False, True) for detach in (True, False)

@@ -8,9 +8,10 @@ from cases import CASES, NEURONS, same_bits
 from torch import Tensor, nn
 
 import tfexplore
-from tfexplore import Layer, layers, neurons, ops
-from tfexplore.codegen import Variant
-from tfexplore.step import by_value, step_of
+from tfexplore import Layer, neurons
+from tfexplore.codegen.variant import Variant
+from tfexplore.neurons.step import by_value, step_of
+from tfexplore.nn import layers, ops
 
 VARIANTS = [
     pytest.param(neurons.LIF(), "input", (), torch.float32, id="LIF-input"),

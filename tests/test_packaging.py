@@ -19,7 +19,8 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
 """
 WHERE = """
 import json
-from tfexplore import paths, results
+from tfexplore.machine import paths
+from tfexplore.measure import results
 import tfexplore
 print(json.dumps([tfexplore.__file__, str(paths.kernels_dir()), str(paths.notebooks_dir()), str(results.folder())]))
 """

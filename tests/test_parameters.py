@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tfexplore import Layer, neurons
-from tfexplore.parameters import STRAIGHT, Bound, parameters_of
+from tfexplore.neurons.parameters import STRAIGHT, Bound, parameters_of
 
 ABOVE, BETWEEN, FREE = Bound(low=1.0), Bound(low=0.0, high=1.0, open=True), Bound()
 KNEE = 1 + math.exp(STRAIGHT)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tfexplore import paths
+from tfexplore.machine import paths
 
 
 @pytest.fixture(autouse=True)

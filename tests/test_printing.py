@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sympy import Abs, And, Heaviside, Max, Min, Or, Piecewise, Symbol, exp
 
 from tfexplore.backends.torch_reference import number, where
-from tfexplore.printing import CUDA, FUNCTIONS, NUMBA, TORCH, code, latex_of_step
-from tfexplore.step import step_of
+from tfexplore.codegen.latex import latex_of_step
+from tfexplore.codegen.printing import CUDA, FUNCTIONS, NUMBA, TORCH, code
+from tfexplore.neurons.step import step_of
 
 A, B, C = (Symbol(name, real=True) for name in "abc")
 LEAVES = st.one_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tfexplore import results
+from tfexplore.measure import results
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import tfexplore
 from tfexplore import FoldTime, Recurrent
-from tfexplore.schedules import layer_by_layer, step_by_step
+from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 # float64 throughout: with another number of rows a matrix product rounds differently (drift in float32 is expected),
 # and in float64 that moves no spike of these inputs

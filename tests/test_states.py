@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import tfexplore
 from tfexplore import FoldTime, neurons, surrogates
-from tfexplore.states import States
+from tfexplore.nn.states import States
 
 
 class Residual(nn.Module):

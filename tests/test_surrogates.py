@@ -12,7 +12,7 @@ from sympy import Abs, Piecewise, Symbol, exp, pi
 
 import tfexplore
 from tfexplore import surrogates
-from tfexplore.surrogates import Surrogate, custom
+from tfexplore.neurons.surrogates import Surrogate, custom
 
 U = Symbol("u", real=True)
 POINTS = [-3.0, -1.1, -0.62, -0.3, -0.04, 0.0, 0.03, 0.21, 0.55, 0.9, 2.5]  # away from the corners of box and tent

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import tfexplore
 from tfexplore import FoldTime, Recurrent
-from tfexplore.timeline import Event, Events, what_ran
-from tfexplore.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic, words
+from tfexplore.measure.timeline import Event, Events, what_ran
 
 pytestmark = pytest.mark.usefixtures("no_gradient")
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tfexplore import networks, step_by_step
+from tfexplore import step_by_step
+from tfexplore.nn import networks
 from tfexplore.timesplit import RankError, TimeSplit, __main__
 
 

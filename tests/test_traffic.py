@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tfexplore import neurons, surrogates
-from tfexplore.layers import Layer
-from tfexplore.traffic import kept_bytes, nbytes, traffic, words
+from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic, words
+from tfexplore.nn.layers import Layer
 
 BOX = surrogates.Rectangle()
 

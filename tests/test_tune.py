@@ -12,13 +12,15 @@ import torch
 from cases import NEURONS
 from cuda_text import on_cpu
 
-from tfexplore import LIF, layers, neurons, ops, tune
+from tfexplore import LIF, neurons
 from tfexplore.backends import cuda, tuned
-from tfexplore.builds import BYTES, CHUNK_BYTES, Build, Config, Shape, default, fits
-from tfexplore.codegen import Variant
-from tfexplore.equations import Neuron
-from tfexplore.keep import KEEP, why_not
-from tfexplore.step import step_of
+from tfexplore.codegen.builds import BYTES, CHUNK_BYTES, Build, Config, Shape, default, fits
+from tfexplore.codegen.keep import KEEP, why_not
+from tfexplore.codegen.variant import Variant
+from tfexplore.measure import tune
+from tfexplore.neurons import Neuron
+from tfexplore.neurons.step import step_of
+from tfexplore.nn import layers, ops
 
 SHAPE = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
 FASTEST = Config(8, Build(2, 4), Build(2, 4, shared=False, streaming=True))

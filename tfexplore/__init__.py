@@ -11,19 +11,20 @@ torch.Size([100, 8, 32])
 import importlib
 from types import ModuleType
 
-from tfexplore import backends, neurons, schedules, surrogates
-from tfexplore.equations import Neuron
-from tfexplore.layers import ALIF, EIF, IF, LI, LIF, QIF, CubaLIF, Izhikevich, Layer, PaperLIF, ParametricLIF
-from tfexplore.schedules import layer_by_layer, step_by_step
-from tfexplore.states import carry, record
-from tfexplore.wrappers import FoldTime, Recurrent
+from tfexplore import backends, codegen, neurons, nn
+from tfexplore.neurons import Neuron, surrogates
+from tfexplore.nn import schedules
+from tfexplore.nn.layers import ALIF, EIF, IF, LI, LIF, QIF, CubaLIF, Izhikevich, Layer, PaperLIF, ParametricLIF
+from tfexplore.nn.schedules import layer_by_layer, step_by_step
+from tfexplore.nn.states import carry, record
+from tfexplore.nn.wrappers import FoldTime, Recurrent
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "Neuron", "PaperLIF",
-    "ParametricLIF", "Recurrent", "backends", "carry", "layer_by_layer", "neurons", "record", "schedules", "step_by_step",
-    "surrogates",
+    "ParametricLIF", "Recurrent", "backends", "carry", "codegen", "layer_by_layer", "neurons", "nn", "record", "schedules",
+    "step_by_step", "surrogates",
 ]  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from tfexplore import doctor, paths, room
+from tfexplore.machine import doctor, paths
+from tfexplore.machine import wheels as room
 
 FIRST = "00_start_here.ipynb"
 MANIFEST = ".tfexplore-copied.json"
@@ -138,7 +139,7 @@ def _bench(args: argparse.Namespace) -> int:
 def _warm(args: argparse.Namespace) -> int:
     if args.tune:
         _tune()
-    from tfexplore.warm import warm
+    from tfexplore.backends.warm import warm
 
     count, spent = 0, 0.0
     for done, total, label, seconds in warm():
@@ -150,8 +151,8 @@ def _warm(args: argparse.Namespace) -> int:
 
 def _tune() -> None:
     """Before what is compiled ahead, which then is what was found."""
-    from tfexplore import tune
     from tfexplore.backends import cuda, tuned
+    from tfexplore.measure import tune
 
     if reason := cuda.why_not():
         raise Refused(f"--tune measures on a GPU: {reason}")

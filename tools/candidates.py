@@ -23,13 +23,14 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from tfexplore import neurons, results, surrogates
-from tfexplore.builds import BYTES, THREADS, Build, Config, Shape, default, fits
-from tfexplore.codegen import Variant
-from tfexplore.cuda_source import cuda_source
-from tfexplore.equations import Neuron
-from tfexplore.paths import kernels_dir
-from tfexplore.step import step_of
+from tfexplore import neurons, surrogates
+from tfexplore.codegen.builds import BYTES, THREADS, Build, Config, Shape, default, fits
+from tfexplore.codegen.cuda_source import cuda_source
+from tfexplore.codegen.variant import Variant
+from tfexplore.machine.paths import kernels_dir
+from tfexplore.measure import results
+from tfexplore.neurons import Neuron
+from tfexplore.neurons.step import step_of
 
 # CUDA's headers for half precision and the disassembler, and the wheels in which they lie.
 HEADERS = {

@@ -32,12 +32,14 @@ from benchmarks.work import (
     neuron_work,
     versions,
 )
-from tfexplore import layers, neurons, surrogates, traffic
-from tfexplore.contestants import FUSED, LAYERED, STEPPED, why_not_compiled
-from tfexplore.keep import KEEP
-from tfexplore.schedules import layer_by_layer, step_by_step
-from tfexplore.states import carry
-from tfexplore.wrappers import FoldTime
+from tfexplore import neurons, surrogates
+from tfexplore.codegen import traffic
+from tfexplore.codegen.keep import KEEP
+from tfexplore.measure.contestants import FUSED, LAYERED, STEPPED, why_not_compiled
+from tfexplore.nn import layers
+from tfexplore.nn.schedules import layer_by_layer, step_by_step
+from tfexplore.nn.states import carry
+from tfexplore.nn.wrappers import FoldTime
 
 COMPILED_STEPS = 64
 """torch.compile unrolls the loop: its time to compile grows with T, to minutes beyond this."""

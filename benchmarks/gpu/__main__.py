@@ -25,8 +25,8 @@ from benchmarks.gpu import goals, sweep, tuning
 from benchmarks.gpu.journal import Journal, Line
 from benchmarks.gpu.plan import MACHINE, TUNING, Point, points
 from benchmarks.harness import ENVIRONMENT, ROOT
-from tfexplore.beside import Beside
-from tfexplore.builds import Shape
+from tfexplore.codegen.builds import Shape
+from tfexplore.measure.beside import Beside
 
 HOME = ROOT / "benchmarks" / "tmp" / "gpu"
 JOURNAL, TABLE, TUNED = "journal.jsonl", "table.md", "tuned.json"

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from tfexplore import Layer, neurons, surrogates
-from tfexplore.equations import Neuron
-from tfexplore.keep import KEEP, why_not
-from tfexplore.step import step_of
+from tfexplore.codegen.keep import KEEP, why_not
+from tfexplore.neurons import Neuron
+from tfexplore.neurons.step import step_of
 
 BOX = surrogates.Rectangle()
 NEURONS: dict[str, Neuron] = {

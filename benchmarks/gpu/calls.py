@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tfexplore import LIF
 from tfexplore.backends import cuda, tuned
-from tfexplore.codegen import Variant
-from tfexplore.measure import synchronise
+from tfexplore.codegen.variant import Variant
+from tfexplore.measure.clock import synchronise
 
 CALLS, ROUNDS = 200, 5
 

@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 from benchmarks import work
-from tfexplore.beside import Question, serve
+from tfexplore.measure.beside import Question, serve
 
 
 def answer(question: Question) -> dict[str, Any]:

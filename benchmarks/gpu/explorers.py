@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from tfexplore import Layer, contestants
+from tfexplore import Layer
 from tfexplore.backends import choose, tuned
-from tfexplore.codegen import Variant
+from tfexplore.codegen.variant import Variant
 from tfexplore.explore import kept, points, walks
-from tfexplore.measure import seconds
+from tfexplore.measure import contestants
+from tfexplore.measure.clock import seconds
 from tfexplore.neurons import ALIF, LIF
-from tfexplore.step import step_of
+from tfexplore.neurons.step import step_of
 
 
 def measure(device: str, out: str, count: int) -> dict[str, Any]:

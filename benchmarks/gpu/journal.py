@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tfexplore.files import write_whole
+from tfexplore.machine.files import write_whole
 
 Line: TypeAlias = dict[str, Any]
 

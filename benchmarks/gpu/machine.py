@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from benchmarks.work import versions
-from tfexplore import doctor
 from tfexplore.backends import cuda
-from tfexplore.measure import machine
+from tfexplore.machine import doctor
+from tfexplore.measure.clock import machine
 
 DISTRIBUTIONS = ("torch", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "triton")
 PEERS = ("spikingjelly", "jax")

@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks import neuron
 from benchmarks.harness import ROOT
 from benchmarks.work import BACKWARD, BOTH, FORWARD, INFERENCE
-from tfexplore.codegen import fingerprint
-from tfexplore.keep import KEEP
+from tfexplore.codegen.keep import KEEP
+from tfexplore.machine.files import fingerprint
 
 KERNELS = (
     "kernels/*.cu*", "tfexplore/backends/*.py",
@@ -28,7 +28,7 @@ KERNELS = (
     )),
 )  # fmt: skip
 """What the kernels and their layers are made of."""
-RACE = ("benchmarks/contestants/*", "benchmarks/[hnprtw]*.py", "tfexplore/measure.py")
+RACE = ("benchmarks/contestants/*", "benchmarks/[hnprtw]*.py", "tfexplore/measure/clock.py")
 """The benchmarks that are raced: harness, neuron, networks, play, reference, training, work."""
 TUNING = "benchmarks.gpu.tuning"
 OTHERS = ("ParametricLIF", "ALIF", "CubaLIF", "Izhikevich")
@@ -182,7 +182,7 @@ def uses(dry: bool) -> Iterator[Point]:
     reads = (*KERNELS, "tfexplore/timesplit/*.py", "tests/split_jobs.py")
     for ranks in (2,) if dry else (2, 4):
         yield Point(5, f"time split, {ranks} ranks", "benchmarks.gpu.split", {"ranks": ranks}, 8, 90, reads=reads)
-    reads = (*KERNELS, "tfexplore/explore/*.py", "tfexplore/contestants.py")
+    reads = (*KERNELS, "tfexplore/explore/*.py", "tfexplore/measure/contestants.py")
     yield Point(
         5, "the explorers' data", "benchmarks.gpu.explorers", {"count": 64 if dry else 2**16}, 5, 90, reads=reads
     )

@@ -10,9 +10,9 @@ import sys
 import torch
 
 from tfexplore import Layer, surrogates
-from tfexplore.keep import KEEP, why_not
+from tfexplore.codegen.keep import KEEP, why_not
 from tfexplore.neurons import ALIF, LIF
-from tfexplore.step import step_of
+from tfexplore.neurons.step import step_of
 
 
 def run(layer: Layer, steps: int, count: int, dtype: torch.dtype) -> None:

@@ -15,10 +15,10 @@ from benchmarks.play import apart
 from benchmarks.work import FORWARD, Case, Work, copy_work, neuron_inputs
 from tfexplore import backends
 from tfexplore.backends import tuned
-from tfexplore.codegen import Variant
-from tfexplore.keep import fastest
-from tfexplore.measure import pass_seconds
-from tfexplore.step import by_value, step_of
+from tfexplore.codegen.keep import fastest
+from tfexplore.codegen.variant import Variant
+from tfexplore.measure.clock import pass_seconds
+from tfexplore.neurons.step import by_value, step_of
 
 ROUNDS = 7
 WHAT = "One kernel of a layer of LIF alone, in the build that it gets, beside a copy of x: the share of its pace in least bytes"

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 
 from benchmarks.harness import ROOT
-from tfexplore import neurons, surrogates, traffic, tune
+from tfexplore import neurons, surrogates
 from tfexplore.backends import tuned
-from tfexplore.builds import Build, Shape
-from tfexplore.measure import pass_seconds
+from tfexplore.codegen import traffic
+from tfexplore.codegen.builds import Build, Shape
+from tfexplore.measure import tune
+from tfexplore.measure.clock import pass_seconds
 
 WHAT = (
     "Each build of the fused kernels that the search for the fastest tried: milliseconds of one pass, and the share of a copy's "

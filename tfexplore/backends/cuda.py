@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from tfexplore.backends import sizes
-from tfexplore.builds import ACCESS, THREADS, Build
-from tfexplore.codegen import Variant, fingerprint
-from tfexplore.cuda_setup import explain
-from tfexplore.cuda_source import cuda_source
-from tfexplore.files import write_once
-from tfexplore.paths import cache_dir, kernels_dir
+from tfexplore.codegen.builds import ACCESS, THREADS, Build
+from tfexplore.codegen.cuda_source import cuda_source
+from tfexplore.codegen.variant import Variant
+from tfexplore.machine.cuda_setup import explain
+from tfexplore.machine.files import fingerprint, write_once
+from tfexplore.machine.paths import cache_dir, kernels_dir
 
 OPTIONS = ("-std=c++17", "-fmad=false")
 

@@ -29,9 +29,10 @@ from torch import Tensor
 from tfexplore.backends import sizes
 from tfexplore.backends.memory import empty
 from tfexplore.backends.threads import share
-from tfexplore.codegen import Variant, fingerprint, numba_source
-from tfexplore.files import write_once
-from tfexplore.paths import PACKAGE, cache_dir, kernels_dir
+from tfexplore.codegen.numba_source import numba_source
+from tfexplore.codegen.variant import Variant
+from tfexplore.machine.files import fingerprint, write_once
+from tfexplore.machine.paths import PACKAGE, cache_dir, kernels_dir
 
 UNIT = 1024
 """Neurons come to a thread in multiples of this: whole cache lines, and enough for the vectorised loops."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from tfexplore.codegen import Function, Variant, functions_of, python_function
-from tfexplore.printing import TORCH
-from tfexplore.step import Step
+from tfexplore.codegen.functions import Function, functions_of, python_function
+from tfexplore.codegen.printing import TORCH
+from tfexplore.codegen.variant import Variant
+from tfexplore.neurons.step import Step
 
 
 def where(condition: Tensor, a: Tensor | float, b: Tensor | float, like: Tensor) -> Tensor:

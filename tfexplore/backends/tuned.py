@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from tfexplore.builds import Build, Config, Shape, default
-from tfexplore.codegen import Variant
-from tfexplore.files import write_whole
-from tfexplore.paths import cache_dir
+from tfexplore.codegen.builds import Build, Config, Shape, default
+from tfexplore.codegen.variant import Variant
+from tfexplore.machine.files import write_whole
+from tfexplore.machine.paths import cache_dir
 
 SHIPPED = Path(__file__).with_name("tuned.json")
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tfexplore import backends
 from tfexplore.backends import tuned
-from tfexplore.codegen import Variant
-from tfexplore.equations import Neuron
-from tfexplore.layers import state_dtype
-from tfexplore.step import by_value, step_of
+from tfexplore.codegen.variant import Variant
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import by_value, step_of
+from tfexplore.nn.layers import state_dtype
 
 
 def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:

@@ -10,12 +10,12 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
-from tfexplore import measure
-from tfexplore.data import currents
+from tfexplore.data.digits import currents
 from tfexplore.explore import plots
 from tfexplore.explore.networks import WALKS, own, try_out, tuned
-from tfexplore.layers import Stateful
-from tfexplore.networks import BATCH, RATES, built_in, fit
+from tfexplore.measure import clock
+from tfexplore.nn.layers import Stateful
+from tfexplore.nn.networks import BATCH, RATES, built_in, fit
 
 BEFORE, AFTER = "layer by layer", "fused"
 PARTS = ("neurons", "linear and conv", "optimiser", "loss, Python, the rest")
@@ -129,13 +129,13 @@ def breakdown(
         contestants[f"{walk}: neurons"] = there_and_back(alone, x, neurons=True)
     contestants["linear and conv"] = there_and_back(tuned(base, AFTER), x, neurons=False)
     contestants["optimiser"] = optimise(tuned(base, AFTER), x, rate)
-    *_, medians = measure.rounds(contestants, rounds)
+    *_, medians = clock.rounds(contestants, rounds)
     ms = {key: 1e3 * value for key, value in medians.items()}
     parts = {}
     for walk in nets:
         known = [ms[f"{walk}: neurons"], ms["linear and conv"], ms["optimiser"]]
         parts[walk] = dict(zip(PARTS, [*known, ms[f"{walk}: whole"] - sum(known)], strict=True))
-    return Breakdown(parts, name, steps, measure.machine())
+    return Breakdown(parts, name, steps, clock.machine())
 
 
 def there_and_back(net: nn.Module, x: Tensor, neurons: bool) -> Callable[[], None]:

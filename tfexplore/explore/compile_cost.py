@@ -13,11 +13,12 @@ from typing import Any
 import plotly.graph_objects as go
 import torch
 
-from tfexplore import first_calls, measure, neurons
+from tfexplore import neurons
 from tfexplore.backends import choose
-from tfexplore.beside import Beside
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice
+from tfexplore.measure import clock, first_calls
+from tfexplore.measure.beside import Beside
 
 EVER, NEW_PROCESS, AGAIN, NUMBER, SIZE, DTYPE = CASES = (
     "first call ever", "first call in a new process", "the same call again", "another {number}", "another T and N",
@@ -104,7 +105,7 @@ class CompileCost(Runner):
     def begin(self) -> Result:
         name = self.controls["neuron"].value
         number, _ = first_calls.changed(next(cls for cls in neurons.ALL if cls.__name__ == name)())
-        return Result(name, number, measure.machine(self.device), choose("auto", self.device).name)
+        return Result(name, number, clock.machine(self.device), choose("auto", self.device).name)
 
     def reset(self) -> None:
         self.stop()
@@ -136,7 +137,7 @@ class CompileCost(Runner):
             env = {"TFEXPLORE_CACHE": folder, "CUPY_CACHE_DIR": os.path.join(folder, "cupy")}
             # both at once: the second one imports while the first compiles
             first, second = self._processes = [
-                stack.enter_context(Beside("tfexplore.first_calls", env)) for _ in range(2)
+                stack.enter_context(Beside("tfexplore.measure.first_calls", env)) for _ in range(2)
             ]
             self.say("Starting two processes with an empty cache.")
             for process in self._processes:

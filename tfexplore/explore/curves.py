@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from tfexplore import results
-from tfexplore.contestants import COMPILED, DTYPES, FUSED, LAYERS, STEPPED, WAYS
+from tfexplore.measure import results
+from tfexplore.measure.contestants import COMPILED, DTYPES, FUSED, LAYERS, STEPPED, WAYS
 
 SWEEPS = {"time steps T": "T", "neurons N": "N", "dtype": "dtype"}
 UNITS = {"ns per element-step": 1e9, "ms per pass": 1e3}

@@ -19,10 +19,10 @@ from typing import Any
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
-from tfexplore.equations import Neuron
 from tfexplore.explore import plots, statuses
 from tfexplore.explore.sliders import FloatSlider, IntSlider
-from tfexplore.step import Step, step_of
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import Step, step_of
 
 OVER = object()
 """After the last piece of work."""

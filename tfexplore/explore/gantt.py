@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tfexplore.explore import plots
-from tfexplore.timeline import Event
+from tfexplore.measure.timeline import Event
 
 KINDS = {"forward": "", "backward": "/", "wait": "", "sum": ""}
 """What a rank may be at, and the pattern of its bars."""

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from tfexplore.backends.torch_reference import compiled
-from tfexplore.codegen import Variant
-from tfexplore.equations import Neuron
-from tfexplore.layers import Layer
-from tfexplore.neurons import LIF
-from tfexplore.states import record
-from tfexplore.step import scalars_of, step_of
-from tfexplore.surrogates import Surrogate
+from tfexplore.codegen.variant import Variant
+from tfexplore.neurons.library import LIF
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import scalars_of, step_of
+from tfexplore.neurons.surrogates import Surrogate
+from tfexplore.nn.layers import Layer
+from tfexplore.nn.states import record
 
 WINDOW = 5
 """The loss counts the spikes of this many time steps."""
@@ -107,7 +107,7 @@ def curves(surrogate: Surrogate, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
     Where a surrogate gives no primitive of its own, its derivative is summed up from the left instead: that cannot fail.
 
-    >>> from tfexplore.surrogates import Rectangle
+    >>> from tfexplore.neurons.surrogates import Rectangle
     >>> [values.tolist() for values in curves(Rectangle(1.0), np.array([-1.0, 0.0, 1.0]))]
     [[0.0, 1.0, 0.0], [0.0, 0.5, 1.0]]
     """

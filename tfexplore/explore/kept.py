@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfexplore.equations import Neuron
-from tfexplore.keep import why_not
-from tfexplore.layers import Layer, check_input
-from tfexplore.schedules import layer_by_layer, step_by_step
-from tfexplore.step import step_of
-from tfexplore.timeline import Counting
-from tfexplore.traffic import kept_bytes, nbytes, traffic
+from tfexplore.codegen.keep import why_not
+from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic
+from tfexplore.measure.timeline import Counting
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import step_of
+from tfexplore.nn.layers import Layer, check_input
+from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
 
     A gradient of x is wanted too, as in the middle of a network.
 
-    >>> from tfexplore.layers import LIF
+    >>> from tfexplore.nn.layers import LIF
     >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), INPUT) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
     True
     """
@@ -186,7 +186,7 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
 
     Only what grows with T: the difference of all time steps and half of them.
 
-    >>> from tfexplore.layers import LIF
+    >>> from tfexplore.nn.layers import LIF
     >>> moved(nn.Sequential(LIF()), torch.rand(64, 1, 100), POTENTIAL)
     {'0': 24.0}
     """

@@ -12,11 +12,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from tfexplore import neurons
-from tfexplore.equations import Neuron
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Explorer, choice, slider
 from tfexplore.explore.sources import source_panel, table
 from tfexplore.explore.stepping import ENDS, KEEPS, KERNELS, REGISTERS, body, stepped
+from tfexplore.neurons.neuron import Neuron
 
 STATES = ("not touched yet", "touched before", "read now", "written now")
 COLOURS = ("#f3f3f3", "#c9c9c9", plots.colour(0), plots.colour(1))

@@ -14,12 +14,12 @@ import torch
 
 import tfexplore
 from tfexplore import neurons
-from tfexplore.equations import Neuron
 from tfexplore.explore import rates
 from tfexplore.explore.plots import zigzag
 from tfexplore.explore.ranges import nice
-from tfexplore.layers import Layer
-from tfexplore.step import Step, scalars_of
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import Step, scalars_of
+from tfexplore.nn.layers import Layer
 
 KINDS = ("constant", "step", "noise", "drawn by hand", "spikes at a rate")
 CURRENTS = 81  # neurons run at once for the measured rate

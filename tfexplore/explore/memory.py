@@ -13,12 +13,12 @@ from plotly.subplots import make_subplots
 from torch import Tensor, nn
 
 from tfexplore import neurons as kinds
-from tfexplore import surrogates
+from tfexplore.codegen.traffic import BYTES
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.explore.kept import WAYS, Cells, Way, cells_of, kept, moved
-from tfexplore.layers import Layer
-from tfexplore.traffic import BYTES
+from tfexplore.neurons import surrogates
+from tfexplore.nn.layers import Layer
 
 BY_NAME = {way.name: way for way in WAYS}
 NEURONS = {kind.__name__: kind for kind in kinds.ALL}

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfexplore import layers
-from tfexplore.data import Split, currents, digits
-from tfexplore.networks import BATCH, RATES, Walk, built_in, fit, images
-from tfexplore.schedules import layer_by_layer, step_by_step
-from tfexplore.states import record
+from tfexplore.data.digits import Split, currents, digits
+from tfexplore.nn import layers
+from tfexplore.nn.networks import BATCH, RATES, Walk, built_in, fit, images
+from tfexplore.nn.schedules import layer_by_layer, step_by_step
+from tfexplore.nn.states import record
 
 WALKS: dict[str, tuple[Walk, str]] = {
     "fused": (layer_by_layer, "auto"),

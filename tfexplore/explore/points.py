@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from tfexplore import neurons
-from tfexplore.codegen import Variant, functions_of
-from tfexplore.equations import Neuron
+from tfexplore.codegen.functions import functions_of
+from tfexplore.codegen.traffic import nbytes, traffic
+from tfexplore.codegen.variant import Variant
 from tfexplore.explore.alone import alone
-from tfexplore.layers import Layer
-from tfexplore.step import step_of
-from tfexplore.timeline import what_ran
-from tfexplore.traffic import nbytes, traffic
+from tfexplore.measure.timeline import what_ran
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import step_of
+from tfexplore.nn.layers import Layer
 
 NOTHING = "nothing"
 CHARGE = ("charge", "fire", "spike", "reset")  # the generated functions of one step on the way there
@@ -28,7 +29,7 @@ def operations(neuron: Neuron, keep: str = "nothing") -> int:
     keep: "nothing" (forward alone), or "potential" or "input" (forward and backward; "input" goes forward once more).
     Every + - * /, comparison and function is one operation, though a division takes a machine longer than a sum.
 
-    >>> from tfexplore.neurons import IF
+    >>> from tfexplore.neurons.library import IF
     >>> operations(IF())                # h = v + x;  u = h - threshold;  s = step(u);  v = h - s * threshold
     5
     """

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import plotly.graph_objects as go
 import torch
 
-from tfexplore import measure
 from tfexplore.backends import choose
-from tfexplore.contestants import FUSED, STEPPED, WAYS, check, contestants
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, slider
+from tfexplore.measure import clock
+from tfexplore.measure.contestants import FUSED, STEPPED, WAYS, check, contestants
 
 ROUNDS = 7
 ENOUGH = 10.0  # seconds: no new round begins after that
@@ -89,7 +89,7 @@ class Race(Runner):
 
     def begin(self) -> Result:
         steps, neurons = self.controls["steps"].value, self.controls["neurons"].value
-        return Result(steps, neurons, measure.machine(self.device), choose("auto", self.device).name)
+        return Result(steps, neurons, clock.machine(self.device), choose("auto", self.device).name)
 
     def reset(self) -> None:
         """A slider moved: the bars go back to the start."""
@@ -112,7 +112,7 @@ class Race(Runner):
         work = contestants(result.steps, result.neurons, device=self.device)
         yield self.aside(functools.partial(check, work))  # correct before fast
         begin = time.perf_counter()
-        turns = measure.rounds(work, ROUNDS, self.device)
+        turns = clock.rounds(work, ROUNDS, self.device)
         for _ in range(ROUNDS + 1):
             for _ in WAYS:
                 yield self.aside(lambda: setattr(result, "seconds", next(turns)))

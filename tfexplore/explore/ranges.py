@@ -6,8 +6,8 @@ import math
 
 import ipywidgets as widgets
 
-from tfexplore.equations import Neuron
-from tfexplore.parameters import Bound
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.parameters import Bound
 
 
 def nice(size: float) -> float:

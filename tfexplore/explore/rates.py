@@ -40,9 +40,9 @@ import numpy as np
 import sympy
 import torch
 
-from tfexplore.equations import Neuron
-from tfexplore.layers import Layer
-from tfexplore.step import Step, scalars_of, step_of
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import Step, scalars_of, step_of
+from tfexplore.nn.layers import Layer
 
 STEPS = 1000  # of the measured rate; its second half counts, when the neuron has settled
 FINE = 64  # the stairs p/q that are computed: q up to this, and 1/q and 1 - 1/q up to four times this
@@ -147,7 +147,7 @@ def _stairs() -> tuple[Array, Array, Array, Array]:
 def affine(neuron: Neuron) -> Affine | None:
     """The neuron's step as h[t+1] = A h[t] + B(x), or None where it is not of this kind.
 
-    >>> from tfexplore.neurons import LIF
+    >>> from tfexplore.neurons.library import LIF
     >>> lif = affine(LIF(tau=2.0, reset="hard"))
     >>> lif.threshold_current, lif.rate([0.5, 0.6, 0.8, 1.0])  # at 0.6: h = 0.6, 0.9, 1.05, so a spike every 3 steps
     (0.5, array([0.        , 0.33333333, 0.5       , 1.        ]))

@@ -13,13 +13,13 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 import torch
 
-from tfexplore import measure
 from tfexplore.backends import choose
-from tfexplore.equations import Neuron
+from tfexplore.codegen.traffic import BYTES
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.explore.points import NOTHING, Point, check, kernels, named, run_of
-from tfexplore.traffic import BYTES
+from tfexplore.measure import clock
+from tfexplore.neurons.neuron import Neuron
 
 ROUNDS, ENOUGH = 5, 1.5  # after so many seconds no new round begins
 DTYPES = ("float32", "float64")
@@ -132,7 +132,7 @@ class Roofline(Runner):
 
     def begin(self) -> Result:
         value = {name: self.controls[name].value for name in ("steps", "neurons", "dtype")}
-        return Result(measure.machine(self.device), self.backend.name, value["dtype"], value["steps"], value["neurons"])
+        return Result(clock.machine(self.device), self.backend.name, value["dtype"], value["steps"], value["neurons"])
 
     def reset(self) -> None:
         """A control moved: the points begin anew."""
@@ -149,11 +149,11 @@ class Roofline(Runner):
             yield self.aside(partial(check, kernel, dtype, self.device))
         self.say("Measuring the copy, the matrix product and the kernels, in turn.")
         x, gradient = (torch.randn(size, dtype=dtype, device=self.device) for _ in range(2))
-        copy, nbytes = measure.large_copy(self.device, self.mebibytes)
-        product, flops = measure.matrix_product(self.device)
+        copy, nbytes = clock.large_copy(self.device, self.mebibytes)
+        product, flops = clock.matrix_product(self.device)
         work: dict[str, Callable[[], object]] = {"copy": copy, "fresh copy": x.clone, "product": product}
         work |= {str(k): run_of(kernel, x, gradient) for k, kernel in enumerate(wanted)}
-        turns, last, began = measure.samples(work, ROUNDS, self.device), dict[str, list[float]](), time.perf_counter()
+        turns, last, began = clock.samples(work, ROUNDS, self.device), dict[str, list[float]](), time.perf_counter()
         for k in range(ROUNDS + 1):
             for _ in work:
                 yield self.aside(lambda: last.update(next(turns)))

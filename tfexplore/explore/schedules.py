@@ -14,7 +14,7 @@ from tfexplore.backends import choose
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Explorer, choice, slider
 from tfexplore.explore.walks import NETWORKS, WALKS, Grid, Need, Piece, Walk, check, example, example_input, grid
-from tfexplore.parameters import checked_count
+from tfexplore.neurons.parameters import checked_count
 
 MOST_CELLS, MOST_FRAMES, NUMBERED = 600, 80, 16
 HEIGHT, GAP = 0.56, 0.13  # of a bar, and left and right of it: room for the arrows

@@ -12,12 +12,12 @@ import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from tfexplore import measure
-from tfexplore.data import Split
+from tfexplore.data.digits import Split
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.explore.networks import WALKS, accuracy, tuned
-from tfexplore.networks import BATCH, RATES, built_in, fit
+from tfexplore.measure import clock
+from tfexplore.nn.networks import BATCH, RATES, built_in, fit
 
 STEPPED, FUSED = PAIR = ("step by step", "fused")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -144,7 +144,7 @@ class Seeds(Runner):
 
     def begin(self) -> Result:
         epochs, tests = self.controls["epochs"].value, len(self.data.test_labels)
-        return Result(self.network, self.controls["precision"].value, epochs, tests, measure.machine())
+        return Result(self.network, self.controls["precision"].value, epochs, tests, clock.machine())
 
     def work(self, result: Result) -> Iterator[object]:
         steps, dtype = self.controls["steps"].value, DTYPES[result.dtype]

@@ -6,13 +6,15 @@ import functools
 import html
 from typing import Any
 
-from tfexplore.codegen import Variant, functions_of, python_function
-from tfexplore.cuda_source import cuda_functions
-from tfexplore.equations import Neuron
+from tfexplore.codegen.cuda_source import cuda_functions
+from tfexplore.codegen.functions import functions_of, python_function
+from tfexplore.codegen.latex import latex_of_step
+from tfexplore.codegen.printing import NUMBA
+from tfexplore.codegen.variant import Variant
 from tfexplore.explore.stepping import check
-from tfexplore.paths import kernels_dir
-from tfexplore.printing import NUMBA
-from tfexplore.step import step_of
+from tfexplore.machine.paths import kernels_dir
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import step_of
 
 CARD = "background:#fff;color:#1f2328;border:1px solid #8c959f;border-radius:4px;"  # readable on a dark page too
 CODE = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:11px;line-height:1.45;"
@@ -55,7 +57,7 @@ class Sources:
 
     latex:   the equations;   cuda, numba: what is generated from them;   cuda_loop, numba_loop: the loops of `kernels/`.
 
-    >>> from tfexplore.neurons import LIF
+    >>> from tfexplore.neurons.library import LIF
     >>> code = Sources(LIF())
     >>> code
     Sources(LIF(tau=2.0, v_threshold=1.0, v_reset=0.0, decay_input=False), kernel='forward', keep='input')
@@ -75,7 +77,7 @@ class Sources:
         functions = functions_of(variant)
         shown = ["charge", "fire", "spike", "reset", *(["output"] if kernel == "forward" else ["adjoint"])]
         chosen = [function for name in shown for function in functions if function.name == name]
-        self.latex = neuron._repr_latex_()
+        self.latex = latex_of_step(step_of(neuron))
         cuda = cuda_functions(variant)
         self.cuda = "\n".join(cuda[name] for name in ("derive", *(function.name for function in chosen)))
         self.numba = "\n\n".join(python_function(function, NUMBA) for function in chosen) + "\n"

@@ -14,10 +14,13 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 import torch
 
-from tfexplore import measure
 from tfexplore.backends import choose
-from tfexplore.beside import Beside
-from tfexplore.contestants import (
+from tfexplore.explore import plots
+from tfexplore.explore.curves import SWEEPS, UNITS, Line, Result, lines, remarks, shown
+from tfexplore.explore.explorer import Runner, choice, slider, worker
+from tfexplore.measure import clock
+from tfexplore.measure.beside import Beside
+from tfexplore.measure.contestants import (
     COMPILED,
     DTYPES,
     FUSED,
@@ -29,9 +32,6 @@ from tfexplore.contestants import (
     contestants,
     why_not_compiled,
 )
-from tfexplore.explore import plots
-from tfexplore.explore.curves import SWEEPS, UNITS, Line, Result, lines, remarks, shown
-from tfexplore.explore.explorer import Runner, choice, slider, worker
 
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 NEURONS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -143,7 +143,7 @@ class Speed(Runner):
             "N": tuple(n for n in NEURONS if n <= most and n * steps <= room),
             "dtype": tuple(DTYPES),
         }
-        machine, backend = measure.machine(self.device), choose("auto", self.device).name
+        machine, backend = clock.machine(self.device), choose("auto", self.device).name
         return Result(axis, values[axis], steps, neurons, dtype, passes, machine, backend)
 
     def moved(self, axis: str) -> None:
@@ -171,7 +171,7 @@ class Speed(Runner):
             at = result.case(value)
             work = contestants(at["T"], at["N"], dtype=at["dtype"], passes=result.passes, device=self.device)
             yield self.aside(functools.partial(check, work, at["dtype"]))  # correct before fast
-            turns = measure.rounds(work, ROUNDS, self.device)
+            turns = clock.rounds(work, ROUNDS, self.device)
             began, last = time.perf_counter(), dict[str, float]()
             for k in range(ROUNDS + 1):
                 for _ in work:
@@ -238,7 +238,7 @@ class Speed(Runner):
             "device": self.device,
         }
         began = time.perf_counter()
-        with Beside("tfexplore.contestants") as self._beside:
+        with Beside("tfexplore.measure.contestants") as self._beside:
             answer = worker().submit(self._beside.ask, **question)
             while not answer.done():
                 gone = time.perf_counter() - began

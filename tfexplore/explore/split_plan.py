@@ -12,9 +12,9 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tfexplore import results
 from tfexplore.explore import gantt, plots
 from tfexplore.explore.explorer import NARROW, WIDTH, Explorer, choice, slider
+from tfexplore.measure import results
 from tfexplore.timesplit.plan import Cost, Link, Plan, Sweep, best, plan, rule, sweep
 
 STEPS = tuple(2**k for k in range(3, 15))

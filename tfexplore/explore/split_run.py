@@ -15,10 +15,11 @@ import torch
 from plotly.subplots import make_subplots
 from torch import nn
 
-from tfexplore import layers, measure
 from tfexplore.explore import gantt, plots
 from tfexplore.explore.explorer import Runner, choice, slider
-from tfexplore.timeline import Event
+from tfexplore.measure import clock
+from tfexplore.measure.timeline import Event
+from tfexplore.nn import layers
 from tfexplore.timesplit.costs import costs, link, mean_costs
 from tfexplore.timesplit.crew import Crew
 from tfexplore.timesplit.plan import Link, Plan, plan
@@ -168,7 +169,7 @@ class SplitRun(Runner):
         self.go_live()
 
     def begin(self) -> Result:
-        return Result(self.controls["processes"].value, self.controls["network"].value, measure.machine())
+        return Result(self.controls["processes"].value, self.controls["network"].value, clock.machine())
 
     def work(self, result: Result) -> Iterator[object]:
         kind, steps, blocks, parts = (

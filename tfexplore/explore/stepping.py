@@ -1,7 +1,7 @@
 """A kernel of `kernels/`, run one line at a time: which thread reads and writes which word, and what is in its registers.
 
 The text of `kernels/forward.py` or `backward.py` is executed as plain Python, with Numba's decorator doing nothing, over
-arrays that count (`tfexplore/counting.py`). A GPU's thread i does what this loop does for its neuron i, so the loop is
+arrays that count (`tfexplore/measure/counting.py`). A GPU's thread i does what this loop does for its neuron i, so the loop is
 run for one neuron after the other, and the records are laid beside each other: the threads of a warp take each line
 together, and no line of these loops is taken by some of them only.
 """
@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.codegen import Variant, numba_source
-from tfexplore.counting import Counted, Log
-from tfexplore.equations import Neuron
-from tfexplore.parameters import checked_count
-from tfexplore.paths import kernels_dir
-from tfexplore.step import scalars_of, step_of
-from tfexplore.traffic import Access, traffic
+from tfexplore.codegen.numba_source import numba_source
+from tfexplore.codegen.traffic import Access, traffic
+from tfexplore.codegen.variant import Variant
+from tfexplore.machine.paths import kernels_dir
+from tfexplore.measure.counting import Counted, Log
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.parameters import checked_count
+from tfexplore.neurons.step import scalars_of, step_of
 
 KERNELS = ("forward", "backward")
 MEMORY = ("x", "g_out", "kept", "scratch", "out", "g_x")
@@ -83,7 +84,7 @@ class Stepped:
         return {key: Fraction(words, self.steps * self.threads) for key, words in found.items() if words}
 
     def derived(self) -> dict[tuple[str, str], Fraction]:
-        """The same from the equations (`tfexplore.traffic`), where a chunk that T does not fill counts as a whole one."""
+        """The same from the equations (`tfexplore.codegen.traffic`), where a chunk that T does not fill counts as a whole one."""
         chunks = Fraction(-(-self.steps // self.chunk) * self.chunk, self.steps)
         return {
             (a.array, a.action.removesuffix("s")): a.words
@@ -109,7 +110,7 @@ def accesses(neuron: Neuron, keep: str, kernel: str) -> list[Access]:
 def stepped(neuron: Neuron, kernel: str = "forward", keep: str = "input", threads: int = 8, steps: int = 6) -> Stepped:
     """Runs the kernel for a few threads (neurons) and time steps, and records every moment.
 
-    >>> from tfexplore.neurons import LIF
+    >>> from tfexplore.neurons.library import LIF
     >>> run = stepped(LIF(), "forward", "potential", threads=4, steps=10)
     >>> run.words("x", "read"), run.words("out", "write"), run.words("kept", "write")
     (40, 40, 40)

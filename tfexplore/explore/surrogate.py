@@ -13,9 +13,9 @@ from plotly.subplots import make_subplots
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Explorer, choice, running, slider
 from tfexplore.explore.gradient import DECADES, FAINT, SCALES, Flow, curves, flow, pooled, shade
-from tfexplore.neurons import LIF
-from tfexplore.parameters import parameters_of
-from tfexplore.surrogates import ALL, ATan, Surrogate
+from tfexplore.neurons.library import LIF
+from tfexplore.neurons.parameters import parameters_of
+from tfexplore.neurons.surrogates import ALL, ATan, Surrogate
 
 U = np.linspace(-2, 2, 401)
 BINS = np.linspace(-2, 2, 41)

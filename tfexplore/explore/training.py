@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import nn
 
-from tfexplore.data import currents
+from tfexplore.data.digits import currents
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.explore.membrane import threshold_of
@@ -35,7 +35,7 @@ from tfexplore.explore.networks import (
     tuned,
 )
 from tfexplore.explore.plots import zigzag
-from tfexplore.step import scalars_of
+from tfexplore.neurons.step import scalars_of
 
 SLOW = 0.2  # seconds of a batch from which on the page would seem frozen
 SHOWN = 64  # neurons of a layer in the raster

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tfexplore.layers import LIF, Layer, State, Stateful, check_input
-from tfexplore.schedules import layer_by_layer, step_by_step
-from tfexplore.timeline import Events, is_leaf, what_ran
+from tfexplore.measure.timeline import Events, is_leaf, what_ran
+from tfexplore.nn.layers import LIF, Layer, State, Stateful, check_input
+from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 WALKS = ("step by step", "layer by layer", "fused")
 NETWORKS = ("feed-forward", "recurrent layer", "feedback")

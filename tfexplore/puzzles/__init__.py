@@ -15,12 +15,13 @@ from __future__ import annotations
 from typing import Any
 
 from tfexplore.puzzles.backward import PUZZLES as BACKWARD
-from tfexplore.puzzles.check import OUTCOMES, Verdict, find, framed, judge
+from tfexplore.puzzles.check import find, judge
 from tfexplore.puzzles.kernel import PUZZLES as KERNEL
 from tfexplore.puzzles.neuron import PUZZLES as NEURON
 from tfexplore.puzzles.puzzle import Case, Complaint, Puzzle
 from tfexplore.puzzles.split import PUZZLES as SPLIT
 from tfexplore.puzzles.training import PUZZLES as TRAINING
+from tfexplore.puzzles.verdict import OUTCOMES, Verdict, framed, show, tiles
 from tfexplore.puzzles.walk import PUZZLES as WALK
 
 __all__ = [
@@ -98,13 +99,9 @@ class Progress:
         return "\n".join([self.sentence(), *rows])
 
     def picture(self) -> bytes:
-        from tfexplore.puzzles.picture import tiles
-
         return tiles(self.score)
 
     def _ipython_display_(self) -> None:
-        from tfexplore.puzzles.picture import show
-
         outcome = "right" if self.solved == len(ALL) else "not yet"
         show(repr(self), framed(self.sentence(), outcome), self.picture(), repr(self))
 

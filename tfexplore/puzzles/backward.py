@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.codegen import LONGEST_CHUNK
-from tfexplore.neurons import LIF
+from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.variant import LONGEST_CHUNK
+from tfexplore.neurons.library import LIF
+from tfexplore.neurons.surrogates import ATan
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, Puzzle
-from tfexplore.surrogates import ATan
-from tfexplore.traffic import traffic, words
 
 POTENTIAL = words(traffic(LIF(), "potential"), "backward")
 INPUT = words(traffic(LIF(), "input"), "backward")
@@ -125,8 +125,8 @@ def passed_back(steps: int, neurons: int, tau: float, threshold: float) -> dict[
     """Currents, gradients of the spikes, and by the library's layer and autograd: potentials and gradients of the currents."""
     import torch
 
-    from tfexplore.layers import Layer
-    from tfexplore.states import record
+    from tfexplore.nn.layers import Layer
+    from tfexplore.nn.states import record
 
     rng = np.random.default_rng(steps)
     x = rng.uniform(-0.3, 1.1, (steps, neurons)).astype(np.float32)

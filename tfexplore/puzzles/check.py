@@ -3,76 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import html
 import inspect
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from tfexplore.counting import plain
+from tfexplore.measure.counting import plain
 from tfexplore.puzzles import sandbox
 from tfexplore.puzzles.memory import Memory
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Puzzle, digits, number
+from tfexplore.puzzles.verdict import Verdict
 
-OUTCOMES = ("right", "too much traffic", "wrong", "crashed", "not finished", "not yet")
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 ENOUGH = 300  # times the budget: no answer moves as much and ends
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the check found: an outcome, one sentence, and the case that shows it.
-
-    expected, yours: what the picture compares (yours is None where nothing came back); differs: where they differ;
-    traffic: words per element-step by array and direction, of a puzzle with a budget.
-    """
-
-    puzzle: Puzzle
-    outcome: str
-    sentence: str
-    case: Case
-    expected: Array
-    yours: Array | None = None
-    differs: Array | None = None
-    traffic: Mapping[str, Fraction] = field(default_factory=dict)
-
-    @property
-    def right(self) -> bool:
-        return self.outcome == "right"
-
-    def __repr__(self) -> str:
-        return self.sentence
-
-    def describe(self) -> str:
-        """What the picture shows, in words."""
-        shown = "what is expected" if self.yours is None else "what is expected beside what came"
-        return f"The puzzle {self.puzzle.name}: {shown}, with {self.case.name}. {self.sentence}"
-
-    def picture(self) -> bytes:
-        """The answer and what is expected, as a PNG."""
-        from tfexplore.puzzles.picture import compared  # needs matplotlib
-
-        return compared(self)
-
-    def _ipython_display_(self) -> None:
-        from tfexplore.puzzles.picture import show
-
-        show(self.sentence, framed(self.sentence, self.outcome), self.picture(), self.describe())
-
-
-LOOKS = {"right": ("✓", "#117733"), "too much traffic": ("≈", "#b8860b"), "not yet": ("…", "#555555")}
-
-
-def framed(sentence: str, outcome: str) -> str:
-    """The sentence as HTML: a sign, a colour, and words that say the same."""
-    sign, colour = LOOKS.get(outcome, ("✗", "#b00020"))
-    text = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(sentence, quote=False))
-    style = f"border-left:4px solid {colour};padding:2px 12px;font-size:110%;line-height:1.5"
-    return f'<div role="status" style="{style}"><b style="color:{colour}">{sign}</b> {text}</div>'
 
 
 def judge(puzzle: Puzzle, function: Any, seconds: float = 5.0) -> Verdict:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.neurons import LIF
+from tfexplore.codegen.traffic import traffic, words
+from tfexplore.neurons.library import LIF
 from tfexplore.puzzles.puzzle import Array, Case, Function, Memory, Puzzle
-from tfexplore.traffic import traffic, words
 
 FORWARD = words(traffic(LIF(), gradient=False))
 
@@ -56,7 +56,7 @@ def spikes_of(x: Array, tau: float, v_threshold: float) -> Array:
     """The library's own, in float64."""
     from torch import from_numpy
 
-    from tfexplore.layers import Layer
+    from tfexplore.nn.layers import Layer
 
     layer = Layer(LIF(tau=tau, v_threshold=v_threshold), backend="torch")
     found: Array = layer(from_numpy(x).double()).numpy()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.counting import Counted, Log
+from tfexplore.measure.counting import Counted, Log
 
 WORD = 4  # bytes: one float32
 

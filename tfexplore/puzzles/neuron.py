@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.neurons import LIF
+from tfexplore.neurons.library import LIF
 from tfexplore.puzzles.puzzle import Array, Case, Function, Memory, Puzzle
 
 CURRENT = np.repeat([0.0, 0.4, 0.2, 0.0, 0.6], 8)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.counting import Counted
+from tfexplore.measure.counting import Counted
 from tfexplore.puzzles.memory import TooManyAccesses
 
 PATIENCE = 0.5  # seconds in which a thread past its deadline is asked to end

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tfexplore.neurons import LIF
+from tfexplore.neurons.library import LIF
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, Puzzle
 
 Run: TypeAlias = Callable[..., tuple[Array, Array]]
@@ -69,7 +69,7 @@ def network(widths: tuple[int, ...]) -> list[Run]:
     """Layers of the library's LIF neurons, so many in each; they take and give NumPy's arrays."""
     from torch import from_numpy, tensor
 
-    from tfexplore.layers import Layer
+    from tfexplore.nn.layers import Layer
 
     neurons = Layer(LIF(tau=4.0), backend="torch")
 

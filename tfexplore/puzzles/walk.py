@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.neurons import LIF
+from tfexplore.codegen.traffic import traffic, words
+from tfexplore.neurons.library import LIF
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, Puzzle
-from tfexplore.traffic import traffic, words
 
 NEURONS = 10
 """Neurons of a layer, for counting the words of its state."""
@@ -110,7 +110,7 @@ def grids() -> list[Case]:
 def carried(function: Function, memory: Memory, x: Array, lengths: tuple[int, ...]) -> Any:
     from torch import from_numpy, tensor
 
-    from tfexplore.layers import Layer
+    from tfexplore.nn.layers import Layer
 
     whole, neurons = Layer(LIF(tau=4.0), backend="torch"), x.shape[1]
 
@@ -141,7 +141,7 @@ def carried(function: Function, memory: Memory, x: Array, lengths: tuple[int, ..
 def chunks() -> list[Case]:
     from torch import from_numpy
 
-    from tfexplore.layers import Layer
+    from tfexplore.nn.layers import Layer
 
     x = np.random.default_rng(4).uniform(-0.2, 0.9, (32, 6))
     expected = Layer(LIF(tau=4.0), backend="torch")(from_numpy(x)[:, None])[:, 0].numpy()

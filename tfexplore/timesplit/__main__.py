@@ -17,7 +17,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from tfexplore.networks import RATES, Walk, built_in, fit
+from tfexplore.nn.networks import RATES, Walk, built_in, fit
 from tfexplore.timesplit.ranks import TIMEOUT, RankError, Ranks, ranks
 from tfexplore.timesplit.split import TimeSplit
 

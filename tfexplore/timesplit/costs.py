@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from tfexplore.layers import check_input
-from tfexplore.parameters import checked_count
-from tfexplore.states import carry
-from tfexplore.timeline import leaves
+from tfexplore.measure.timeline import leaves
+from tfexplore.neurons.parameters import checked_count
+from tfexplore.nn.layers import check_input
+from tfexplore.nn.states import carry
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.plan import Cost, Link
 from tfexplore.timesplit.ranks import Ranks, ranks

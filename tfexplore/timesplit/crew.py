@@ -21,8 +21,8 @@ from typing import Any
 
 import torch.distributed as dist
 
-from tfexplore.beside import kill, last_words, python_path
-from tfexplore.parameters import checked_count
+from tfexplore.measure.beside import kill, last_words, python_path
+from tfexplore.neurons.parameters import checked_count
 from tfexplore.timesplit.ranks import GLOO, LOOPBACK, TIMEOUT, RankError
 
 LONG = timedelta(days=365)

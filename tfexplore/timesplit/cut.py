@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tfexplore.layers import DTYPES, State, Stateful
-from tfexplore.states import Passes
+from tfexplore.nn.layers import DTYPES, State, Stateful
+from tfexplore.nn.states import Passes
 from tfexplore.timesplit.ranks import Coming, Ranks
 
 HEAD = 16

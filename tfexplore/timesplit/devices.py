@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tfexplore.layers import State, Stateful, check_input
-from tfexplore.states import States, carry
+from tfexplore.nn.layers import State, Stateful, check_input
+from tfexplore.nn.states import States, carry
 from tfexplore.timesplit import batchnorm
 
 

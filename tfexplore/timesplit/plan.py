@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfexplore.parameters import checked_count
-from tfexplore.timeline import Event
+from tfexplore.measure.timeline import Event
+from tfexplore.neurons.parameters import checked_count
 
 DEVICES = (*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 192, 256, 384, 512, 768, 1024)
 """The numbers of devices that `sweep` tries; `best` looks no further than the last."""

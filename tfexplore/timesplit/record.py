@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfexplore.timeline import Event, leaves
+from tfexplore.measure.timeline import Event, leaves
 from tfexplore.timesplit.split import TimeSplit
 
 

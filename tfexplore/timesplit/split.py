@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
 
-from tfexplore.layers import DTYPES, Layer, Stateful, check_input
-from tfexplore.parameters import checked_count
-from tfexplore.states import _within, stateful
+from tfexplore.neurons.parameters import checked_count
+from tfexplore.nn.layers import DTYPES, Layer, Stateful, check_input
+from tfexplore.nn.states import _within, stateful
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.cut import Cut, NoSecondRun
 from tfexplore.timesplit.ranks import RankError, Ranks

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tfexplore.layers import State, Stateful, state_dtype
+from tfexplore.nn.layers import State, Stateful, state_dtype
 
 
 class StandIn(Stateful):

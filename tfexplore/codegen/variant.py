@@ -1,0 +1,106 @@
+"""What one compiled kernel is made for: a neuron's step, the dtypes, what is saved for the backward pass, what is recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+
+from sympy import Symbol
+
+from tfexplore.codegen.builds import Config, Shape, default
+from tfexplore.neurons.adjoint import BYTE, Adjoint, adjoint_of, in_bits
+from tfexplore.neurons.step import Step
+
+LONGEST_CHUNK = 32
+"""Time steps that the way back recomputes at once with keep="input" on a CPU, whose caches hold them."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one compiled kernel is made for; every number (tau, thresholds, T, N) is a run-time argument instead.
+
+    real: the dtype of the state ("float32", "float64"); data: that of x and the spikes (half precision too, on a GPU).
+    config: how its kernels are built for a GPU; None on a CPU.
+    keep: "nothing" (no way back), "potential", "input" or "bits" (see `keep.py`).
+    """
+
+    step: Step
+    real: str = "float32"
+    data: str = "float32"
+    keep: str = "nothing"
+    record: tuple[str, ...] = ()
+    relaxed: bool = False
+    config: Config | None = None
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in dataclasses.fields(self)))
+
+    def __hash__(self) -> int:  # of every call of a kernel, which is found by its variant
+        return self._hash
+
+    @functools.cached_property
+    def adjoint(self) -> Adjoint:
+        adjoint = adjoint_of(self.step)
+        return in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
+
+    @functools.cached_property
+    def needs(self) -> tuple[Symbol, ...]:
+        """What the adjoint needs of every step: values, or with keep="bits" the outcomes of comparisons."""
+        if self.keep == "nothing":
+            return ()
+        return tuple(bit for bit, _ in self.adjoint.bits) if self.keep == "bits" else self.adjoint.needs
+
+    @functools.cached_property
+    def keeps(self) -> str:
+        """As `keep`, but "nothing" for a neuron whose adjoint needs nothing of the way there: one that is linear."""
+        return self.keep if self.needs else "nothing"
+
+    @functools.cached_property
+    def in_bits(self) -> bool:
+        """Whether what is kept are bytes."""
+        return self.keeps == "bits"
+
+    @functools.cached_property
+    def width(self) -> int:
+        """Bits that one time step takes of a byte with keep="bits": 1, 2, 4 or 8, so that no step straddles two."""
+        return 1 << (max(1, len(self.needs)) - 1).bit_length()
+
+    @functools.cached_property
+    def steps(self) -> int:
+        """Time steps that share a byte of what is kept; 1 without bits."""
+        return BYTE // self.width if self.in_bits else 1
+
+    @functools.cached_property
+    def chunk(self) -> int:
+        """Steps per chunk, a power of two: on a GPU the config's; a CPU's cache holds more."""
+        return self.config.chunk if self.config else max(1, LONGEST_CHUNK >> (max(1, len(self.needs)) - 1).bit_length())
+
+    @functools.cached_property
+    def shape(self) -> Shape:
+        step = self.step
+        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.rows))
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.config is not None
+
+    def for_gpu(self, config: Config | None = None) -> Variant:
+        """This variant on a GPU, built so, or as predicted to be the fastest (`backends.tuned.built` knows what was measured)."""
+        return dataclasses.replace(self, config=config or default(self.shape))
+
+    @functools.cached_property
+    def kept_dtype(self) -> str:
+        return "uint8" if self.in_bits else self.real
+
+    def kept_shape(self, steps: int, neurons: int) -> tuple[int, int, int]:
+        """What the forward pass writes for the way back."""
+        if self.keeps == "potential":
+            return steps, len(self.needs), neurons
+        if self.keeps == "bits":
+            return -(-steps // self.steps), 1, neurons
+        if self.keeps == "input":  # a GPU takes the first chunk's from `start`
+            chunks = (max(steps, 1) - 1) // self.chunk if self.on_gpu else -(-steps // self.chunk)
+            return chunks, len(self.step.before), neurons
+        return 1, 0, neurons

@@ -1,0 +1,1 @@
+"""Data that is at hand without a download."""

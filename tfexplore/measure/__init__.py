@@ -1,0 +1,1 @@
+"""Time, events and memory traffic measured honestly, and results recorded on other machines."""

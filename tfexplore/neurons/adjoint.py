@@ -1,0 +1,150 @@
+r"""The way back through one time step, derived from its equations with `sympy.diff`: nobody writes a backward by hand.
+
+With the gradients that arrive at a step, g_out of its output and g_z of every state it left behind, the chain rule
+through charge -> fire -> reset reads
+
+    g_s   = g_out + sum_z g_z dz/ds             (the sum leaves out v where the reset is detached)
+    g_u   = g_s * surrogate'(u)
+    g_h   = g_u du/dh + sum_z g_z dz/dh         one for each charged state
+    g_x   = sum_h g_h dh/dx                     what the layer below receives
+    g_z'  = sum_h g_h dh/dz'                    what the step before receives
+    g_p   = sum over all of them, d/dp          for each learned parameter p, to be summed over time
+
+`adjoint_of` fills in the partial derivatives, drops what is zero, and lists what must be known of the way there. Where
+that is the outcome of comparisons only (did it fire? was u within the surrogate's window?), `in_bits` asks for a bit each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr, Symbol
+from sympy.core.relational import Relational
+
+from tfexplore.neurons.step import Step, real
+
+Assignments = list[tuple[Symbol, Expr]]
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """Straight-line code for one step backwards, in the order of evaluation.
+
+    `needs`: the values of the forward step that the code mentions (of x, the states before and the charged states):
+    what keep="potential" must store for every step. `recomputed`: which of u and s it computes anew from those.
+    `bits`: after `in_bits`, the comparisons whose outcomes the code mentions instead, each under the name of its bit.
+    """
+
+    g_out: Symbol
+    g_after: tuple[Symbol, ...]
+    body: tuple[tuple[Symbol, Expr], ...]
+    g_x: Symbol
+    g_before: tuple[Symbol, ...]
+    g_rows: tuple[Symbol, ...]
+    needs: tuple[Symbol, ...]
+    recomputed: frozenset[Symbol]
+    bits: tuple[tuple[Symbol, Relational], ...] = ()
+
+
+def diff(value: Expr, symbol: Symbol) -> Expr:
+    """`sympy.diff`, with slope 0 where a Heaviside or a sign of the equations jumps, as torch has it."""
+    return sympy.diff(value, symbol).replace(sympy.DiracDelta, lambda *_: sympy.S.Zero)
+
+
+def adjoint_of(step: Step) -> Adjoint:
+    g_out = real("g_out")
+    g_after = tuple(real(f"g_{z.name}_next") for z in step.before)
+    g_charged = tuple(real(f"g_{h.name}") for h in step.charged)
+    g_before = tuple(real(f"g_{z.name}") for z in step.before)
+    g_s, slope, g_u, g_x = map(real, ("g_s", "slope", "g_u", "g_x"))
+    g_rows = tuple(real(f"g_{p.name}") for p in step.rows)
+    spiking = step.fire is not None
+    body: Assignments = []
+
+    # what arrives at each state the step left; LI's output is its potential itself
+    arrived = list(g_after) if spiking else [g_after[0] + g_out, *g_after[1:]]
+
+    if step.fire is not None:
+        through_reset = [
+            g * diff(z, step.s)
+            for k, (g, z) in enumerate(zip(arrived, step.reset, strict=True))
+            if not (k == 0 and step.detach_reset)
+        ]
+        body.append((g_s, g_out + sum(through_reset)))
+        body += [(slope, step.slope), (g_u, g_s * slope)]
+
+    def behind_charge(to: Symbol) -> Expr:
+        """The gradient of `to` through the reset's own mention of it, and through fire."""
+        total = sum((g * diff(z, to) for g, z in zip(arrived, step.reset, strict=True)), sympy.S.Zero)
+        return total if step.fire is None else total + g_u * diff(step.fire, to)
+
+    def through_charge(to: Symbol) -> Expr:
+        return sum((g * diff(h, to) for g, h in zip(g_charged, step.charge, strict=True)), sympy.S.Zero)
+
+    body += [(g, behind_charge(h)) for g, h in zip(g_charged, step.charged, strict=True)]
+    body.append((g_x, through_charge(step.x)))
+    body += [(g, through_charge(z)) for g, z in zip(g_before, step.before, strict=True)]
+    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_rows, step.rows, strict=True)]
+
+    mentioned = set().union(*(value.free_symbols for _, value in body))
+    # s is a function of u, and u of the charged states
+    recomputed = {step.u, step.s} if step.s in mentioned else {step.u} & mentioned
+    if recomputed and step.fire is not None:
+        mentioned |= step.fire.free_symbols
+    needs = tuple(symbol for symbol in (*step.charged, *step.before, step.x) if symbol in mentioned)
+    return Adjoint(g_out, g_after, tuple(body), g_x, g_before, g_rows, needs, frozenset(recomputed))
+
+
+BYTE = 8
+"""Bits of one time step: they share a byte."""
+
+
+def in_bits(adjoint: Adjoint, step: Step) -> Adjoint:
+    """The same code with a bit for every comparison of the forward step's values, and for the spike; `needs` is what is left.
+
+    Nothing is left where, given the bits, every coefficient takes one of finitely many values: then keep="bits" is exact,
+    and to the last digit, since the code computes what it computed before.
+
+    >>> from tfexplore import neurons
+    >>> from tfexplore.neurons import surrogates
+    >>> from tfexplore.neurons.step import step_of
+    >>> step = step_of(neurons.LIF(surrogate=surrogates.Rectangle(), reset="hard"))
+    >>> bits = in_bits(adjoint_of(step), step)
+    >>> [str(comparison) for _, comparison in bits.bits], bits.needs
+    (['Abs(u) < surrogate_width/2', 'u >= 0'], ())
+    """
+    seen = {step.u, step.s, step.x, *step.before, *step.charged}
+    found: dict[Relational, Symbol] = {}
+
+    def bit(comparison: Relational) -> Symbol:
+        return found.setdefault(comparison, real(f"bit_{len(found)}"))
+
+    def told(value: Expr) -> Expr:
+        value = value.replace(sympy.Heaviside, lambda u, *_: sympy.Piecewise((1, u >= 0), (0, True)))
+        value = value.replace(sympy.sign, lambda u: sympy.Piecewise((1, u > 0), (-1, u < 0), (0, True)))
+        comparisons = [c for c in value.atoms(Relational) if c.free_symbols & seen]
+        return value.xreplace({c: bit(c) for c in sorted(comparisons, key=sympy.default_sort_key)})
+
+    body = [(symbol, told(value)) for symbol, value in adjoint.body]
+    if any(step.s in value.free_symbols for _, value in body):
+        body.insert(0, (step.s, sympy.Piecewise((1, bit(step.u >= 0)), (0, True))))
+    written = {symbol for symbol, _ in body}
+    left = set().union(*(value.free_symbols for _, value in body)) & seen - written
+    needs = tuple(sorted(left, key=lambda symbol: symbol.name))
+    bits = tuple((symbol, comparison) for comparison, symbol in found.items())
+    return dataclasses.replace(adjoint, body=tuple(body), needs=needs, recomputed=frozenset(), bits=bits)
+
+
+def why_not_bits(step: Step) -> str:
+    """Why keep="bits" would not be exact for this neuron, or ""."""
+    told = in_bits(adjoint_of(step), step)
+    if told.needs:
+        names = sorted({symbol.name.removeprefix("h_") for symbol in told.needs})
+        smooth = step.u in step.slope.free_symbols and step.u in told.needs
+        hint = " (a Rectangle surrogate asks only on which side of its edges u was)" if smooth else ""
+        return f"its way back needs the value of {' and '.join(names)}, not only the outcomes of comparisons{hint}"
+    if len(told.bits) > BYTE:
+        return f"its way back needs the outcomes of {len(told.bits)} comparisons a step, and a byte holds {BYTE}"
+    return ""

@@ -1,0 +1,160 @@
+r"""What a neuron *is*: a small frozen value whose methods are the equations of one time step.
+
+One step of every neuron here is the same four lines, with the membrane potential as the first state:
+
+    charge     h = charge(z, x)             z: the states before the step, x: the input current
+    fire       u = h_v - threshold(h)       s = 1 where u >= 0, else 0
+    reset      v = soft | hard | none       one of the rules the neuron admits
+    after      the other states             ALIF's adaptation, Izhikevich's recovery, ...
+
+The methods are plain Python, so they run on numbers; run on SymPy symbols (`step.step_of`) they *are* the equations from
+which the LaTeX, the torch reference, the Numba and CUDA kernels and the derivative of the step are made.
+This file holds the base class and its checks; the neurons themselves are in `library.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import keyword
+from dataclasses import dataclass
+from typing import Any, ClassVar, dataclass_transform
+
+from sympy.printing import cxx
+
+from tfexplore.neurons.parameters import Decay, Positive, TimeConstant, checked_number, parameters_of
+from tfexplore.neurons.surrogates import ATan, Surrogate, Value
+
+__all__ = ["Decay", "Neuron", "Positive", "TimeConstant", "Value"]  # all that a definition needs
+
+OURS = frozenset({"STATES", "SCALARS", "ROWS", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"})
+WORDS = OURS | frozenset(keyword.kwlist) | {word for words in cxx.reserved.values() for word in words}
+RESERVED = frozenset(
+    {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where", "number"}
+)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclass(frozen=True, kw_only=True)
+class Neuron:
+    """Base of all neurons. A subclass is a definition: annotated parameters, `charge`, and what differs from here.
+
+    A complete neuron, with fused kernels on every backend (this also works in a notebook cell):
+
+    >>> from tfexplore.neurons import Neuron, TimeConstant
+    >>> class Leaky(Neuron):
+    ...     tau: TimeConstant = 2.0
+    ...     v_threshold: float = 1.0
+    ...     v_reset: float = 0.0
+    ...     def charge(self, v, x):
+    ...         return v - v / self.tau + x
+    >>> Leaky(tau=4.0).charge(1.0, 0.5)
+    1.25
+
+    Fields annotated `float` (or `TimeConstant`, `Positive`, `Decay`) are numbers that every kernel takes at run time; any
+    other field (`decay_input: bool`) selects between equations. Common to all neurons:
+
+    reset:         "soft" (v - threshold), "hard" (v_reset) or "none"; a neuron lists what it admits in `resets`.
+    detach_reset:  no gradient flows through the spike in the reset of v.
+    surrogate:     the derivative that stands in for that of the step function.
+    learn:         names of parameters that the layer trains.
+
+    Raises ValueError or TypeError, naming the parameter, what came and what is allowed.
+    """
+
+    states: ClassVar[tuple[str, ...]] = ("v",)
+    resets: ClassVar[tuple[str, ...]] = ("soft", "hard", "none")
+    spiking: ClassVar[bool] = True
+
+    reset: str = "soft"
+    detach_reset: bool = True
+    surrogate: Surrogate = ATan()  # noqa: RUF009  (a frozen value)
+    learn: tuple[str, ...] = ()
+
+    # -- the equations, to be overridden -------------------------------------------------------------------------
+
+    def charge(self, *states_and_x: Value) -> Value | tuple[Value, ...]:
+        """The states after the input came in, before firing: one value, or a tuple in the order of `states`."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method charge(self, {', '.join(self.states)}, x).")
+
+    def threshold(self, *charged: Value) -> Value:
+        return self.v_threshold  # type: ignore[attr-defined]  # a parameter of every spiking neuron
+
+    def soft(self, s: Value, v: Value, *others: Value) -> Value:
+        return v - s * self.threshold(v, *others)
+
+    def hard(self, s: Value, v: Value, *others: Value) -> Value:
+        return v * (1 - s) + self.v_reset * s  # type: ignore[attr-defined]  # checked where "hard" is asked for
+
+    def none(self, s: Value, v: Value, *others: Value) -> Value:
+        return v
+
+    def after(self, s: Value, *charged: Value) -> tuple[Value, ...]:
+        """The states behind v after firing; by default they stay as charged."""
+        return charged[1:]
+
+    def initial(self) -> tuple[Value, ...]:
+        """The states before the first step: v at v_reset, the others at 0."""
+        return (getattr(self, "v_reset", 0.0), *(0.0 for _ in self.states[1:]))
+
+    # -- the machinery -------------------------------------------------------------------------------------------
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Neuron.__repr__  # type: ignore[method-assign]  # dataclass would put the common fields first
+        dataclass(frozen=True, kw_only=True)(cls)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        bounds = parameters_of(type(self))
+        derived = {
+            f"{before}{z}{after}" for z in self.states for before in ("", "h_", "g_", "g_h_") for after in ("", "_next")
+        }
+        if bad := (RESERVED & {*bounds, *self.states}) | (derived & set(bounds)):
+            raise ValueError(
+                f"{name} cannot name a parameter or state {sorted(bad)[0]!r}: the states, what is made of their names, and "
+                f"{', '.join(sorted(RESERVED))} are taken."
+            )
+        if bad := WORDS & {*bounds, *self.states}:
+            raise ValueError(
+                f"{name} cannot name a parameter {sorted(bad)[0]!r}: words of Python, of C++ and of the kernels are taken."
+            )
+        for key, bound in bounds.items():
+            object.__setattr__(self, key, checked_number(name, key, getattr(self, key), bound))
+        if self.reset not in self.resets:
+            allowed = ", ".join(map(repr, self.resets))
+            raise ValueError(f"{name} does not admit reset={self.reset!r}; it admits {allowed}.")
+        if not self.spiking and self.reset != "none":
+            raise ValueError(
+                f"{name} does not fire, so it has nothing to reset: give it resets = ('none',) and reset = 'none'."
+            )
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (bool, "bool") and not isinstance(value, bool):
+                raise TypeError(f"{name}: {field.name} must be True or False, but got {value!r}.")
+        if not isinstance(self.surrogate, Surrogate):
+            raise TypeError(f"{name}: surrogate must be like surrogates.ATan(alpha=2.0), but got {self.surrogate!r}.")
+        learn: Any = self.learn
+        learn = (learn,) if isinstance(learn, str) else learn
+        if not isinstance(learn, tuple | list):
+            raise TypeError(f"{name}: learn must be names of parameters, but got {learn!r}.")
+        object.__setattr__(self, "learn", tuple(learn))
+        if unknown := [key for key in self.learn if key not in bounds]:
+            raise ValueError(f"{name} cannot learn {unknown[0]!r}; its parameters are {', '.join(bounds)}.")
+        if self.spiking and "v_threshold" not in bounds and type(self).threshold is Neuron.threshold:
+            raise TypeError(f"{name} fires, so it needs a parameter v_threshold or a method threshold(self, v, ...).")
+        if self.reset == "hard" and "v_reset" not in bounds and type(self).hard is Neuron.hard:
+            raise TypeError(f"{name} needs a parameter v_reset for its hard reset.")
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The numbers of this neuron, by name."""
+        return {key: getattr(self, key) for key in parameters_of(type(self))}
+
+    def __repr__(self) -> str:
+        own = [f.name for f in dataclasses.fields(self) if f.name not in COMMON]
+        fields = [*own, *(f.name for f in dataclasses.fields(Neuron) if getattr(self, f.name) != f.default)]
+        return f"{type(self).__name__}({', '.join(f'{key}={getattr(self, key)!r}' for key in fields)})"
+
+
+COMMON = frozenset(f.name for f in dataclasses.fields(Neuron))

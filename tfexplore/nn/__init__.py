@@ -1,0 +1,1 @@
+"""PyTorch modules and operators: layers, wrappers, state carried and traces recorded, schedules."""

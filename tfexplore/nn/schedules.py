@@ -1,0 +1,69 @@
+"""Two orders in which the same network walks its (layer, time) grid.
+
+    step by step      for every time step: all layers         one column of the grid after the other
+    layer by layer    for every layer: all time steps         one row after the other; a fused kernel runs a row at once
+
+Both give the same result as long as no layer needs a later layer's past, no layer mixes time steps, and none draws random
+numbers (Dropout in training mode draws other masks in another order).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from tfexplore.nn.layers import check_input
+from tfexplore.nn.states import carry_on
+
+
+def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Tensor:
+    """Runs the network one time step at a time, every layer going on from its state: x [T, B, ...] -> [T, B, ...].
+
+    batch_norm: BatchNorm in training mode takes its statistics over all time steps at once, so a walk step by step
+    computes something else; "refuse" says so, "per step" does it all the same, with the statistics of each step.
+
+    >>> from tfexplore.nn.layers import LIF
+    >>> net, x = nn.Sequential(nn.Linear(4, 3), LIF()), torch.rand(5, 2, 4)
+    >>> bool((step_by_step(net, x) == layer_by_layer(net, x)).all())
+    True
+    """
+    check_input(x)
+    if batch_norm not in ("refuse", "per step"):
+        raise ValueError(f"batch_norm must be 'refuse' or 'per step', but got {batch_norm!r}.")
+    for name, module in net.named_modules():
+        mixes_time = isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+        if mixes_time and batch_norm == "refuse":
+            raise ValueError(
+                f"{name!r} is a BatchNorm in training mode: its mean and variance couple all time steps, so step by step is "
+                "another computation; call net.eval(), or ask for batch_norm='per step' to normalise each step by itself."
+            )
+    if len(x) == 0:
+        return net(x)
+    outs = []
+    with carry_on(net):
+        for x_t in x.split(1):
+            out = net(x_t)
+            if not isinstance(out, Tensor) or out.shape[:2] != x_t.shape[:2]:
+                raise ValueError(
+                    "net must return a tensor with time first, [T, B, ...]; reduce over time outside of it."
+                )
+            outs.append(out)
+    return torch.cat(outs)
+
+
+def layer_by_layer(net: nn.Module, x: Tensor) -> Tensor:
+    """Runs the network one layer at a time, each over all time steps: x [T, B, ...] -> [T, B, ...]."""
+    check_input(x)
+    if name := _recurrent(net):
+        raise ValueError(
+            f"{name!r} feeds its spikes back to itself: step t needs the spikes of t-1, so it can only be walked step by step; "
+            "use step_by_step(net, x)."
+        )
+    out: Tensor = net(x)
+    return out
+
+
+def _recurrent(net: nn.Module) -> str:
+    feeds_back = (name or "the network" for name, module in net.named_modules() if getattr(module, "feeds_back", False))
+    return next(feeds_back, "")
