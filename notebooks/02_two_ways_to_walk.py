@@ -167,14 +167,15 @@ assert stepped.launches > rows.launches > 10 * fused.launches
 assert stepped.words > rows.words > 4 * fused.words
 
 # %% [markdown]
-# What do these numbers mean? A launch costs time however little it computes: with few neurons, that is most of the time. (On
-# an H200, a loop over 32 steps of 10,000 neurons took 12 ms there and back; the same kernels without Python between them, as a
-# CUDA graph, 0.66 ms; fused, 0.02 ms.) A word costs memory bandwidth: with many neurons, that is most of the time. Fusion saves
-# both.
+# What do these numbers mean? A launch costs time however little it computes: with few neurons, that is most of the time.
+# (On an H200, a loop over 32 steps of 10,000 neurons took 12 ms forward and backward; the same kernels without Python
+# between them, as a CUDA graph, 0.66 ms; fused, 0.02 ms.) A word costs memory bandwidth: with many neurons, that is most of
+# the time. Fusion saves both.
 #
 # Where do they go? Here is one LIF layer alone, per **element-step**: one neuron at one time step.
 
 # %%
+from tfexplore.codegen import traffic
 from tfexplore.measure.timeline import what_ran
 
 current = torch.rand(100, 1, 1000)  # 100 steps of 1,000 neurons
@@ -186,11 +187,11 @@ for backend in ("torch", "auto"):
     words = events.words / current.numel()
     print(f"backend={backend!r}: {len(pieces)} pieces, {events.launches} launches, {words:.2f} words per element-step")
 
-assert abs(words - float(tfexplore.traffic.words(tfexplore.traffic.traffic(layer.neuron, gradient=False)))) < 0.05
+assert abs(words - float(traffic.words(traffic.traffic(layer.neuron, gradient=False)))) < 0.05
 
 # %% [markdown]
 # The fused kernel reads the current and writes the spike: **two words**, and a little for the state before the first step and
-# after the last. (This is without a gradient; notebook 04 is about the way back.) The eager loop moves more than twenty:
+# after the last. (This is without a gradient; notebook 04 is about the backward pass.) The eager loop moves more than twenty:
 #
 # **Do:** the equation of a LIF step is below. Count the operations that an eager loop needs for it, each of which
 # reads its operands from memory and writes its result. How many launches do you find for one time step?

@@ -85,7 +85,7 @@ print(explore.sources(Hasty()).cuda.split("\n\n")[1])  # after `derive`
 # steps.
 #
 # Two places hold numbers. *Memory* is large and far away: it holds the currents `x`, the spikes `out`, and whatever must
-# be `kept` for the way back. A *register* belongs to one thread, is right beside its arithmetic, and costs next to
+# be saved for the backward pass (`kept`). A *register* belongs to one thread, is right beside its arithmetic, and costs next to
 # nothing to use. The potential $v$ is needed again one step later, by the same thread: so it **stays in a register** for
 # all $T$ steps, and that is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 8,192, whose
 # potentials stay in the cache. In a large layer, a GPU's thread takes four neighbours instead of one neuron, so that each
@@ -238,14 +238,14 @@ def fuse_the_loop(x, h, out, tau, v_threshold):
 puzzles.check("fuse_the_loop", fuse_the_loop)
 
 # %% [markdown]
-# ## What must be kept
+# ## What must be saved for the backward pass
 #
-# Training needs the way back, and the way back needs to know what happened on the way there (notebook 04 shows why). The
-# kernel can write the potential of every step (`keep="potential"`), or only the state at the start of every *chunk* of
-# steps (the kernel's own, not those of notebook 02), and compute the chunk once more on the way back (`keep="input"`). A
-# LIF's chunk has 32 steps (16 on a GPU).
+# Training needs the backward pass, the way back from the loss to the weights, and that pass needs to know what happened in
+# the forward pass (notebook 04 shows why). The kernel can write the potential of every step (`keep="potential"`), or only
+# the state at the start of every *chunk* of steps (the kernel's own, not those of notebook 02), and compute the chunk once
+# more on the way back (`keep="input"`). A LIF's chunk has 32 steps (16 on a GPU).
 #
-# **Do:** play the way back below. Then choose `potential` for **keep for the way back**, and compare the last lines of
+# **Do:** play the backward pass below. Then choose `potential` for **keep for the backward pass**, and compare the last lines of
 # the table of words. Which array is no longer read? Which is read more?
 
 # %%
@@ -261,8 +261,8 @@ back.show()
 # not read, but one kept potential is, in every step. The forward kernel had to write that one as well.
 # </details>
 #
-# How many words is that in all, there and back? For every neuron of the library, and counted against derived, over two whole
-# chunks:
+# How many words is that in total, forward and backward? For every neuron of the library, and counted against derived, over
+# two whole chunks:
 
 # %%
 for neuron in (neurons.LIF(), neurons.CubaLIF(), neurons.Izhikevich(), Hasty()):
@@ -333,8 +333,8 @@ print((await speed.run()).sentence())
 # %% [markdown]
 # <details><summary>An answer</summary>
 #
-# The slow ways pay for every operation of every step, so their lines soon become level, and rise once what is kept for
-# the way back outgrows the cache. The fused way starts one kernel for all steps, so its line falls as more steps share
+# The slow ways pay for every operation of every step, so their lines soon become level, and rise once what is saved for
+# the backward pass outgrows the cache. The fused way starts one kernel for all steps, so its line falls as more steps share
 # that price: they draw apart. Where fused rises again, memory has become its limit.
 # </details>
 #
@@ -402,4 +402,4 @@ puzzles.check("roofline", roofline)
 #   with `keep="input"`. The number follows from the equations, and counting confirms it.
 # * Time is still walked step by step, in every thread. Fusion saves memory traffic and launches; it does not make time parallel.
 #
-# **Read on:** `04_backwards_through_time` shows what the way back computes, and why something must be kept for it.
+# **Read on:** `04_backwards_through_time` shows what the backward pass computes, and why something must be saved for it.

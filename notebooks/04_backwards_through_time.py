@@ -17,9 +17,9 @@
 # **About 45 minutes.** At the end you will
 #
 # 1. know why a spike needs a *surrogate* to learn from, and see how its width decides which neurons learn at all,
-# 2. read the way back through one time step as seven short lines, and check them against PyTorch by hand,
+# 2. read the backward pass through one time step as seven short lines, and check them against PyTorch by hand,
 # 3. see how far a gradient reaches back through time, and which of $\tau$, reset and `detach_reset` decides it,
-# 4. predict, to the byte, what the fused layers must keep in memory for the way back.
+# 4. predict, to the byte, what the fused layers must save for the backward pass.
 #
 # You need charge, fire and reset from `01_the_neuron`, and the fused loop from `03_inside_the_kernel`.
 
@@ -55,7 +55,7 @@ print("slope ", [round(value) for value in rise.tolist()])
 # Zero everywhere but at the threshold, and there as large as you please: it grows with every finer step. The chain rule
 # multiplies by this slope, so nothing at all would come back to the weights.
 #
-# The way out is a **surrogate**: on the way back only, take the slope of a *smooth* step instead. The spikes themselves
+# The way out is a **surrogate**: in the backward pass only, take the slope of a *smooth* step instead. The spikes themselves
 # stay 0 or 1. This one is the slope of an arctangent; its number $\alpha$ makes it narrow and high, or wide and low:
 
 # %%
@@ -129,7 +129,7 @@ neuron
 # Now back. We write $g_y$ for the derivative of the loss with respect to $y$. Two gradients arrive at step $t$:
 # $g_\mathrm{out}[t]$ from the layer above, which received the spike, and $g_v[t]$ from the step after, which received the
 # potential. The chain rule takes them back through reset, fire and charge. Nobody wrote these lines: SymPy derived them from
-# the equations above. (The first line computes $u$ once more, instead of keeping it.)
+# the equations above. (The first line recomputes $u$, instead of saving it.)
 
 # %%
 Latex(latex.latex_of_adjoint(step.step_of(neuron)))
@@ -176,7 +176,7 @@ print("by hand", [round(g, 6) for g in g_x])
 
 # %%
 given = torch.tensor(x, dtype=torch.float64).view(3, 1, 1).requires_grad_()
-spikes = LIF(tau=2.0, backend="torch")(given)  # the plain loop in torch: PyTorch's own autograd finds the way back
+spikes = LIF(tau=2.0, backend="torch")(given)  # the plain loop in torch: PyTorch's own autograd finds the backward pass
 spikes.sum().backward()
 autograd = given.grad.flatten().tolist()
 print("autograd", [round(g, 6) for g in autograd])
@@ -209,7 +209,7 @@ puzzles.check("backward_step", backward_step)
 # %% [markdown]
 # ## All steps back, in one launch
 #
-# PyTorch's autograd remembers every operation of the way there, and plays them back one after the other: here are the
+# PyTorch's autograd remembers every operation of the forward pass, and plays them back one after the other: here are the
 # operations in the graph that it built for $T = 64$ steps, in the plain loop and in the fused layer.
 
 
@@ -232,9 +232,9 @@ print("plain loop: more than one piece for every step")
 print("fused:", pieces(fused(current)))
 
 # %% [markdown]
-# The fused layer is one operator: the four are its way back, two changes of shape (before and after), and the input. Its
+# The fused layer is one operator: the four are its backward pass, two changes of shape (before and after), and the input. Its
 # **backward kernel** is a loop from the last step to the first, with the adjoint inside; $g_v$ stays in a register from
-# one step to the next, as $v$ did on the way there. This is the generated part, for a CPU:
+# one step to the next, as $v$ did in the forward pass. This is the generated part, for a CPU:
 
 # %%
 variant = Variant(step.step_of(neuron), keep="input")
@@ -243,7 +243,7 @@ print(functions.python_function(back, printing.NUMBA))
 
 # %% [markdown]
 # **Do:** find each of the equations above in it. (`h_v` is $h[t]$; `g_v_next` is the $g_v[t]$ that arrives, `g_v` the
-# $g_v[t-1]$ that is handed on; `slope` is $\Theta'(u[t])$; `q` holds what is known from the way there, `p` the numbers
+# $g_v[t-1]$ that is handed on; `slope` is $\Theta'(u[t])$; `q` holds what the forward pass saved, `p` the numbers
 # of the neuron.)
 #
 # The loop around it, for a CPU and for a GPU, is in `explore.sources(neurons.LIF(), kernel="backward")`. Write it yourself:
@@ -305,7 +305,7 @@ reach.controls["tau"].value = 10.0
 # </details>
 #
 # **Do:** back to the *soft* reset, *detach reset* still unticked, $\tau = 40$. Choose *Rectangle* and make it narrower and
-# narrower. When does the gradient grow on its way back, instead of fading?
+# narrower. When does the gradient grow as it goes back through time, instead of fading?
 #
 # <details><summary>An answer</summary>
 #
@@ -316,10 +316,10 @@ reach.controls["tau"].value = 10.0
 # resets are detached.
 # </details>
 #
-# ## What must be kept
+# ## What must be saved for the backward pass
 #
-# The way back needs something of the way there: for the LIF the charged potential $h$ of every step, since the surrogate is
-# taken at $u = h - v_\mathrm{threshold}$. There are two ways to have it:
+# The backward pass needs something of the forward pass: for the LIF the charged potential $h$ of every step, since the
+# surrogate is taken at $u = h - v_\mathrm{threshold}$. There are two ways to have it:
 #
 # * `keep="potential"`: the forward kernel writes $h$ at every step, and the backward kernel reads it.
 # * `keep="input"`: keep the current $x$, which is in memory anyway, and the potential at every 32nd step only. The backward
@@ -401,7 +401,7 @@ puzzles.check("recompute", recompute)
 # %% [markdown]
 # ### Can it be less?
 #
-# Take the rectangle surrogate and a detached soft reset. Of each step the way back then needs to know one thing only: was
+# Take the rectangle surrogate and a detached soft reset. Of each step the backward pass then needs to know one thing only: was
 # $u$ within the rectangle, or not? That is one *bit* instead of 32, and the library keeps just that with `keep="bits"`. It asks
 # the equations whether bits are enough: once the outcomes of all comparisons are known, is every number in the adjoint one
 # of finitely many? If not, it says what stands in the way:
@@ -440,8 +440,8 @@ print(torch.equal(gradients[0], gradients[1]), torch.equal(gradients[0], gradien
 #
 # <details><summary>An answer</summary>
 #
-# It keeps one bit, 0.125 bytes, a thirty-second of the potential. It moves 16.25: $x$ and the spikes on the way there,
-# their two gradients on the way back, four bytes each, and the bit twice. That is less than with `input` (20.25) and
+# It keeps one bit, 0.125 bytes, a thirty-second of the potential. It moves 16.25: $x$ and the spikes in the forward pass,
+# their two gradients in the backward pass, four bytes each, and the bit twice. That is less than with `input` (20.25) and
 # `potential` (24). So it is for IF and CubaLIF; ALIF keeps two bits. LI has the sixth way with any surrogate: it is linear,
 # never fires, and keeps nothing. The others need the potential itself: ParametricLIF to learn $\tau$, QIF, EIF and
 # Izhikevich for the slope of their curve, and PaperLIF because its reset is not detached.
@@ -476,13 +476,13 @@ puzzles.check("keep_bits", keep_bits)
 # %% [markdown]
 # ## Recap
 #
-# * A spike's true slope is zero; a surrogate replaces it, on the way back only. Where it is zero too, nothing is learned.
-# * The adjoint, the way back through one step, is derived from the neuron's equations. The backward kernel runs it from
+# * A spike's true slope is zero; a surrogate replaces it, in the backward pass only. Where it is zero too, nothing is learned.
+# * The adjoint, the backward pass through one step, is derived from the neuron's equations. The backward kernel runs it from
 #   the last step to the first, in one launch.
 # * With a detached soft reset the gradient fades by $1 - 1/\tau$ per step. A hard reset cuts it at a spike; an attached reset
 #   with a narrow surrogate may make it explode.
-# * What must be kept follows from the equations: one potential per step; or the current and a few potentials to recompute from;
-#   or, where every choice of the adjoint hangs on a comparison, a bit.
+# * What must be saved for the backward pass follows from the equations: one potential per step; or the current and a few
+#   potentials to recompute from; or, where every choice of the adjoint hangs on a comparison, a bit.
 #
 # **Where to read on:** `05_train_a_network` puts all of it to work. The derivation is in the package, in
 # `tfexplore/neurons/adjoint.py`: 150 lines.

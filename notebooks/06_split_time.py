@@ -67,10 +67,10 @@ print(f"The state at the cut: {state[0].numel()} numbers. The current: {x.numel(
 # Here each device is a *process* of this machine: a program that runs beside the others, with a memory of its own. Its number
 # is its **rank**. Let there be $P$ of them, and $L$ layers.
 #
-# The next cells start `P` of them (some seconds, and some 450 MB each), with torch's own launcher, and run a training step on
-# them. Above is what each process did; below is what a plan had predicted. A layer has one colour; hatched is the way back; a
-# thin line is a wait. (The layers do nothing but take their time, as if each process were a device of its own: your machine
-# may have fewer cores than processes. You can choose layers that compute.)
+# The next cells start `P` of them (some seconds, and some 450 MB each), with torch's own launcher, and run a training step
+# on them. Above is what each process did; below is what a plan had predicted. A layer has one colour; hatched is the
+# backward pass; a thin line is a wait. (The layers do nothing but take their time, as if each process were a device of its
+# own: your machine may have fewer cores than processes. You can choose layers that compute.)
 
 # %%
 run = explore.split_run(processes=P, layers=4)
@@ -338,7 +338,7 @@ alone
 # 64: two processes were 1.8 times as fast as one with the batch cut, and 1.5 times with time cut.
 #
 # **Cut time when the batch cannot be cut** (one sample, or no more than the devices that share it already), when $T$ is very
-# long, or when what one sample must keep for the way back does not fit: each device keeps only its own time steps. With the
+# long, or when what one sample saves for the backward pass does not fit: each device keeps only its own time steps. With the
 # same network, a batch of one and 2,048 time steps, two processes were 1.2 times as fast as one, where data parallelism
 # cannot even start.
 #

@@ -34,7 +34,7 @@ def test_there_are_docstring_examples() -> None:
     finder = doctest.DocTestFinder()
     examples = [
         e
-        for name in ("equations", "layers", "states", "wrappers", "schedules")
+        for name in ("neurons.neuron", "nn.layers", "nn.states", "nn.wrappers", "nn.schedules")
         for e in finder.find(importlib.import_module(f"tfexplore.{name}"))
     ]
     assert sum(len(e.examples) for e in examples) > 15

@@ -87,7 +87,7 @@ def test_a_process_beside_answers_complains_and_ends() -> None:
         with pytest.raises(RuntimeError, match="no_such_dtype"):
             process.ask(neuron="LIF", dtype="no_such_dtype")
         process.end()
-        with pytest.raises(RuntimeError, match=r"tfexplore\.first_calls ended without an answer"):
+        with pytest.raises(RuntimeError, match=r"tfexplore\.measure\.first_calls ended without an answer"):
             process.ask(neuron="LIF")
     with Beside("tfexplore.no_such_module") as process, pytest.raises(RuntimeError, match="No module named"):
         process.ask()

@@ -176,7 +176,7 @@ def test_the_installed_package_packed_again_is_a_wheel(python, tmp_path):
     again.mkdir()
     install = ["install", "--no-deps", "--no-index", "--target"]
     subprocess.run([*pip, *install, site, built], check=True)
-    code = "import sys; from pathlib import Path; from tfexplore import room; room.own_wheel(Path(sys.argv[1]"
+    code = "import sys; from pathlib import Path; from tfexplore.machine import wheels; wheels.own_wheel(Path(sys.argv[1]))"
     env = os.environ | {"PYTHONPATH": str(site)}
     subprocess.run([python, "-c", code, again], check=True, env=env, cwd=tmp_path)
     (packed,) = again.glob("*.whl")

@@ -21,11 +21,8 @@ from tfexplore.codegen.keep import KEEP
 from tfexplore.machine.files import fingerprint
 
 KERNELS = (
-    "kernels/*.cu*", "tfexplore/backends/*.py",
-    *(f"tfexplore/{name}.py" for name in (
-        "adjoint", "builds", "codegen", "cuda_source", "equations", "keep", "layers", "neurons", "ops", "parameters", "printing",
-        "step", "surrogates", "tune",
-    )),
+    "kernels/*.cu*", *(f"tfexplore/{room}/*.py" for room in ("neurons", "codegen", "backends")),
+    "tfexplore/nn/layers.py", "tfexplore/nn/ops.py", "tfexplore/measure/tune.py",
 )  # fmt: skip
 """What the kernels and their layers are made of."""
 RACE = ("benchmarks/contestants/*", "benchmarks/[hnprtw]*.py", "tfexplore/measure/clock.py")
@@ -100,7 +97,7 @@ def right(dry: bool) -> Iterator[Point]:
             150,
             together=True,
         )
-    tests = ("tests/*.py", "tests/cuda_on_cpu/*", "tfexplore/*.py", "tfexplore/timesplit/*.py")
+    tests = ("tests/*.py", "tests/cuda_on_cpu/*", "tfexplore/*.py", "tfexplore/*/*.py")
     yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 65, 200, reads=(*KERNELS, *tests))
 
 
@@ -182,7 +179,7 @@ def uses(dry: bool) -> Iterator[Point]:
     reads = (*KERNELS, "tfexplore/timesplit/*.py", "tests/split_jobs.py")
     for ranks in (2,) if dry else (2, 4):
         yield Point(5, f"time split, {ranks} ranks", "benchmarks.gpu.split", {"ranks": ranks}, 8, 90, reads=reads)
-    reads = (*KERNELS, "tfexplore/explore/*.py", "tfexplore/measure/contestants.py")
+    reads = (*KERNELS, "tfexplore/explore/**/*.py", "tfexplore/measure/contestants.py")
     yield Point(
         5, "the explorers' data", "benchmarks.gpu.explorers", {"count": 64 if dry else 2**16}, 5, 90, reads=reads
     )

@@ -1,6 +1,6 @@
 """What the calls of a fused layer cost in this process, and how many kernels they compile: asked by another one.
 
-As a program, `python -m tfexplore.first_calls`, it answers (see `beside`); who asks gives it a cache of its own.
+As a program, `python -m tfexplore.measure.first_calls`, it answers (see `beside`); who asks gives it a cache of its own.
 """
 
 from __future__ import annotations
