@@ -14,6 +14,10 @@
 # %% [markdown]
 # # Start here: a spiking network, fused
 #
+# ![Fused, the network is done after five launches; step by step and layer by layer have hardly begun by then.](walks.svg)
+#
+# One network, run three ways. By the end of this notebook you will know what holds up the first two.
+#
 # **About 15 minutes.** At the end you will have
 #
 # 1. raced three ways of computing the same spiking neurons on *your* machine,

@@ -14,6 +14,8 @@
 # %% [markdown]
 # # Two ways to walk
 #
+# ![Fused, the network is done after five launches; step by step and layer by layer have hardly begun by then.](walks.svg)
+#
 # **About 30 minutes.** At the end you will be able to
 #
 # 1. draw the work of a spiking network as a grid, and say what every cell of it waits for,

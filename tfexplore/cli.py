@@ -171,6 +171,15 @@ def _wheels(args: argparse.Namespace) -> int:
     return 0
 
 
+def _unlisted(shipped: Path, folder: Path) -> list[str]:
+    """JupyterLab's options for a file browser that lists the notebooks, not the .py halves of the pairs or their pictures."""
+    names = {path.name for path in shipped.glob("*.svg")}
+    if folder == shipped.resolve():
+        names |= {path.with_suffix(".py").name for path in shipped.glob("*.ipynb")}
+    default = ["__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~"]  # JupyterLab's own; the option replaces them
+    return [f"--ContentsManager.hide_globs={name}" for name in (names and [*default, *sorted(names)])]
+
+
 def _lab(args: argparse.Namespace) -> int:
     shipped, folder = paths.notebooks_dir(), args.folder.expanduser().resolve()
     if folder != shipped.resolve():  # in a checkout, `tfexplore lab notebooks` opens the notebooks themselves
@@ -181,7 +190,8 @@ def _lab(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         raise Refused(f"JupyterLab is not installed: {doctor.pip('jupyterlab')}")
     first = [str(folder / FIRST)] if (folder / FIRST).exists() else []
-    return subprocess.call([sys.executable, "-m", "jupyterlab", *first, *args.passed_on], cwd=folder)
+    words = [sys.executable, "-m", "jupyterlab", *first, *_unlisted(shipped, folder), *args.passed_on]
+    return subprocess.call(words, cwd=folder)
 
 
 def copy_notebooks(shipped: Path, folder: Path) -> list[str]:

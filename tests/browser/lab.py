@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -79,6 +80,8 @@ def running(folder: Path) -> Iterator[Lab]:
     config = Path(settings["JUPYTER_CONFIG_DIR"]) / "labconfig"
     config.mkdir(parents=True)
     (config / "page_config.json").write_text('{"disabledExtensions": {"@jupyter/nbgrader": true}}')
+    for picture in NOTEBOOKS.glob("*.svg"):  # notebooks show them
+        shutil.copy(picture, folder)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
