@@ -7,7 +7,7 @@
 // them is used.
 //
 // Shapes: x (read only with KEEP_INPUT), g_out, g_x [T, N]; g_state, start (read only with KEEP_INPUT), g_start [STATES, N];
-// rows, g_rows [ROWS, N]; kept as in forward.cu. What is not there is null: g_state where nobody used the last state, start
+// per_neuron, g_per_neuron [PER_NEURON, N]; kept as in forward.cu. What is not there is null: g_state where nobody used the last state, start
 // where all neurons begin alike, g_start where nobody asks for it. A learned parameter's gradient is summed over time in a
 // register; torch adds up the neurons of a row.
 // Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input",
@@ -59,14 +59,14 @@
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
-    const real *__restrict__ start, const real *__restrict__ rows, const saved *__restrict__ kept, data *__restrict__ g_x,
-    real *__restrict__ g_start, real *__restrict__ g_rows, const long long steps, const long long neurons,
+    const real *__restrict__ start, const real *__restrict__ per_neuron, const saved *__restrict__ kept, data *__restrict__ g_x,
+    real *__restrict__ g_start, real *__restrict__ g_per_neuron, const long long steps, const long long neurons,
     const Scalars scalars) {
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
 
-    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(ROWS)] = {};
-    load_parameters(scalars, rows, neurons, i, p);
+    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(PER_NEURON)] = {};
+    load_parameters(scalars, per_neuron, neurons, i, p);
     if (g_state) load_rows<STATES>(g_state, 0, neurons, i, g);
 
     const auto walk = [&](const int begin, const int length) {  // one chunk: `length` steps, CHUNK at most
@@ -128,11 +128,11 @@ extern "C" __global__ void backward(
                 Pack<data> g_x_t;
 #pragma unroll
                 for (int j = 0; j < VECTOR; ++j) {
-                    real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(ROWS)];
+                    real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(PER_NEURON)];
                     adjoint(real(g_ahead[a].value[j]), g[j], q[a][j], p[j], g_x_j, g_before, g_p_t);
                     g_x_t.value[j] = data(g_x_j);
                     for (int k = 0; k < STATES; ++k) g[j][k] = g_before[k];
-                    for (int k = 0; k < ROWS; ++k) g_p[j][k] += g_p_t[k];
+                    for (int k = 0; k < PER_NEURON; ++k) g_p[j][k] += g_p_t[k];
                 }
                 store(g_x, begin + first + a, neurons, i, g_x_t);
             }
@@ -145,5 +145,5 @@ extern "C" __global__ void backward(
     }
     for (; begin >= 0; begin -= CHUNK) walk(begin, CHUNK);
     if (g_start) store_rows<STATES>(g_start, 0, neurons, i, g);
-    store_rows<ROWS>(g_rows, 0, neurons, i, g_p);
+    store_rows<PER_NEURON>(g_per_neuron, 0, neurons, i, g_p);
 }

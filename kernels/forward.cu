@@ -6,7 +6,7 @@
 // (tfexplore/codegen/cuda_source.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
 // reset, output, remember, watch.
 //
-// Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
+// Shapes: x, out [T, N]; start, state [STATES, N]; per_neuron [PER_NEURON, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
 // KEEP_POTENTIAL, [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) with KEEP_INPUT,
 // bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is not there is null: start
 // where all neurons begin alike, state where nobody asks for it. With few steps these would be a good part of all bytes.
@@ -59,14 +59,14 @@
 #include "pack.cuh"
 
 extern "C" __global__ void forward(
-    const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ rows,
+    const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ per_neuron,
     data *__restrict__ out, real *__restrict__ state, saved *__restrict__ kept, real *__restrict__ watched,
     const long long steps, const long long neurons, const Scalars scalars) {
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
 
     real p[VECTOR][PARAMETERS], z[VECTOR][STATES];
-    load_parameters(scalars, rows, neurons, i, p);
+    load_parameters(scalars, per_neuron, neurons, i, p);
     load_start(start, scalars, neurons, i, z);
     unsigned bits[VECTOR] = {};
 

@@ -2,9 +2,9 @@
 
 The neurons are walked in blocks whose states stay in the cache: block, then time, then the block's neurons piece by piece.
 While a piece is computed, the same piece of the next time step is asked for, and what it writes goes past the cache where
-the tensors are large (tfexplore/backends/streaming.py). `neuron` is generated from the equations (tfexplore/codegen/variant.py).
+the tensors are large (tfexplore/backends/streaming.py). `generated_neuron` is made from the equations (tfexplore/codegen/variant.py).
 
-Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
+Shapes: x, out [T, N]; start, state [STATES, N]; per_neuron [PER_NEURON, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
 keep="potential", [chunks, STATES, N] (the states at the start of every chunk) for keep="input", and bytes [T / STEPS, 1, N]
 for keep="bits" (the outcomes of NEEDS comparisons of STEPS steps in each).
 Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
@@ -20,7 +20,7 @@ A slice such as x[t, begin:end] does the same as `cut`, and triples the time to 
 """
 
 import numpy as np
-from neuron import (
+from generated_neuron import (
     CHUNK, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, STATES, STEPS, WATCHED, WIDTH, charge, cut_p, cut_q, cut_w,
     cut_z, fire, load_z, output, pack, parameters, real, remember, reset, shared, spike, store_q, store_w, store_z,
     watch,
@@ -33,7 +33,7 @@ BLOCK = np.uint64(32 * 1024 // np.dtype(real).itemsize)  # long runs per row of 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(first, last, stream, x, start, rows, scalars, out, state, kept, watched):
+def forward(first, last, stream, x, start, per_neuron, scalars, out, state, kept, watched):
     """Neurons first <= i < last, given as uint64; `stream`: the tensors are larger than the cache."""
     steps, none, numbers = x.shape[0], np.uint64(0), shared(scalars)
     row, q_rows = np.empty(PIECE, real), np.empty((NEEDS, PIECE), real)
@@ -52,7 +52,7 @@ def forward(first, last, stream, x, start, rows, scalars, out, state, kept, watc
                 prefetch(cut(x, min(t + 1, steps - 1), begin, end), stream)
                 # pieces are cut out here: inside the next loop that would keep it from being vectorised
                 x_t, w_t = cut(x, t, begin, end), cut_w(watched_t, begin, end)
-                z_b, p_b, q_t = cut_z(state, begin, end), cut_p(rows, begin, end), cut_q(q_rows, none, PIECE)
+                z_b, p_b, q_t = cut_z(state, begin, end), cut_p(per_neuron, begin, end), cut_q(q_rows, none, PIECE)
                 bits = cut(kept_t, none, begin, end) if KEEP_BITS else row
                 for i in range(end - begin):
                     p = parameters(numbers, p_b, i)

@@ -80,17 +80,17 @@ __device__ __forceinline__ void load_start(
 }
 
 // The parameters of VECTOR neurons: the shared ones, the learned ones, and the numbers that follow from them.
-#define PARAMETERS AT_LEAST_1(SCALARS + ROWS + DERIVED)
+#define PARAMETERS AT_LEAST_1(SCALARS + PER_NEURON + DERIVED)
 
 __device__ __forceinline__ void load_parameters(
-    const Scalars &scalars, const real *rows, long long neurons, long long i, real (*p)[PARAMETERS]) {
-    load_rows<ROWS, SCALARS>(rows, 0, neurons, i, p);
+    const Scalars &scalars, const real *per_neuron, long long neurons, long long i, real (*p)[PARAMETERS]) {
+    load_rows<PER_NEURON, SCALARS>(per_neuron, 0, neurons, i, p);
     for (int k = 0; k < SCALARS; ++k) p[0][k] = scalars.value[k];
     derive(p[0]);
 #pragma unroll
     for (int j = 1; j < VECTOR; ++j) {
         for (int k = 0; k < SCALARS; ++k) p[j][k] = p[0][k];
-        for (int k = SCALARS + ROWS; k < SCALARS + ROWS + DERIVED; ++k) p[j][k] = p[0][k];
-        if (ROWS) derive(p[j]);
+        for (int k = SCALARS + PER_NEURON; k < SCALARS + PER_NEURON + DERIVED; ++k) p[j][k] = p[0][k];
+        if (PER_NEURON) derive(p[j]);
     }
 }

@@ -134,7 +134,7 @@ def test_what_the_adjoint_needs_is_what_a_step_knows(cls):
         step = step_of(cls(reset=reset))
         adjoint = adjoint_of(step)
         assert set(adjoint.needs) <= {*step.charged, *step.before, step.x}
-        given = {adjoint.g_out, *adjoint.g_after, *adjoint.needs, *step.scalars, *step.rows, *adjoint.recomputed}
+        given = {adjoint.g_out, *adjoint.g_after, *adjoint.needs, *step.scalars, *step.per_neuron, *adjoint.recomputed}
         for symbol, value in adjoint.body:
             assert value.free_symbols <= given
             given.add(symbol)

@@ -267,7 +267,7 @@ def test_labels_and_caption(stepper: Any) -> None:
 
 def test_sources_show_all_parts_side_by_side() -> None:
     code = explore.sources(Own())
-    assert "p[SCALARS + ROWS + 0] = reciprocal(tau);  // inverse_tau" in code.cuda
+    assert "p[SCALARS + PER_NEURON + 0] = reciprocal(tau);  // inverse_tau" in code.cuda
     assert "const real h_v = v + x - divide((v*v), tau, inverse_tau);" in code.cuda
     assert "def charge(z, x, p):" in code.numba
     page = code._repr_html_()

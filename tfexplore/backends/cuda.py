@@ -117,7 +117,7 @@ def contiguous(tensor: Tensor | None) -> Tensor | None:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], want_state: bool = True
+    variant: Variant, x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: Sequence[float], want_state: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
     steps, neurons = sizes(x)
@@ -127,13 +127,13 @@ def forward(
     keeps = variant.keeps != "nothing"
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=kept_dtype) if keeps else None
     watched = x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else None
-    given = map(contiguous, (x, start, rows))
+    given = map(contiguous, (x, start, per_neuron))
     launch(variant, "forward", (*given, out, state, kept, watched), scalars, steps, neurons, x.device.index or 0)
     return out, state, kept, watched
 
 
 def backward(
-    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None,
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
     scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.backward`, on a GPU."""
@@ -141,7 +141,7 @@ def backward(
     g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
     ends = (len(variant.step.before), neurons)
     g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else None
-    g_rows = None if rows is None else torch.empty_like(rows, memory_format=torch.contiguous_format)
-    given = map(contiguous, (x, g_out, g_state, start, rows, kept))
-    launch(variant, "backward", (*given, g_x, g_start, g_rows), scalars, steps, neurons, g_out.device.index or 0)
-    return g_x, g_start, g_rows
+    g_per_neuron = None if per_neuron is None else torch.empty_like(per_neuron, memory_format=torch.contiguous_format)
+    given = map(contiguous, (x, g_out, g_state, start, per_neuron, kept))
+    launch(variant, "backward", (*given, g_x, g_start, g_per_neuron), scalars, steps, neurons, g_out.device.index or 0)
+    return g_x, g_start, g_per_neuron

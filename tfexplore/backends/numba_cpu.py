@@ -1,7 +1,7 @@
 """The fused CPU backend: the loops of `kernels/*.py`, compiled by Numba around a generated neuron.
 
-Every kernel has a folder of its own in the cache, named by the hash of its sources: `neuron.py` (generated) and a copy
-of its loop. Numba caches functions of real files only, beside the file; equal sources share one folder, so a
+Every kernel has a folder of its own in the cache, named by the hash of its sources: `generated_neuron.py` and a copy of
+its loop. Numba caches functions of real files only, beside the file; equal sources share one folder, so a
 neuron from a notebook cell is compiled once and found again by the next process.
 
 The kernels are serial and release the GIL; their neurons are shared out to torch's threads (see `threads`). That needs no
@@ -29,7 +29,7 @@ from torch import Tensor
 from tfexplore.backends import sizes
 from tfexplore.backends.memory import empty
 from tfexplore.backends.threads import share
-from tfexplore.codegen.numba_source import numba_source
+from tfexplore.codegen.numba_source import MODULE, numba_source
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint, write_once
 from tfexplore.machine.paths import PACKAGE, cache_dir, kernels_dir
@@ -55,18 +55,15 @@ def load(variant_source: str, loop: str) -> Callable[..., None]:
 def load_from(folder: Path, part: str, loop: str, text: str) -> Callable[..., None]:
     """The loop with this text around this part of a neuron, once for all variants that share it."""
     folder.mkdir(parents=True, exist_ok=True)
-    neuron, kernel = folder / "neuron.py", folder / f"{loop}.py"
+    neuron, kernel = folder / f"{MODULE}.py", folder / f"{loop}.py"
     write_once(neuron, part)
     write_once(kernel, text)
-    with _compiling:  # the loop says `import neuron`, and that must find this folder's
-        previous = sys.modules.pop("neuron", None)
-        sys.modules["neuron"] = import_file(f"tfexplore_{folder.name}_neuron", neuron)
+    with _compiling:  # the loop imports a module of this name, and must find this folder's
+        sys.modules[MODULE] = import_file(f"tfexplore_{folder.name}_neuron", neuron)
         try:
             made = import_file(f"tfexplore_{folder.name}_{loop}", kernel)
         finally:
-            sys.modules.pop("neuron")
-            if previous is not None:
-                sys.modules["neuron"] = previous
+            del sys.modules[MODULE]
     return getattr(made, loop)
 
 
@@ -74,7 +71,7 @@ def imported(variant_source: str, loop_text: str) -> str:
     """The part of the generated neuron that this loop imports: another surrogate, of which the forward pass has none, and
     another record, of which the backward pass has none, are no reason to compile it anew."""
     froms = [node for node in ast.parse(loop_text).body if isinstance(node, ast.ImportFrom)]
-    wanted = {alias.name for node in froms if node.module == "neuron" for alias in node.names}
+    wanted = {alias.name for node in froms if node.module == MODULE for alias in node.names}
 
     def needed(node: ast.stmt) -> bool:
         if isinstance(node, ast.Assign):
@@ -144,11 +141,11 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], want_state: bool = True
+    variant: Variant, x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: Sequence[float], want_state: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """x [T, ...] -> out [T, ...]; state, kept and watched as the kernels have them, or None where there is nothing.
 
-    start [STATES, N]: None where all neurons begin alike, as the last of the scalars say (`step.by_value`). rows [ROWS, N]: None
+    start [STATES, N]: None where all neurons begin alike, as the last of the scalars say (`step.by_value`). per_neuron [PER_NEURON, N]: None
     without learned parameters. want_state: that after the last step.
     """
     dtype = getattr(torch, variant.real)
@@ -158,7 +155,7 @@ def forward(
     state = empty(tuple(begin.shape), dtype)
     kept = empty(variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
     watched = empty((steps if variant.record else 1, len(variant.record), neurons), dtype)
-    given = (array(x, dtype).reshape(steps, neurons), array(begin, dtype), array_or_none(rows, neurons, dtype))
+    given = (array(x, dtype).reshape(steps, neurons), array(begin, dtype), array_or_none(per_neuron, neurons, dtype))
     made = (out.numpy().reshape(steps, neurons), *(t.numpy() for t in (state, kept, watched)))
     run(load(source(variant), "forward"), out.nbytes, steps, neurons, (*given, np.array(scalars, variant.real), *made))
     return (
@@ -168,28 +165,28 @@ def forward(
 
 
 def backward(
-    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None,
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
     scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """The gradients of x [T, ...], of the initial states [STATES, N] (with `want_g_start`) and of the rows [ROWS, N].
+    """The gradients of x [T, ...], of the initial states [STATES, N] (with `want_g_start`) and of the per_neuron [PER_NEURON, N].
 
-    x: None where the adjoint does without it. g_state: None where nobody used the last state. start, rows: as in `forward`.
+    x: None where the adjoint does without it. g_state: None where nobody used the last state. start, per_neuron: as in `forward`.
     """
     dtype = getattr(torch, variant.real)
     steps, neurons = sizes(g_out)
     g_x = empty(tuple(g_out.shape), dtype)
     g_begin = ends([0.0] * len(variant.step.before), neurons, dtype) if g_state is None else g_state
     g_start = empty(tuple(g_begin.shape), dtype)
-    g_rows = torch.zeros((len(variant.step.rows), neurons), dtype=dtype)
+    g_per_neuron = torch.zeros((len(variant.step.per_neuron), neurons), dtype=dtype)
     given = (
         array_or_none(x, neurons, dtype).reshape(0 if x is None else steps, neurons),
         array(g_out, dtype).reshape(steps, neurons), array(g_begin, dtype),
-        array_or_none(rows, neurons, dtype), np.array(scalars, variant.real),
+        array_or_none(per_neuron, neurons, dtype), np.array(scalars, variant.real),
         np.empty(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
     )  # fmt: skip
-    made = (g_x.numpy().reshape(steps, neurons), g_start.numpy(), g_rows.numpy())
+    made = (g_x.numpy().reshape(steps, neurons), g_start.numpy(), g_per_neuron.numpy())
     run(load(source(variant), "backward"), g_x.nbytes, steps, neurons, (*given, *made))
-    return converted(g_x, g_out.dtype), g_start if want_g_start else None, None if rows is None else g_rows
+    return converted(g_x, g_out.dtype), g_start if want_g_start else None, None if per_neuron is None else g_per_neuron
 
 
 def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:

@@ -50,7 +50,7 @@ class Fire(torch.autograd.Function):
 def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
     """The neuron's functions on tensors, from the same expressions as every kernel."""
     step = variant.step
-    p = (*step.scalars, *step.rows)
+    p = (*step.scalars, *step.per_neuron)
     h, s, u = step.charged, step.s, step.u
     result = sympy.Symbol("slope", real=True)
     members = [
@@ -80,10 +80,10 @@ def _numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.devic
         return tuple(torch.tensor(value, dtype=dtype, device=device) for value in scalars)
 
 
-def initial(step: Step, rows: Tensor, scalars: list[float]) -> tuple[Tensor, ...]:
+def initial(step: Step, per_neuron: Tensor, scalars: list[float]) -> tuple[Tensor, ...]:
     """The states before the first step, where they depend on learned parameters."""
-    values = compiled(Variant(step))["initial"]((*numbers(tuple(scalars), rows), *rows.unbind(0)))
-    return tuple(value if isinstance(value, Tensor) else number(value, rows) for value in values)
+    values = compiled(Variant(step))["initial"]((*numbers(tuple(scalars), per_neuron), *per_neuron.unbind(0)))
+    return tuple(value if isinstance(value, Tensor) else number(value, per_neuron) for value in values)
 
 
 LISTENERS: list[Callable[[Iterable[Tensor], int], Iterable[Tensor]]] = []
@@ -99,11 +99,11 @@ def one_by_one(steps: Sequence[Tensor]) -> Iterable[Tensor]:
 
 
 def run(
-    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
+    variant: Variant, x: Tensor, start: Tensor, per_neuron: Tensor, scalars: list[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
+    """x [T, N], start [STATES, N], per_neuron [PER_NEURON, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
     step, do = variant.step, compiled(variant)
-    p = (*numbers(tuple(scalars), start), *rows.unbind(0))
+    p = (*numbers(tuple(scalars), start), *per_neuron.unbind(0))
     z = start.unbind(0)
     names = ("h", *(symbol.name for symbol in step.before))
     outs, watched = [], []

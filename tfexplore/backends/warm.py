@@ -73,8 +73,8 @@ def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
     variant = tuned.built(variant, torch.cuda.current_device()) if name == "cuda" else variant
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
     x = torch.zeros(1, 1, dtype=dtype, device=device)
-    start, rows = x.new_zeros(len(step.before), 1), x.new_full((len(step.rows), 1), 2.0)
+    start, per_neuron = x.new_zeros(len(step.before), 1), x.new_full((len(step.per_neuron), 1), 2.0)
     scalars = by_value(neuron)
-    _, state, kept, _ = module.forward(variant, x, start, rows, scalars)
+    _, state, kept, _ = module.forward(variant, x, start, per_neuron, scalars)
     if variant.keep != "nothing":
-        module.backward(variant, x, x, state, start, rows, scalars, kept)
+        module.backward(variant, x, x, state, start, per_neuron, scalars, kept)

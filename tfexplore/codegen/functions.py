@@ -2,19 +2,20 @@
 
 The time loops in `kernels/` are written by hand, once, and call these functions; what is generated is only the neuron:
 
-    parameters(scalars, rows, i) -> p       the numbers of neuron i: shared ones, then learned ones
+    parameters(scalars, per_neuron, i) -> p       the numbers of neuron i: shared ones, then learned ones
     charge(z, x, p) -> h                    fire(h, p) -> u                   spike(u, p) -> s
     reset(h, s, p) -> z                     output(z, s) -> out               remember(z, x, h, u, p) -> q
     adjoint(g_out, g, q, p) -> g_x, g, g_p  watch(z, h) -> w
 
 z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
-gradients of the states). As Python they are tuples (`neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
+gradients of the states). As Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
 With keep="bits", q holds the outcomes of comparisons, and the loops pack those of several steps into a byte.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import sympy
 from sympy import Expr, Symbol
@@ -23,17 +24,21 @@ from tfexplore.codegen.printing import Dialect, code
 from tfexplore.codegen.variant import Variant
 
 
+Group: TypeAlias = tuple[str, Symbol | tuple[Symbol, ...]]
+"""A name, and the number or the short list of numbers that goes by it."""
+
+
 @dataclass(frozen=True)
 class Function:
-    """One generated function: named inputs (a symbol, or a short list of symbols), assignments, and what it returns.
+    """One generated function: named inputs, assignments, and what it returns.
 
     gradients: those of the assigned that only gradients use; their last digits are free, all others are exact to the bit.
     """
 
     name: str
-    inputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
+    inputs: tuple[Group, ...]
     body: tuple[tuple[Symbol, Expr], ...]
-    outputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
+    outputs: tuple[Group, ...]
     gradients: frozenset[Symbol] = frozenset()
 
     def used(self) -> set[Symbol]:
@@ -51,7 +56,7 @@ class Function:
 
 def functions_of(variant: Variant) -> list[Function]:
     step = variant.step
-    p = (*step.scalars, *step.rows)
+    p = (*step.scalars, *step.per_neuron)
     fire = step.fire if step.fire is not None else step.charged[0]
     spike = step.smooth if variant.relaxed else sympy.Heaviside(step.u, 1)
     watched = {**{z.name: n for z, n in zip(step.before, step.after, strict=True)}, "h": step.charged[0]}
@@ -77,7 +82,7 @@ def functions_of(variant: Variant) -> list[Function]:
         adjoint = variant.adjoint
         recomputed = [pair for pair in ((step.u, fire), (step.s, spike)) if pair[0] in adjoint.recomputed]
         given = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
-        results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_rows))
+        results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_per_neuron))
         gradients = frozenset(symbol for symbol, _ in adjoint.body)
         functions.append(Function("adjoint", given, (*recomputed, *adjoint.body), results, gradients))
     return functions

@@ -80,7 +80,7 @@ class Variant:
     @functools.cached_property
     def shape(self) -> Shape:
         step = self.step
-        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.rows))
+        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.per_neuron))
 
     @property
     def on_gpu(self) -> bool:

@@ -96,7 +96,7 @@ class Sources:
         rows = (
             (
                 panel("CUDA: neuron.cuh (its equations)", self.cuda, "cuda", 260),
-                panel("Numba: neuron.py (its equations)", self.numba, "python", 260),
+                panel("Numba: generated_neuron.py (its equations)", self.numba, "python", 260),
             ),
             (
                 panel(f"CUDA: kernels/{loop}.cu, from line {at_cuda}", cuda, "cuda", 430),

@@ -42,7 +42,7 @@ class Adjoint:
     body: tuple[tuple[Symbol, Expr], ...]
     g_x: Symbol
     g_before: tuple[Symbol, ...]
-    g_rows: tuple[Symbol, ...]
+    g_per_neuron: tuple[Symbol, ...]
     needs: tuple[Symbol, ...]
     recomputed: frozenset[Symbol]
     bits: tuple[tuple[Symbol, Relational], ...] = ()
@@ -59,7 +59,7 @@ def adjoint_of(step: Step) -> Adjoint:
     g_charged = tuple(real(f"g_{h.name}") for h in step.charged)
     g_before = tuple(real(f"g_{z.name}") for z in step.before)
     g_s, slope, g_u, g_x = map(real, ("g_s", "slope", "g_u", "g_x"))
-    g_rows = tuple(real(f"g_{p.name}") for p in step.rows)
+    g_per_neuron = tuple(real(f"g_{p.name}") for p in step.per_neuron)
     spiking = step.fire is not None
     body: Assignments = []
 
@@ -86,7 +86,7 @@ def adjoint_of(step: Step) -> Adjoint:
     body += [(g, behind_charge(h)) for g, h in zip(g_charged, step.charged, strict=True)]
     body.append((g_x, through_charge(step.x)))
     body += [(g, through_charge(z)) for g, z in zip(g_before, step.before, strict=True)]
-    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_rows, step.rows, strict=True)]
+    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_per_neuron, step.per_neuron, strict=True)]
 
     mentioned = set().union(*(value.free_symbols for _, value in body))
     # s is a function of u, and u of the charged states
@@ -94,7 +94,7 @@ def adjoint_of(step: Step) -> Adjoint:
     if recomputed and step.fire is not None:
         mentioned |= step.fire.free_symbols
     needs = tuple(symbol for symbol in (*step.charged, *step.before, step.x) if symbol in mentioned)
-    return Adjoint(g_out, g_after, tuple(body), g_x, g_before, g_rows, needs, frozenset(recomputed))
+    return Adjoint(g_out, g_after, tuple(body), g_x, g_before, g_per_neuron, needs, frozenset(recomputed))
 
 
 BYTE = 8

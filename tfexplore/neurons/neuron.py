@@ -26,7 +26,7 @@ from tfexplore.neurons.surrogates import ATan, Surrogate, Value
 
 __all__ = ["Decay", "Neuron", "Positive", "TimeConstant", "Value"]  # all that a definition needs
 
-OURS = frozenset({"STATES", "SCALARS", "ROWS", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"})
+OURS = frozenset({"STATES", "SCALARS", "PER_NEURON", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"})
 WORDS = OURS | frozenset(keyword.kwlist) | {word for words in cxx.reserved.values() for word in words}
 RESERVED = frozenset(
     {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where", "number"}

@@ -19,7 +19,7 @@ class Step:
     """One time step as SymPy expressions; every tuple is in the order of the neuron's states.
 
     charge (of `before` and `x`), fire (u, of `charged`), reset (of `charged` and `s`); `slope` is the surrogate
-    derivative and `smooth` its primitive, both of `u`. `scalars` and `rows` are the parameters: numbers, and learned
+    derivative and `smooth` its primitive, both of `u`. `scalars` and `per_neuron` are the parameters: numbers, and learned
     ones with a value per neuron. No expression holds a number that a slider could change.
     """
 
@@ -37,7 +37,7 @@ class Step:
     surrogate: Surrogate
     detach_reset: bool
     scalars: tuple[sympy.Symbol, ...]
-    rows: tuple[sympy.Symbol, ...]
+    per_neuron: tuple[sympy.Symbol, ...]
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -146,5 +146,5 @@ def _step_of(symbolic: Neuron) -> Step:
         surrogate=symbolic.surrogate,
         detach_reset=symbolic.detach_reset,
         scalars=(*(real(key) for key in symbolic.parameters if key not in symbolic.learn), *scales),
-        rows=tuple(real(key) for key in symbolic.parameters if key in symbolic.learn),
+        per_neuron=tuple(real(key) for key in symbolic.parameters if key in symbolic.learn),
     )

@@ -140,7 +140,7 @@ class Layer(Stateful):
         self.scalars, self.by_value = list(scalars_of(neuron).values()), by_value(neuron)
         self.bounds = dict(parameters_of(type(neuron)))
         self.initial = [float(value) for value in neuron.initial()]
-        self.learns_initial = any(value.free_symbols & set(self.step.rows) for value in self.step.initial)
+        self.learns_initial = any(value.free_symbols & set(self.step.per_neuron) for value in self.step.initial)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ class Layer(Stateful):
     @property
     def learned(self) -> dict[str, Tensor]:
         """The learned parameters as they are now; training moves `raw`, which no bound constrains."""
-        names = [symbol.name for symbol in self.step.rows]  # in the kernels' order
+        names = [symbol.name for symbol in self.step.per_neuron]  # in the kernels' order
         return {name: self.bounds[name].from_free(self.raw[name]) for name in names}
 
     def choice(self, x: Tensor) -> backends.Choice:
@@ -159,22 +159,22 @@ class Layer(Stateful):
     def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
         dtype = state_dtype(x.dtype)
         shape, order = x.shape[1:], memory_order(x)
-        rows = self._rows(x, dtype, order) if self.neuron.learn else None
+        per_neuron = self._per_neuron(x, dtype, order) if self.neuron.learn else None
         start = None
         if state is not None:
             check_state(state, self.neuron.states, x, dtype)
             start = flattened(torch.stack(state), order)
         elif self.learns_initial:
-            assert rows is not None
-            start = self._initial(rows)
+            assert per_neuron is not None
+            start = self._initial(per_neuron)
         names = () if self.sink is None else self.sink.kernel_names(self)
         if x.numel() == 0:
             if self.sink is not None:
                 self.sink.add(self, x, dict.fromkeys(names, x.to(dtype)))
-            start, _ = self._written_out(x, start, rows)
+            start, _ = self._written_out(x, start, per_neuron)
             return x.clone(), tuple(z.clone().view(shape) for z in start.unbind(0))
 
-        needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, start, rows))
+        needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, start, per_neuron))
         keep = self.keep if needs_grad else "nothing"
         key = key_of(
             self.step_name, self.backend, x.device.type, x.device.index or 0, x.dtype, keep, names, self.relaxed
@@ -183,7 +183,7 @@ class Layer(Stateful):
         watched: Tensor | None
         if key == "torch":
             variant = Variant(self.step, record=names, relaxed=self.relaxed)
-            given = self._written_out(x, start, rows)
+            given = self._written_out(x, start, per_neuron)
             found, after, watched = torch_reference.run(variant, flattened(x, order), *given, self.scalars)
             out = unflattened(found, shape, order)
         else:
@@ -191,7 +191,7 @@ class Layer(Stateful):
             if not lying.is_contiguous():
                 # a piece of something larger: saved for backward, it would keep all of that alive
                 lying = flattened(x, None).view(x.shape)
-            out, after, watched = ops.fused(lying, start, rows, self.by_value, want_state, key)
+            out, after, watched = ops.fused(lying, start, per_neuron, self.by_value, want_state, key)
             out = out if order is None else named(out, order)
         if self.sink is not None:
             each = () if watched is None else watched.unbind(1)
@@ -203,8 +203,8 @@ class Layer(Stateful):
         after = unflattened(after, shape, order)
         return out, tuple(after[k] for k in range(len(after)))
 
-    def _rows(self, x: Tensor, dtype: torch.dtype, order: Order) -> Tensor:
-        """The learned parameters, one value per neuron: [ROWS, N]. Autograd sums their gradients back."""
+    def _per_neuron(self, x: Tensor, dtype: torch.dtype, order: Order) -> Tensor:
+        """The learned parameters, one value per neuron: [PER_NEURON, N]. Autograd sums their gradients back."""
         learned = self.learned
         if elsewhere := {key: v.device for key, v in learned.items() if v.device != x.device}:
             key, device = elsewhere.popitem()
@@ -219,21 +219,21 @@ class Layer(Stateful):
         each = [v.to(dtype).view(spread).expand(x.shape[1:]) for v in learned.values()]
         return flattened(torch.stack(each), order)
 
-    def _written_out(self, x: Tensor, start: Tensor | None, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _written_out(self, x: Tensor, start: Tensor | None, per_neuron: Tensor | None) -> tuple[Tensor, Tensor]:
         """Both as tensors also where there is nothing to say: only fused kernels do with None."""
-        if rows is None:
-            rows = x.new_empty((0, math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
-        return self._initial(rows) if start is None else start, rows
+        if per_neuron is None:
+            per_neuron = x.new_empty((0, math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
+        return self._initial(per_neuron) if start is None else start, per_neuron
 
-    def _initial(self, rows: Tensor) -> Tensor:
+    def _initial(self, per_neuron: Tensor) -> Tensor:
         """The states before the first step, [STATES, N]."""
         if self.learns_initial:
-            values = torch_reference.initial(self.step, rows, self.scalars)
+            values = torch_reference.initial(self.step, per_neuron, self.scalars)
         elif len(set(self.initial)) == 1:
-            return rows.new_full((len(self.initial), rows.shape[1]), self.initial[0])
+            return per_neuron.new_full((len(self.initial), per_neuron.shape[1]), self.initial[0])
         else:
-            values = tuple(rows.new_full((), value) for value in self.initial)
-        return torch.stack([value.expand(rows.shape[1:]) for value in values])
+            values = tuple(per_neuron.new_full((), value) for value in self.initial)
+        return torch.stack([value.expand(per_neuron.shape[1:]) for value in values])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -40,11 +40,11 @@ def find(key: str) -> tuple[str, Variant]:
 
 @torch.library.custom_op("tfexplore::forward", mutates_args=())
 def forward(
-    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], want_state: bool, key: str
+    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float], want_state: bool, key: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """out [T, ...], state [STATES, N] (`want_state`), kept for the way back, watched [T, WATCHED, N]; empty where none is."""
     backend, variant = find(key)
-    out, *others = backends.module(backend).forward(variant, x, start, rows, scalars, want_state)
+    out, *others = backends.module(backend).forward(variant, x, start, per_neuron, scalars, want_state)
     return out, *(absent(x, variant) if tensor is None else tensor for tensor in others)
 
 
@@ -55,7 +55,7 @@ def absent(x: Tensor, variant: Variant) -> Tensor:
 
 @forward.register_fake
 def _(
-    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], want_state: bool, key: str
+    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float], want_state: bool, key: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     variant = find(key)[1]
     steps, neurons = backends.sizes(x)
@@ -71,38 +71,38 @@ def _(
 
 @torch.library.custom_op("tfexplore::backward", mutates_args=())
 def backward(
-    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None, scalars: list[float],
+    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float],
     kept: Tensor | None, want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of x [T, ...], of the initial states [STATES, N] (with `want_g_start`) and of the rows [ROWS, N]."""
+    """The gradients of x [T, ...], of the initial states [STATES, N] (with `want_g_start`) and of the per_neuron [PER_NEURON, N]."""
     backend, variant = find(key)
     g_x, *others = backends.module(backend).backward(
-        variant, x, g_out, g_state, start, rows, scalars, kept, want_g_start
+        variant, x, g_out, g_state, start, per_neuron, scalars, kept, want_g_start
     )
     return g_x, *(absent(g_out, variant) if tensor is None else tensor for tensor in others)
 
 
 @backward.register_fake
 def _(
-    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None, scalars: list[float],
+    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float],
     kept: Tensor | None, want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     variant = find(key)[1]
     ends = (len(variant.step.before), backends.sizes(g_out)[1])
     g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else absent(g_out, variant)
-    g_rows = absent(g_out, variant) if rows is None else rows.new_empty(rows.shape)
-    return g_out.new_empty(g_out.shape), g_start, g_rows
+    g_per_neuron = absent(g_out, variant) if per_neuron is None else per_neuron.new_empty(per_neuron.shape)
+    return g_out.new_empty(g_out.shape), g_start, g_per_neuron
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    x, start, rows, ctx.scalars, _, ctx.key = inputs
+    x, start, per_neuron, ctx.scalars, _, ctx.key = inputs
     kept = output[2]
     variant = find(ctx.key)[1]
     again = variant.keeps == "input"
     ctx.like = x.shape, x.dtype, x.device
     ctx.set_materialize_grads(False)  # zeros as large as `kept` would be made for nothing
     # what the adjoint does without is not kept alive; on a CPU `kept` has the states at the start
-    ctx.save_for_backward(x if again else None, start if again and variant.on_gpu else None, rows, kept)
+    ctx.save_for_backward(x if again else None, start if again and variant.on_gpu else None, per_neuron, kept)
 
 
 def _remember_operator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
@@ -112,11 +112,11 @@ def _remember_operator(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...
 
 def _gradients(ctx: Any, g_out: Tensor | None, g_state: Tensor | None) -> tuple[Any, ...]:
     """The arguments of `backward`."""
-    x, start, rows, kept = ctx.saved_tensors
+    x, start, per_neuron, kept = ctx.saved_tensors
     if g_out is None:
         shape, dtype, device = ctx.like
         g_out = torch.zeros(shape, dtype=dtype, device=device)
-    return x, g_out, g_state, start, rows, ctx.scalars, kept, ctx.needs_input_grad[1], ctx.key
+    return x, g_out, g_state, start, per_neuron, ctx.scalars, kept, ctx.needs_input_grad[1], ctx.key
 
 
 def _way_back(ctx: Any, g_out: Tensor | None, g_state: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -143,9 +143,9 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor | None, ...]:  # a setup_context of its own would cost 25 us
-        x, start, rows, scalars, want_state, key = inputs
+        x, start, per_neuron, scalars, want_state, key = inputs
         backend, variant = find(key)
-        made = backends.module(backend).forward(variant, x, start, rows, scalars, want_state)
+        made = backends.module(backend).forward(variant, x, start, per_neuron, scalars, want_state)
         _remember(ctx, inputs, made)
         out, state, _, watched = made
         if watched is not None:
@@ -162,13 +162,13 @@ class Direct(torch.autograd.Function):
 
 
 def fused(
-    x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: list[float], want_state: bool, key: str
+    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float], want_state: bool, key: str
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The spikes, the last states [STATES, N] and what is recorded [T, WATCHED, N], by the shortest way; x [T, ...]."""
-    if torch.compiler.is_compiling() or looked_at(x, start, rows):
-        out, state, _, watched = forward(x, start, rows, scalars, want_state, key)
+    if torch.compiler.is_compiling() or looked_at(x, start, per_neuron):
+        out, state, _, watched = forward(x, start, per_neuron, scalars, want_state, key)
         return out, state, watched
-    made: tuple[Tensor, Tensor | None, Tensor | None] = Direct.apply(x, start, rows, scalars, want_state, key)
+    made: tuple[Tensor, Tensor | None, Tensor | None] = Direct.apply(x, start, per_neuron, scalars, want_state, key)
     return made
 
 
