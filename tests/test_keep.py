@@ -92,8 +92,8 @@ def test_a_layer_that_keeps_bits_refuses_a_neuron_that_needs_more() -> None:
     with pytest.raises(ValueError, match="keep='bits' is not exact for this LIF"):
         layer.neuron = neurons.LIF()
     assert layer.neuron == neurons.LIF(surrogate=BOX)
-    with pytest.raises(ValueError, match="a relaxed spike is a number, not a bit"):
-        Layer(neurons.LIF(surrogate=BOX), keep="bits", relaxed=True)
+    with pytest.raises(ValueError, match="a smooth spike is a number, not a bit"):
+        Layer(neurons.LIF(surrogate=BOX), keep="bits", smooth=True)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["in the cache", "past the cache"])

@@ -166,7 +166,7 @@ def test_only_literals_reach_what_the_compiler_holds_constant(monkeypatch: pytes
     seen = []
     key_of = layers.key_of
     monkeypatch.setattr(layers, "key_of", lambda *wanted: seen.append(wanted) or key_of(*wanted))
-    for layer in (tfexplore.LIF(), tfexplore.LIF(backend="torch"), Layer(neurons.ALIF(), relaxed=True)):
+    for layer in (tfexplore.LIF(), tfexplore.LIF(backend="torch"), Layer(neurons.ALIF(), smooth=True)):
         with tfexplore.record(layer, "v"):
             layer(torch.zeros(2, 1, 3))
 

@@ -113,7 +113,7 @@ def run(
             s = torch.zeros_like(h[0])
         else:
             u = do["fire"](h, p)
-            s = do["spike"](u, p) if variant.relaxed else Fire.apply(u, do["slope"], p)
+            s = do["spike"](u, p) if variant.smooth else Fire.apply(u, do["slope"], p)
         z = tuple(
             do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
         )

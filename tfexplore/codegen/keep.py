@@ -21,16 +21,16 @@ from tfexplore.neurons.step import Step
 KEEP = ("potential", "input", "bits")
 
 
-def check(keep: str, step: Step, relaxed: bool = False) -> None:
+def check(keep: str, step: Step, smooth: bool = False) -> None:
     """Raises ValueError, with the reason, for an unknown choice or one that would not be exact for this neuron."""
     if keep not in (allowed := ("auto", *KEEP)):
         raise ValueError(f"keep must be one of {', '.join(map(repr, allowed))}, but got {keep!r}.")
-    if keep == "bits" and (reason := why_not(step, relaxed)):
+    if keep == "bits" and (reason := why_not(step, smooth)):
         raise ValueError(f"keep='bits' is not exact for this {step.name}: {reason}. Use keep='input' or keep='auto'.")
 
 
 @functools.lru_cache(maxsize=256)
-def why_not(step: Step, relaxed: bool = False) -> str:
+def why_not(step: Step, smooth: bool = False) -> str:
     """Why keep="bits" would not be exact, or "".
 
     >>> from tfexplore import neurons
@@ -41,11 +41,11 @@ def why_not(step: Step, relaxed: bool = False) -> str:
     >>> print(why_not(step_of(neurons.LIF(surrogate=surrogates.Rectangle(), reset="hard", detach_reset=False))))
     its way back needs the value of v, not only the outcomes of comparisons
     """
-    return "a relaxed spike is a number, not a bit" if relaxed else why_not_bits(step)
+    return "a smooth spike is a number, not a bit" if smooth else why_not_bits(step)
 
 
 @functools.lru_cache(maxsize=256)
-def fastest(step: Step, backend: str, relaxed: bool = False) -> str:
+def fastest(step: Step, backend: str, smooth: bool = False) -> str:
     """What "auto" takes.
 
     >>> from tfexplore import neurons
@@ -53,7 +53,7 @@ def fastest(step: Step, backend: str, relaxed: bool = False) -> str:
     >>> [fastest(step_of(neuron), "numba") for neuron in (neurons.LIF(), neurons.EIF(), neurons.LI())]
     ['input', 'potential', 'bits']
     """
-    if not why_not(step, relaxed):
+    if not why_not(step, smooth):
         return "bits"
     computes = any(value.has(Function) for value in step.charge)
     return "potential" if backend == "numba" and computes else "input"

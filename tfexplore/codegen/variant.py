@@ -30,7 +30,7 @@ class Variant:
     data: str = "float32"
     keep: str = "nothing"
     record: tuple[str, ...] = ()
-    relaxed: bool = False
+    smooth: bool = False
     config: Config | None = None
 
     @functools.cached_property

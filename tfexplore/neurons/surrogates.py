@@ -2,7 +2,7 @@ r"""Surrogate derivatives: what stands in for the derivative of the spike, \(\Th
 
 A spike is a step of u = h - threshold; its true derivative is 0 almost everywhere, so nothing would be learned. A
 surrogate gives a bump around u = 0 (`derivative`) and the smooth step whose slope that bump is (`primitive`, used when
-the fire step is relaxed to test the kernels with `gradcheck`). The forward pass never changes: a spike stays 0 or 1.
+the spike is smooth, to test the kernels with `gradcheck`). The forward pass never changes: a spike stays 0 or 1.
 
 Every scale is a run-time number of the kernels. A surrogate of your own is a class of three lines, or a SymPy
 expression in `u` (see `custom`).

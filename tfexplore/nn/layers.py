@@ -76,7 +76,7 @@ class Layer(Stateful):
               (the input alone; the rest is recomputed in chunks), "bits" (a bit or two of every step, for neurons where
               that is exact) or "auto" (the fastest that is exact; see `tfexplore.codegen.keep`). Same gradients, bit for bit.
     channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of one in all.
-    relaxed:  fire returns the surrogate's primitive, so that `torch.autograd.gradcheck` can test the kernels.
+    smooth:  fire returns the surrogate's primitive, so that `torch.autograd.gradcheck` can test the kernels.
 
     forward(x [T, B, *features], state=None, return_state=False) -> spikes, of x's shape and dtype; with return_state
     also the state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input).
@@ -99,7 +99,7 @@ class Layer(Stateful):
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
-        relaxed: bool = False,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.neuron = neuron
@@ -111,8 +111,8 @@ class Layer(Stateful):
             raise ValueError(
                 f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=)."
             )
-        keeping.check(keep, self.step, relaxed)
-        self.backend, self.keep, self.channels, self.relaxed = backend, keep, channels, relaxed
+        keeping.check(keep, self.step, smooth)
+        self.backend, self.keep, self.channels, self.smooth = backend, keep, channels, smooth
         shape = () if channels is None else (channels,)
         self.raw = nn.ParameterDict(
             {
@@ -177,12 +177,12 @@ class Layer(Stateful):
         needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, start, per_neuron))
         keep = self.keep if needs_grad else "nothing"
         key = key_of(
-            self.step_name, self.backend, x.device.type, x.device.index or 0, x.dtype, keep, names, self.relaxed
+            self.step_name, self.backend, x.device.type, x.device.index or 0, x.dtype, keep, names, self.smooth
         )
         after: Tensor | None
         watched: Tensor | None
         if key == "torch":
-            variant = Variant(self.step, record=names, relaxed=self.relaxed)
+            variant = Variant(self.step, record=names, smooth=self.smooth)
             given = self._written_out(x, start, per_neuron)
             found, after, watched = torch_reference.run(variant, flattened(x, order), *given, self.scalars)
             out = unflattened(found, shape, order)
@@ -244,7 +244,7 @@ class Layer(Stateful):
         return f"{type(self.neuron).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
-        shown = {"backend": "auto", "keep": "auto", "channels": None, "relaxed": False}
+        shown = {"backend": "auto", "keep": "auto", "channels": None, "smooth": False}
         changed = [f"{key}={getattr(self, key)!r}" for key, usual in shown.items() if getattr(self, key) != usual]
         return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])
 
@@ -282,18 +282,18 @@ def fused_key(
     dtype: torch.dtype,
     keep: str,
     names: tuple[str, ...],
-    relaxed: bool,
+    smooth: bool,
 ) -> str:
     """ "torch", or the name of the fused kernel: looked up once per kind of input."""
     name, step = backends.choose(backend, device).name, STEPS[step_name]
     if name == "torch":
         return name
     if keep == "auto":
-        keep = keeping.fastest(step, name, relaxed)
+        keep = keeping.fastest(step, name, smooth)
     data = str(dtype).removeprefix("torch.")
     real = str(state_dtype(dtype)).removeprefix("torch.")
     # half precision is unpacked before the CPU kernel, so that both share one variant
-    variant = Variant(step, real, data if name == "cuda" else real, keep, names, relaxed)
+    variant = Variant(step, real, data if name == "cuda" else real, keep, names, smooth)
     if name == "cuda":
         variant = tuned.built(variant, index)
     return ops.register(name, variant)
@@ -367,7 +367,7 @@ class NeuronLayer(Layer):
     """A layer that makes its own neuron: takes the neuron's parameters and the options of `Layer` together."""
 
     kind: ClassVar[type[Neuron]]
-    options: ClassVar[tuple[str, ...]] = ("backend", "keep", "channels", "relaxed")
+    options: ClassVar[tuple[str, ...]] = ("backend", "keep", "channels", "smooth")
 
     def __init_subclass__(cls, kind: type[Neuron]) -> None:
         super().__init_subclass__()
