@@ -75,9 +75,9 @@ def test_a_learned_parameter_needs_values(cls) -> None:
             neurons.LIF(),
             r"the value of u, not only .* \(a Rectangle surrogate asks only on which side of its edges u was\)",
         ),
-        (neurons.LIF(surrogate=BOX, reset="hard", detach_reset=False), "its way back needs the value of v, not only"),
-        (neurons.LIF(surrogate=BOX, learn="tau"), "its way back needs the value of v, not only"),
-        (neurons.Izhikevich(surrogate=BOX), "its way back needs the value of v, not only"),
+        (neurons.LIF(surrogate=BOX, reset="hard", detach_reset=False), "its backward pass needs the value of v, not only"),
+        (neurons.LIF(surrogate=BOX, learn="tau"), "its backward pass needs the value of v, not only"),
+        (neurons.Izhikevich(surrogate=BOX), "its backward pass needs the value of v, not only"),
     ],
     ids=repr,
 )

@@ -39,7 +39,7 @@ def why_not(step: Step, smooth: bool = False) -> str:
     >>> why_not(step_of(neurons.LIF(surrogate=surrogates.Rectangle())))
     ''
     >>> print(why_not(step_of(neurons.LIF(surrogate=surrogates.Rectangle(), reset="hard", detach_reset=False))))
-    its way back needs the value of v, not only the outcomes of comparisons
+    its backward pass needs the value of v, not only the outcomes of comparisons
     """
     return "a smooth spike is a number, not a bit" if smooth else why_not_bits(step)
 

@@ -144,7 +144,7 @@ def why_not_bits(step: Step) -> str:
         names = sorted({symbol.name.removeprefix("h_") for symbol in told.needs})
         smooth = step.u in step.slope.free_symbols and step.u in told.needs
         hint = " (a Rectangle surrogate asks only on which side of its edges u was)" if smooth else ""
-        return f"its way back needs the value of {' and '.join(names)}, not only the outcomes of comparisons{hint}"
+        return f"its backward pass needs the value of {' and '.join(names)}, not only the outcomes of comparisons{hint}"
     if len(told.bits) > BYTE:
-        return f"its way back needs the outcomes of {len(told.bits)} comparisons a step, and a byte holds {BYTE}"
+        return f"its backward pass needs the outcomes of {len(told.bits)} comparisons a step, and a byte holds {BYTE}"
     return ""
