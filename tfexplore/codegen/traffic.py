@@ -39,13 +39,13 @@ class Access:
     bits: int = 0
 
 
-def traffic(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple[Access, ...]:
+def traffic_of(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple[Access, ...]:
     """Every access of the fused kernels of a layer, forward and (with `gradient`) backward.
 
     keep: "potential", "input" or "bits", as in `Layer`. Without a gradient nothing is kept.
 
     >>> from tfexplore.neurons.library import LIF
-    >>> for access in traffic(LIF(), "potential"):
+    >>> for access in traffic_of(LIF(), "potential"):
     ...     print(access.kernel, access.action, access.words, access.array)
     forward reads 1 x
     forward writes 1 out
@@ -53,7 +53,7 @@ def traffic(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple
     backward reads 1 g_out
     backward reads 1 kept
     backward writes 1 g_x
-    >>> float(words(traffic(LIF(), "potential"))), float(words(traffic(LIF(), "input")))
+    >>> float(words(traffic_of(LIF(), "potential"))), float(words(traffic_of(LIF(), "input")))
     (6.0, 5.0625)
     """
     if keep not in KEEP:
@@ -90,7 +90,7 @@ def nbytes(accesses: Iterable[Access], dtype: str = "float32", kernel: str | Non
     """Bytes per element-step with data of this dtype; the state is float32, or float64 for float64.
 
     >>> from tfexplore.neurons.library import LIF
-    >>> [float(nbytes(traffic(LIF(), "potential"), dtype)) for dtype in ("float32", "float16")]
+    >>> [float(nbytes(traffic_of(LIF(), "potential"), dtype)) for dtype in ("float32", "float16")]
     [24.0, 16.0]
     """
     if dtype not in BYTES:
@@ -109,6 +109,6 @@ def kept_bytes(neuron: Neuron, keep: str = "input", dtype: str = "float32") -> F
     >>> float(kept_bytes(LIF(), "potential")), float(kept_bytes(LIF(), "input"))
     (4.0, 4.125)
     """
-    accesses = traffic(neuron, keep)
+    accesses = traffic_of(neuron, keep)
     held = [a for a in accesses if (a.kernel, a.array) in (("forward", "kept"), ("backward", "x"))]
     return nbytes(held, dtype)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.codegen.keep import why_not
-from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic
+from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic_of
 from tfexplore.measure.timeline import Counting
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
@@ -73,7 +73,7 @@ class Cells:
     def moved(self, way: Way) -> float | None:
         if not way.fused:
             return None
-        accesses = traffic(self.neuron, way.keep if way.gradient else "input", way.gradient)
+        accesses = traffic_of(self.neuron, way.keep if way.gradient else "input", way.gradient)
         return float(nbytes(accesses, self.dtype))
 
 

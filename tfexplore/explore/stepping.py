@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tfexplore.codegen.numba_source import MODULE, numba_source
-from tfexplore.codegen.traffic import Access, traffic
+from tfexplore.codegen.traffic import Access, traffic_of
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.paths import kernels_dir
 from tfexplore.measure.counting import Counted, Log
@@ -103,7 +103,7 @@ class Stepped:
 
 
 def accesses(neuron: Neuron, keep: str, kernel: str) -> list[Access]:
-    every = traffic(neuron, keep) if keep != "nothing" else traffic(neuron, gradient=False)
+    every = traffic_of(neuron, keep) if keep != "nothing" else traffic_of(neuron, gradient=False)
     return [access for access in every if access.kernel == kernel]
 
 
