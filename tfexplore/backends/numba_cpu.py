@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from tfexplore.backends import sizes
-from tfexplore.backends.memory import empty
+from tfexplore.backends.buffers import empty
 from tfexplore.backends.threads import share
 from tfexplore.codegen.numba_source import MODULE, numba_source
 from tfexplore.codegen.variant import Variant
