@@ -17,7 +17,7 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 import tfexplore
 from tests.pictures import spread
 from tfexplore import FoldTime, Recurrent, explore
-from tfexplore.data.digits import currents
+from tfexplore.data import currents
 from tfexplore.explore.schedules import BARS, CROSSES, CURVES, DONE, NEEDS, NOW, UNMET, WAITING
 from tfexplore.explore.walks import BATCH, WALKS, Loop, check, example, example_input, grid
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfexplore.data.digits import Split, currents, digits
+from tfexplore.data import Split, currents, digits
 from tfexplore.nn import layers
 from tfexplore.nn.wrappers import FoldTime
 
