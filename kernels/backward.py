@@ -1,9 +1,9 @@
-"""Fused way back on the CPU: the adjoint of all time steps in one call (the twin of backward.cu).
+"""Fused backward pass on the CPU: the adjoint of all time steps in one call (the twin of backward.cu).
 
 Time is walked backwards in chunks. What the adjoint needs of a step (q: for LIF the charged potential) is either read
 (keep="potential", or a bit for each comparison with keep="bits") or recomputed for one chunk from the states at its start
-and x (keep="input"); so neither scratch memory nor registers grow with T. Blocks, pieces and looking ahead are those of
-forward.py. `generated_neuron` is made from the equations (tfexplore/codegen/variant.py).
+and x (keep="input"); so neither scratch memory nor registers grow with T. Blocks, pieces and prefetches are those of
+forward.py. `generated_neuron` is written from the equations (tfexplore/codegen/numba_source.py).
 
 Shapes: x (read only with keep="input"), g_out, g_x [T, N]; g_state, g_start (gradients of the final and the initial
 states) [STATES, N]; per_neuron, g_per_neuron [PER_NEURON, N]; kept as in forward.py.
@@ -11,9 +11,9 @@ Words per element-step: g_out read, g_x written, plus NEEDS read for "potential"
 WIDTH / 32 for "bits".
 
 Tried (as in forward.py, where the reasons stand):
-  1  one loop over arrays, numbers and rows        18.9 ms   too many pairs that may overlap: LLVM vectorises nothing
-  2  numbers taken out, rows cut before the loop   14.6 ms   vectorised: 0.4 instead of 1.7 ns of one core per element-step
-  3  stores past the cache, a look ahead            9.6 ms   in pieces of 1,024 neurons
+  1  one loop over all arrays and parameters       18.9 ms   too many pairs that may overlap: LLVM vectorises nothing
+  2  parameters taken out, arrays cut before it    14.6 ms   vectorised: 0.4 instead of 1.7 ns of one core per element-step
+  3  stores past the cache, prefetching             9.6 ms   in pieces of 1,024 neurons
   4  pieces of 512                                  8.2 ms
   5  blocks of 8 KiB instead of 16                  7.1 ms   (this one) 32 steps of 2,048 neurons wait in 256 KiB
 """
@@ -46,7 +46,7 @@ def backward(first, last, stream, x, g_out, g_state, per_neuron, scalars, kept, 
         for chunk in range((steps + CHUNK - 1) // CHUNK - 1, -1, -1):
             start, stop = chunk * CHUNK, min(steps, (chunk + 1) * CHUNK)
 
-            if KEEP_INPUT:  # the way there once more, for this chunk
+            if KEEP_INPUT:  # the forward pass again, for this chunk
                 for k in range(STATES):
                     write(cut(kept[chunk], k, lo, hi), cut(states, k, none, hi - lo), False)
                 for t in range(start, stop):

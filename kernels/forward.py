@@ -1,8 +1,9 @@
 """Fused forward pass on the CPU: all time steps of a layer in one call (the twin of forward.cu).
 
 The neurons are walked in blocks whose states stay in the cache: block, then time, then the block's neurons piece by piece.
-While a piece is computed, the same piece of the next time step is asked for, and what it writes goes past the cache where
-the tensors are large (tfexplore/backends/streaming.py). `generated_neuron` is made from the equations (tfexplore/codegen/variant.py).
+While a piece is computed, the same piece of the next time step is prefetched, and what it writes goes past the cache where
+the tensors are large (tfexplore/backends/streaming.py). `generated_neuron` is written from the equations
+(tfexplore/codegen/numba_source.py).
 
 Shapes: x, out [T, N]; start, state [STATES, N]; per_neuron [PER_NEURON, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
 keep="potential", [chunks, STATES, N] (the states at the start of every chunk) for keep="input", and bytes [T / STEPS, 1, N]
@@ -13,10 +14,10 @@ for "bits".
 Tried (LIF, keep="input", T=32, N=524,288, float32, two threads of an AMD EPYC, medians; a copy of x takes 3.9 ms):
   1  signed indices                               >20 ms   Numba tests for negative ones: nothing is vectorised
   2  unsigned ones, blocks of 2,048               10.8 ms   every line of out is read before it is written
-  3  stores past the cache, a look ahead           6.0 ms   in pieces of 1,024 neurons
-  4  pieces of 512 (256: the same)                 4.0 ms   what is asked for at once is no more than the core can wait for
+  3  stores past the cache, prefetching            6.0 ms   in pieces of 1,024 neurons
+  4  pieces of 512 (256: the same)                 4.0 ms   no more loads in flight than a core can hold
   5  blocks of 32 KiB instead of 64                3.7 ms   (this one)
-A slice such as x[t, begin:end] does the same as `cut`, and triples the time to compile.
+A slice such as x[t, begin:end] does what `cut` does, and triples the compile time.
 """
 
 import numpy as np
@@ -28,7 +29,7 @@ from generated_neuron import (
 from numba import njit
 from tfexplore.backends.streaming import cut, fence, prefetch, write
 
-PIECE = np.uint64(512)  # neurons between two looks ahead; what they write fits the L1 cache
+PIECE = np.uint64(512)  # neurons between two prefetches; what they write fits the L1 cache
 BLOCK = np.uint64(32 * 1024 // np.dtype(real).itemsize)  # long runs per row of time; its states fit the L2 cache
 
 

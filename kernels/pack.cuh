@@ -1,6 +1,6 @@
 // VECTOR neighbouring neurons at once: a thread's piece of a row of neurons, moved in accesses of up to 16 bytes.
 //
-// VECTOR is given by who compiles: up to 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1. So are
+// VECTOR is a compile-time option: up to 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1. So are
 // THREADS, AHEAD, CHUNK, SHARED and STREAMING, which change the speed and nothing of the results (tfexplore/codegen/builds.py).
 #pragma once
 
@@ -12,7 +12,7 @@ struct alignas(sizeof(T) * VECTOR < 16 ? sizeof(T) * VECTOR : 16) Pack {
 };
 
 #if STREAMING
-// What is read once and written once asks the caches to let it pass (evict first), as words of the pack's size.
+// Evict-first loads and stores for what is read once and written once, as words of the pack's size.
 template <int BYTES> struct Word;
 template <> struct Word<1> { typedef unsigned char type; };
 template <> struct Word<2> { typedef unsigned short type; };

@@ -81,7 +81,7 @@ def on_cpu(compiler: str) -> Iterator["FakeCupy"]:
         patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
         patch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
         patch.setattr(torch.cuda, "get_device_name", lambda device: "a CPU that plays a GPU")
-        patch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
+        patch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "requested by the test"))
         for cache in caches:
             cache.cache_clear()
         try:

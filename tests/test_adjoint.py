@@ -61,9 +61,7 @@ def test_gradcheck_over_several_chunks_and_channels(keep):
 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda cls: cls.__name__)
 def test_gradcheck_with_every_surrogate(surrogate):
-    layer = Layer(
-        neurons.LIF(surrogate=surrogate(0.9), detach_reset=False), backend="numba", keep="input", smooth=True
-    )
+    layer = Layer(neurons.LIF(surrogate=surrogate(0.9), detach_reset=False), backend="numba", keep="input", smooth=True)
     gradcheck(layer, torch.linspace(-0.9, 1.7, 8, dtype=torch.float64).view(4, 1, 2).sin(), [])
 
 

@@ -217,7 +217,7 @@ def test_a_recomputing_layer_keeps_the_input_itself_and_no_copy():
 def test_the_choice_says_why():
     x = torch.zeros(1, 1)
     assert tfexplore.LIF().choice(x) == backends.Choice("numba", "all time steps in one kernel on CPU tensors")
-    assert tfexplore.LIF(backend="torch").choice(x) == backends.Choice("torch", "asked for")
+    assert tfexplore.LIF(backend="torch").choice(x) == backends.Choice("torch", "requested")
     assert tfexplore.LIF().choice(x.to("meta")) == backends.Choice("torch", "no fused backend runs on 'meta' tensors")
 
 

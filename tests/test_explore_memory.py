@@ -149,7 +149,9 @@ def test_predicted_at_once_and_counted_on_start() -> None:
 
 def test_bits_appear_where_they_are_exact_and_else_say_why_not() -> None:
     made = explore.memory(steps=64, neurons=50, way="fused, keep bits")
-    assert "fused, keep bits: not exact for the LIF of &#x27;neurons1&#x27;: its backward pass needs" in made.message.value
+    assert (
+        "fused, keep bits: not exact for the LIF of &#x27;neurons1&#x27;: its backward pass needs" in made.message.value
+    )
     assert len(made.figure.data[0].x) == 5
     assert not made.figure.data[10].showlegend
     assert set(made.figure.data[4].x) == {None}, "there is no prediction by module"

@@ -73,9 +73,12 @@ def test_a_learned_parameter_needs_values(cls) -> None:
     [
         (
             neurons.LIF(),
-            r"the value of u, not only .* \(a Rectangle surrogate asks only on which side of its edges u was\)",
+            r"the value of u, not only .* \(a Rectangle surrogate only compares u with its edges\)",
         ),
-        (neurons.LIF(surrogate=BOX, reset="hard", detach_reset=False), "its backward pass needs the value of v, not only"),
+        (
+            neurons.LIF(surrogate=BOX, reset="hard", detach_reset=False),
+            "its backward pass needs the value of v, not only",
+        ),
         (neurons.LIF(surrogate=BOX, learn="tau"), "its backward pass needs the value of v, not only"),
         (neurons.Izhikevich(surrogate=BOX), "its backward pass needs the value of v, not only"),
     ],

@@ -74,7 +74,9 @@ def test_half_precision_halves_the_data_and_not_the_state() -> None:
 def test_errors_name_what_is_allowed() -> None:
     with pytest.raises(ValueError, match="keep must be 'potential' or 'input' or 'bits', but got 'spikes'"):
         traffic_of(neurons.LIF(), "spikes")
-    with pytest.raises(ValueError, match="keep='bits' is not exact for this LIF: its backward pass needs the value of u"):
+    with pytest.raises(
+        ValueError, match="keep='bits' is not exact for this LIF: its backward pass needs the value of u"
+    ):
         traffic_of(neurons.LIF(), "bits")
     with pytest.raises(ValueError, match="dtype must be float16"):
         nbytes(traffic_of(neurons.LIF()), "int8")

@@ -68,8 +68,8 @@ def load_from(folder: Path, part: str, loop: str, text: str) -> Callable[..., No
 
 
 def imported(variant_source: str, loop_text: str) -> str:
-    """The part of the generated neuron that this loop imports: another surrogate, of which the forward pass has none, and
-    another record, of which the backward pass has none, are no reason to compile it anew."""
+    """The part of the generated neuron that this loop imports. The forward pass is then not compiled anew for another surrogate,
+    which it does not use, nor the backward pass for another record."""
     froms = [node for node in ast.parse(loop_text).body if isinstance(node, ast.ImportFrom)]
     wanted = {alias.name for node in froms if node.module == MODULE for alias in node.names}
 
@@ -98,7 +98,7 @@ source = functools.cache(numba_source)
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Without Python's garbage collector: a compiler makes millions of objects that live, and looking at them takes it 40 %."""
+    """Without Python's garbage collector: a compiler makes millions of live objects, and scanning them takes 40 % of its time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -109,9 +109,9 @@ def uncollected() -> Iterator[None]:
 
 
 def run(kernel: Any, written: int, steps: int, neurons: int, arguments: tuple[Any, ...]) -> None:
-    """Calls the kernel on pieces of the neurons, in as many threads as torch uses.
+    """Calls the kernel on pieces of the neurons, in torch's number of threads.
 
-    written: bytes of each tensor [T, N] that it writes. Where they fill half the cache, they are stored past it.
+    written: bytes of each tensor [T, N] that it writes; from half the cache on, stores bypass it.
     """
     if not kernel.overloads:  # compiled, or loaded from the disk, when it is first called: here with no neurons
         with uncollected():
@@ -124,7 +124,7 @@ def run(kernel: Any, written: int, steps: int, neurons: int, arguments: tuple[An
     if threads == 1 or steps * neurons < SMALL or units == 1:
         kernel(np.uint64(0), np.uint64(neurons), stream, *arguments)
         return
-    pieces = min(4 * threads, units)  # a few per thread: cores are rarely equally fast
+    pieces = min(4 * threads, units)  # a few per thread, since cores are rarely equally fast
     edges = [np.uint64(min(neurons, UNIT * (units * k // pieces))) for k in range(pieces + 1)]
     share(lambda k: kernel(edges[k], edges[k + 1], stream, *arguments), pieces)
 
@@ -134,19 +134,20 @@ def array(tensor: Tensor, dtype: torch.dtype) -> Any:
 
 
 def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Contiguous, in this dtype; a copy only where it has to be, and then in memory that is used again."""
+    """Contiguous, in this dtype; a copy only where needed, and then in a recycled buffer."""
     if tensor.dtype == dtype and tensor.is_contiguous():
         return tensor
     return empty(tuple(tensor.shape), dtype).copy_(tensor)
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: Sequence[float], want_state: bool = True
+    variant: Variant, x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: Sequence[float],
+    want_state: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """x [T, ...] -> out [T, ...]; state, kept and watched as the kernels have them, or None where there is nothing.
+    """Forward pass: x [T, ...] -> out [T, ...]; state, kept and watched with the kernels' shapes, None where absent.
 
-    start [STATES, N]: None where all neurons begin alike, as the last of the scalars say (`step.by_value`). per_neuron [PER_NEURON, N]: None
-    without learned parameters. want_state: that after the last step.
+    start [STATES, N]: the initial states; None where all neurons begin alike, with the last of the scalars (`step.by_value`).
+    per_neuron [PER_NEURON, N]: None without learned parameters. want_state: whether the final states are requested.
     """
     dtype = getattr(torch, variant.real)
     steps, neurons = sizes(x)
@@ -168,9 +169,10 @@ def backward(
     variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
     scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """The gradients of x [T, ...], of the initial states [STATES, N] (with `want_g_start`) and of the per_neuron [PER_NEURON, N].
+    """Backward pass: the gradients of x [T, ...], of the initial states (with `want_g_start`) and of `per_neuron`.
 
-    x: None where the adjoint does without it. g_state: None where nobody used the last state. start, per_neuron: as in `forward`.
+    x: None where the adjoint does not need it. g_state: None where the final states were not used. start, per_neuron: as in
+    `forward`.
     """
     dtype = getattr(torch, variant.real)
     steps, neurons = sizes(g_out)
@@ -190,7 +192,7 @@ def backward(
 
 
 def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:
-    """The same at one end of time for all neurons: [len(values), neurons]."""
+    """States at one end of time that are the same for all neurons: [len(values), neurons]."""
     made = empty((len(values), neurons), dtype)
     for row, value in zip(made, values, strict=True):
         row.fill_(value)
@@ -198,5 +200,5 @@ def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:
 
 
 def array_or_none(tensor: Tensor | None, neurons: int, dtype: torch.dtype) -> Any:
-    """None is no row."""
+    """None is an array without rows."""
     return empty((0, neurons), dtype).numpy() if tensor is None else array(tensor, dtype)

@@ -1,4 +1,4 @@
-"""Compiles the common kernels ahead, so that a class does not wait for a compiler: `tfexplore warm`."""
+"""Compiles the common kernels ahead of time, so that a class does not wait for a compiler: `tfexplore warm`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Progress(NamedTuple):
 
 
 def variants() -> list[tuple[Neuron, Variant]]:
-    """What the notebooks and most users run: inference and training in float32; LIF also recorded, and in float64."""
+    """The variants of the notebooks and of most users: inference and training in float32; LIF also recorded, and in float64."""
     lif = neurons.LIF()
     special = [
         (lif, Variant(step_of(lif), record=("h", "v"))),

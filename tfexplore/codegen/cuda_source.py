@@ -134,7 +134,8 @@ def derive_function(derived: Derived, parameters: tuple[Symbol, ...]) -> str:
     lines = [f"__device__ __forceinline__ void derive(real *{p}) {{"]
     lines += [f"    const real {symbol.name} = {p}[{k}];" for k, symbol in enumerate(parameters) if symbol.name in used]
     lines += [
-        f"    {p}[SCALARS + PER_NEURON + {k}] = {text};  // {name}" for k, (text, name) in enumerate(derived.names.items())
+        f"    {p}[SCALARS + PER_NEURON + {k}] = {text};  // {name}"
+        for k, (text, name) in enumerate(derived.names.items())
     ]
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -1,6 +1,6 @@
 """The generated part of a fused kernel: a neuron's equations as a handful of small functions.
 
-The time loops in `kernels/` are written by hand, once, and call these functions; what is generated is only the neuron:
+The time loops in `kernels/` are hand-written, once, and call these functions; only the neuron is generated:
 
     parameters(scalars, per_neuron, i) -> p       the numbers of neuron i: shared ones, then learned ones
     charge(z, x, p) -> h                    fire(h, p) -> u                   spike(u, p) -> s
@@ -9,7 +9,7 @@ The time loops in `kernels/` are written by hand, once, and call these functions
 
 z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
 gradients of the states). As Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
-With keep="bits", q holds the outcomes of comparisons, and the loops pack those of several steps into a byte.
+q is saved for backward; with keep="bits" it holds the outcomes of comparisons, and the loops pack those of several steps into a byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from sympy import Expr, Symbol
 
 from tfexplore.codegen.printing import Dialect, code
 from tfexplore.codegen.variant import Variant
-
 
 Group: TypeAlias = tuple[str, Symbol | tuple[Symbol, ...]]
 """A name, and the number or the short list of numbers that goes by it."""
@@ -42,6 +41,7 @@ class Function:
     gradients: frozenset[Symbol] = frozenset()
 
     def used(self) -> set[Symbol]:
+        """The symbols that the assignments mention or the function returns."""
         mentioned: set[Symbol] = set().union(*(value.free_symbols for _, value in self.body), set())
         for _, given in self.outputs:
             mentioned |= {given} if isinstance(given, Symbol) else set(given)
@@ -55,6 +55,7 @@ class Function:
 
 
 def functions_of(variant: Variant) -> list[Function]:
+    """All functions of a variant, in the order in which the loops call them."""
     step = variant.step
     p = (*step.scalars, *step.per_neuron)
     fire = step.fire if step.fire is not None else step.charged[0]
@@ -78,7 +79,7 @@ def functions_of(variant: Variant) -> list[Function]:
         ),
         Function("watch", (("z", after), ("h", h)), (), (("w", watch),)),
     ]
-    if variant.keep != "nothing":  # else there is no way back, and nothing to derive
+    if variant.keep != "nothing":  # else there is no backward pass, and nothing to derive
         adjoint = variant.adjoint
         recomputed = [pair for pair in ((step.u, fire), (step.s, spike)) if pair[0] in adjoint.recomputed]
         given = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
@@ -89,6 +90,7 @@ def functions_of(variant: Variant) -> list[Function]:
 
 
 def python_function(function: Function, dialect: Dialect, decorator: str = "") -> str:
+    """As Python, for Numba or torch: lists are tuples."""
     used = function.used()
     inputs = [(function.argument(group), given) for group, given in function.inputs]
     lines = [f"{decorator}def {function.name}({', '.join(group for group, _ in inputs)}):"]

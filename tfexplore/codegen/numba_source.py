@@ -18,7 +18,9 @@ def numba_source(variant: Variant) -> str:
     """The module `generated_neuron` of a variant. Its functions need none but `real` of its other names."""
     add_p = inlined("add_p(a, b)", returned(f"a[{k}] + b[{k}]" for k in range(len(variant.step.per_neuron))))
     neuron = (python_function(function, NUMBA, JIT) for function in functions_of(variant))
-    return "\n\n".join([header(variant), *parameters(variant), *loads_and_stores(variant), *bits(variant), add_p, *neuron])
+    return "\n\n".join(
+        [header(variant), *parameters(variant), *loads_and_stores(variant), *bits(variant), add_p, *neuron]
+    )
 
 
 def header(variant: Variant) -> str:
@@ -36,7 +38,7 @@ def header(variant: Variant) -> str:
         "WIDTH": variant.width,
     }
     lines = [
-        f'"""Generated from the equations of {variant.step.name}; see tfexplore/codegen/variant.py."""\n',
+        f'"""Generated from the equations of {variant.step.name}; see tfexplore/codegen/numba_source.py."""\n',
         "import math\n",
         "import numpy as np",
         "from numba import njit",

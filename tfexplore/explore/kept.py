@@ -198,14 +198,14 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
         total, cells = 0, 0
         for given in inputs.get(name, []):
             less = given[: len(given) - len(given) // 2] if len(given) > 1 else given[:0]
-            total += traffic_of(layer, given, way) - traffic_of(layer, less, way)
+            total += bytes_moved(layer, given, way) - bytes_moved(layer, less, way)
             cells += given.numel() - less.numel()
         if cells:
             found[name] = total / cells
     return found
 
 
-def traffic_of(layer: Layer, x: Tensor, way: Way) -> int:
+def bytes_moved(layer: Layer, x: Tensor, way: Way) -> int:
     """Bytes, in all, of one pass."""
     if len(x) == 0:
         return 0

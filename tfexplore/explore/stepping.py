@@ -198,7 +198,9 @@ def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> dict[str
         "x": reach * made.uniform(0.2, 1.2, (steps, threads)),
         "g_out": made.normal(size=(steps, threads)),
         "start": np.repeat(np.array(z)[:, None], threads, 1),
-        "per_neuron": np.array([[neuron.parameters[p.name]] * threads for p in per_neuron]).reshape(len(per_neuron), threads),
+        "per_neuron": np.array([[neuron.parameters[p.name]] * threads for p in per_neuron]).reshape(
+            len(per_neuron), threads
+        ),
         "scalars": np.array(list(scalars_of(neuron).values())),
         "kept": np.zeros(variant.kept_shape(steps, threads)),
         "watched": np.zeros((1, 0, threads)),

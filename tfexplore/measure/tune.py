@@ -115,7 +115,11 @@ class Trial:
         """One pass of this loop, built so."""
         usual = default(self.shape)
         variant = self.variant.for_gpu(replace(usual, chunk=chunk, **{loop: build}))
-        given = (None, self.per_neuron if len(self.per_neuron) else None, self.scalars)  # as in most layers: all begin alike
+        given = (
+            None,
+            self.per_neuron if len(self.per_neuron) else None,
+            self.scalars,
+        )  # as in most layers: all begin alike
 
         def forward() -> tuple[Tensor, Any, Any, Any]:
             return cuda.forward(variant, self.x, *given, want_state=False)
