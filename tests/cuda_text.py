@@ -24,7 +24,7 @@ from tfexplore import backends
 from tfexplore.backends import cuda
 from tfexplore.machine.files import fingerprint
 from tfexplore.machine.paths import cache_dir, kernels_dir
-from tfexplore.nn import layers
+from tfexplore.nn import routes
 from tools import candidates
 
 FOLDER = Path(__file__).parent / "cuda_on_cpu"
@@ -75,7 +75,7 @@ def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> P
 def on_cpu(compiler: str) -> Iterator["FakeCupy"]:
     """Layers with backend="cuda" run the CUDA text on CPU tensors; nothing between layer and kernel is replaced."""
     fake = FakeCupy(compiler)
-    caches = (cuda.load, cuda.prepared, cuda.processors, layers.fused_key)
+    caches = (cuda.load, cuda.prepared, cuda.processors, routes.cached_kernel)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", fake)
         patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))

@@ -18,7 +18,8 @@ from tests.pictures import spread
 from tfexplore import explore, neurons, surrogates
 from tfexplore.explore.kept import BITS, INPUT, LAYERED, NOTHING, POTENTIAL, STEPPED, WAYS, cells_of, kept, moved
 from tfexplore.explore.memory import BY_NAME, network
-from tfexplore.nn.layers import LIF, Layer
+from tfexplore.nn.layers import Layer
+from tfexplore.nn.library import LIF
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from tfexplore.explore.compile_cost import CASES
 from tfexplore.explore.roofline import LARGEST
 from tfexplore.measure import first_calls
 from tfexplore.neurons import Neuron
-from tfexplore.nn.layers import LIF, Layer
+from tfexplore.nn.layers import Layer
+from tfexplore.nn.library import LIF
 
 # -- the roofline ------------------------------------------------------------------------------------------------
 

@@ -164,8 +164,8 @@ def test_no_neuron_breaks_the_graph(cls):
 def test_only_literals_reach_what_the_compiler_holds_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch 2.11 makes a constant of nothing else; torch 2.13 would take the step itself, so its tests would not tell."""
     seen = []
-    key_of = layers.key_of
-    monkeypatch.setattr(layers, "key_of", lambda *wanted: seen.append(wanted) or key_of(*wanted))
+    kernel_for = layers.kernel_for
+    monkeypatch.setattr(layers, "kernel_for", lambda *wanted: seen.append(wanted) or kernel_for(*wanted))
     for layer in (tfexplore.LIF(), tfexplore.LIF(backend="torch"), Layer(neurons.ALIF(), smooth=True)):
         with tfexplore.record(layer, "v"):
             layer(torch.zeros(2, 1, 3))

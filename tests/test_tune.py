@@ -20,7 +20,7 @@ from tfexplore.codegen.variant import Variant
 from tfexplore.measure import tune
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.step import step_of
-from tfexplore.nn import layers, ops
+from tfexplore.nn import ops, routes
 
 SHAPE = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
 FASTEST = Config(8, Build(2, 4), Build(2, 4, shared=False, streaming=True))
@@ -155,22 +155,22 @@ def test_what_is_shipped_can_be_built(cache: Path, monkeypatch: pytest.MonkeyPat
 def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the layer's device to the variant that the operators find, without a GPU."""
     monkeypatch.setattr(torch.cuda, "get_device_name", {0: "GPU"}.get)
-    monkeypatch.setattr(layers.backends, "choose", lambda backend, device: layers.backends.Choice("cuda", ""))
-    layers.fused_key.cache_clear()
+    monkeypatch.setattr(routes.backends, "choose", lambda backend, device: routes.backends.Choice("cuda", ""))
+    routes.cached_kernel.cache_clear()
     layer = LIF()
     shape = Variant(layer.step, keep="input").shape
 
     def config() -> Config:
-        layers.fused_key.cache_clear()
+        routes.cached_kernel.cache_clear()
         wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False)
-        return ops.find(layers.fused_key(*wanted))[1].config
+        return ops.find(routes.cached_kernel(*wanted))[1].config
 
     try:
         assert config() == default(shape)
         tuned.remember(shape, "GPU", FASTEST)
         assert config() == FASTEST
     finally:
-        layers.fused_key.cache_clear()
+        routes.cached_kernel.cache_clear()
 
 
 def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ class Shape:
 def default(shape: Shape) -> Config:
     """What is predicted to be the fastest for the neurons of the library; on an H200, within 3 % of the fastest measured for LIF.
 
-    Four neurons in a thread and eight steps in flight; what is recomputed is held in shared memory, which leaves registers to more
+    Four neurons in a thread and eight steps in flight; recomputed values are in shared memory, which leaves registers to more
     threads. A chunk of 16 steps costs little there (the states at its start); in half precision 8 are faster, where those states
     are a larger part of the bytes, but loads in flight need the cache that shared memory takes.
 

@@ -9,7 +9,7 @@ The time loops in `kernels/` are hand-written, once, and call these functions; o
 
 z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
 gradients of the states). As Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
-q is saved for backward; with keep="bits" it holds the outcomes of comparisons, and the loops pack those of several steps into a byte.
+q is what is saved for backward; with keep="bits", the outcomes of comparisons, of which the loops pack several steps into a byte.
 """
 
 from __future__ import annotations

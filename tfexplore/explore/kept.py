@@ -130,7 +130,7 @@ def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
 
     A gradient of x is wanted too, as in the middle of a network.
 
-    >>> from tfexplore.nn.layers import LIF
+    >>> from tfexplore.nn import LIF
     >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), INPUT) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
     True
     """
@@ -186,7 +186,7 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
 
     Only what grows with T: the difference of all time steps and half of them.
 
-    >>> from tfexplore.nn.layers import LIF
+    >>> from tfexplore.nn import LIF
     >>> moved(nn.Sequential(LIF()), torch.rand(64, 1, 100), POTENTIAL)
     {'0': 24.0}
     """

@@ -100,11 +100,11 @@ class ALIF(LIF):
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
-        tau_b: time constant of the adaptation b, in time steps; at least 1.
-        beta: how far the threshold rises per unit of b.
         v_threshold: the threshold at b = 0.
         v_reset: the potential after a hard reset, and before the first step.
         decay_input: divide the input by tau too, as in the differential equation.
+        tau_b: time constant of the adaptation b, in time steps; at least 1.
+        beta: how far the threshold rises per unit of b.
 
     Example:
         >>> from tfexplore import neurons
@@ -137,10 +137,10 @@ class CubaLIF(LIF):
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
-        tau_syn: time constant of the synaptic current, in time steps; at least 1.
         v_threshold: the potential from which the neuron fires.
         v_reset: the potential after a hard reset, and before the first step.
         decay_input: divide the current by tau too, as in the differential equation.
+        tau_syn: time constant of the synaptic current, in time steps; at least 1.
 
     Example:
         >>> from tfexplore import neurons
