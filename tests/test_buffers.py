@@ -1,4 +1,4 @@
-"""Memory that is used again, and the stores past the cache."""
+"""Recycled output buffers, and stores that bypass the cache."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_view_an_array_or_autograd_keeps_it() -> None:
             del view
         else:
             del array
-    assert buffers.held() == 0, "autograd needs it for the way back"
+    assert buffers.held() == 0, "autograd needs it for the backward pass"
     loss.backward()
     del loss
     assert buffers.held() > 0
@@ -74,7 +74,7 @@ def test_shape_and_dtype(dtype) -> None:
     assert made.sum(dtype=torch.float64) == made.numel()
 
 
-def test_what_nobody_uses_is_limited(monkeypatch) -> None:
+def test_unused_memory_is_limited(monkeypatch) -> None:
     monkeypatch.setattr(buffers, "LIMIT", 3 * buffers.HUGE_PAGE)
     several = [buffers.empty((buffers.HUGE_PAGE // 4,), torch.float32) for _ in range(5)]
     places = [made.data_ptr() for made in several]

@@ -39,7 +39,7 @@ NESTED = """
 
 
 def test_instructions_of_a_loop_within_a_loop() -> None:
-    # by hand: load, store and branch once; in each of four turns FMUL, BSSY, BRA, BSYNC, BRA, without the long division
+    # counted manually: load, store and branch once; in each of four turns FMUL, BSSY, BRA, BSYNC, BRA, without the long division
     assert candidates.in_loop(NESTED, turns=4) == 3 + 4 * 5
 
 

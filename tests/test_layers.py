@@ -224,7 +224,7 @@ def test_recurrent_feeds_the_last_spikes_back(backend):
     net = Recurrent(tfexplore.LIF(v_threshold=0.5, backend=backend), feedback)
     x = torch.randn(6, 2, 4, requires_grad=True)
     spikes, (v, last) = net(x, return_state=True)
-    # by hand: one step after the other
+    # a hand-written loop: one step after the other
     s, z, expected = torch.zeros(2, 4), torch.zeros(2, 4), []
     for x_t in x:
         h = z - z / 2 + (x_t + feedback(s))

@@ -64,7 +64,7 @@ def as_torch(expression: sympy.Expr, point: tuple[float, ...], dtype: torch.dtyp
 def test_every_language_computes_what_sympy_means(expression: sympy.Expr):
     for point in POINTS:
         meant = expression.subs(dict(zip((A, B, C), point, strict=True))).evalf()
-        if not meant.is_finite:  # asked of a number: of an expression it may take half a minute
+        if not meant.is_finite:  # of a number: of an expression it may take half a minute
             continue
         expected = pytest.approx(float(meant), rel=1e-9, abs=1e-9)
         assert as_python(expression, point) == expected

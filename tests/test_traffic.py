@@ -1,4 +1,4 @@
-"""Words per element-step: against counts made by hand, and the shapes of what autograd really saves."""
+"""Words per element-step: against manual counts, and the shapes of what autograd really saves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfexplore.nn.layers import Layer
 BOX = surrogates.Rectangle()
 
 
-# by hand, from the equations: (forward, backward); "input" recomputes in chunks of 32 steps over the values needed
+# counted manually, from the equations: (forward, backward); "input" recomputes in chunks of 32 steps over the values needed
 @pytest.mark.parametrize(
     ("neuron", "keep", "forward", "backward"),
     [

@@ -68,14 +68,14 @@ def cost(loop: str, build: Build, chunk: int) -> float:
 
 
 def test_the_search_finds_the_fastest_and_asks_once() -> None:
-    asked = []
+    requested = []
 
     def seconds(loop: str, build: Build, chunk: int) -> float:
-        asked.append((loop, build, chunk))
+        requested.append((loop, build, chunk))
         return cost(loop, build, chunk)
 
     assert tune.search(SHAPE, seconds) == FASTEST
-    assert len(asked) == len(set(asked)) <= 40
+    assert len(requested) == len(set(requested)) <= 40
 
 
 def test_a_build_that_cannot_run_is_not_taken() -> None:
@@ -86,7 +86,7 @@ def test_a_build_that_cannot_run_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize(("neuron", "keep"), tune.COMMON, ids=lambda given: str(given).partition("(")[0])
-def test_a_trial_runs_every_build_it_is_asked_for(neuron: Neuron, keep: str, require: Callable[..., str]) -> None:
+def test_a_trial_runs_every_build_it_is_requested_for(neuron: Neuron, keep: str, require: Callable[..., str]) -> None:
     """The kernels run as C++; only their time is none of a GPU's. A build that gives other results is not timed."""
     with on_cpu(require("g++", "clang++", why="to run the CUDA kernels as C++")) as fake:
         trial = tune.Trial(neuron, keep, "float32", "cpu", steps=6, neurons=8)
@@ -192,13 +192,13 @@ def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytes
 
 
 def test_few_neurons_look_sixteen_steps_ahead_but_no_further_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[tuple[str, str], list[str]] = {}
+    requested: dict[tuple[str, str], list[str]] = {}
     for keep, loop in itertools.product(("input", "potential"), ("forward", "backward")):
-        monkeypatch.setattr(cuda, "load", lambda *given: asked.setdefault((keep, loop), [*given[2]]))  # noqa: B023
+        monkeypatch.setattr(cuda, "load", lambda *given: requested.setdefault((keep, loop), [*given[2]]))  # noqa: B023
         variant = Variant(step_of(neurons.LIF()), "float32", "bfloat16", keep).for_gpu()
         assert variant.chunk == 8
         cuda.prepared.__wrapped__(variant, loop, False, 0)
-    ahead = {key: next(option for option in options if "AHEAD" in option) for key, options in asked.items()}
+    ahead = {key: next(option for option in options if "AHEAD" in option) for key, options in requested.items()}
     assert ahead.pop(("input", "backward")) == "-DAHEAD=8"
     assert set(ahead.values()) == {"-DAHEAD=16"}
     assert len(ahead) == 3

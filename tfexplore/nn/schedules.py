@@ -47,7 +47,7 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
         if mixes_time and batch_norm == "refuse":
             raise ValueError(
                 f"{name!r} is a BatchNorm in training mode: its mean and variance couple all time steps, so step by step is "
-                "another computation; call net.eval(), or ask for batch_norm='per step' to normalise each step by itself."
+                "another computation; call net.eval(), or pass batch_norm='per step' to normalise each step by itself."
             )
     if len(x) == 0:
         return net(x)
