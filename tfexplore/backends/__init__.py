@@ -25,7 +25,7 @@ class Choice:
     """A backend, and why it was chosen.
 
     Args:
-        name: "torch", "numba" or "cuda".
+        name: `"torch"`, `"numba"` or `"cuda"`.
         reason: one sentence.
     """
 
@@ -55,7 +55,7 @@ def choose(backend: str, device: torch.device | str) -> Choice:
     """The backend that runs tensors of this device.
 
     Args:
-        backend: "torch", "numba", "cuda", or "auto" for the fused one where it can run, else "torch".
+        backend: `"torch"`, `"numba"`, `"cuda"`, or `"auto"` for the fused one where it can run, else `"torch"`.
         device: where the tensors are.
 
     Raises:

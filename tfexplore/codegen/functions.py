@@ -1,6 +1,6 @@
 """The generated part of a fused kernel: a neuron's equations as a handful of small functions.
 
-The time loops in `kernels/` are hand-written, once, and call these functions; only the neuron is generated:
+The time loops in `kernels/` are hand-written, once, and call these functions; only the neuron is generated::
 
     parameters(scalars, per_neuron, i) -> p       the numbers of neuron i: shared ones, then learned ones
     charge(z, x, p) -> h                    fire(h, p) -> u                   spike(u, p) -> s

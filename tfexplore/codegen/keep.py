@@ -1,4 +1,4 @@
-"""What a layer's forward pass saves for backward: the choices, which are exact, and which is the fastest.
+"""What a layer's forward pass saves for backward: the choices, which are exact, and which is the fastest::
 
     potential   the values that the adjoint needs of every step       words: 2 + needs forward, 2 + needs backward
     input       x, and the states every K steps; the rest is           2 forward, 3 backward, and the steps computed twice

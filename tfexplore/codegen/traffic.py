@@ -1,7 +1,7 @@
 """What a fused layer reads and writes: words per element-step (one neuron at one time step), derived from its equations.
 
 Nothing here is typed in or measured. The arrays, and the kernel that touches each, are those of the loops in `kernels/`; how
-many words follows from the neuron: its states, and what its derived adjoint needs of the forward pass.
+many words follows from the neuron: its states, and what its derived adjoint needs of the forward pass::
 
     forward    reads x, writes out, and writes what is saved for backward ("kept")
     backward   reads g_out and what was saved, writes g_x; with keep="input" it rereads x and recomputes the rest
@@ -29,8 +29,8 @@ class Access:
     """One kernel's traffic with one array.
 
     Args:
-        kernel: "forward" or "backward".
-        action: "reads" or "writes".
+        kernel: `"forward"` or `"backward"`.
+        action: `"reads"` or `"writes"`.
         array: as the loops in `kernels/` call it: x, out, kept, g_out or g_x.
         words: words per element-step.
         stateful: whether the words have the state's dtype, so that half-precision data do not halve them.
@@ -50,7 +50,7 @@ def traffic_of(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tu
 
     Args:
         neuron: a value such as `neurons.LIF(tau=2.0)`.
-        keep: "potential", "input" or "bits", as in `Layer`.
+        keep: `"potential"`, `"input"` or `"bits"`, as in `Layer`.
         gradient: False for inference, which saves nothing and has no backward pass.
 
     Returns:
@@ -104,7 +104,7 @@ def words(accesses: Iterable[Access], kernel: str | None = None) -> Fraction:
 
     Args:
         accesses: from `traffic_of`.
-        kernel: "forward" or "backward" alone; None for both.
+        kernel: `"forward"` or `"backward"` alone; None for both.
 
     Example:
         >>> from tfexplore import codegen, neurons
@@ -119,8 +119,8 @@ def nbytes(accesses: Iterable[Access], dtype: str = "float32", kernel: str | Non
 
     Args:
         accesses: from `traffic_of`.
-        dtype: that of x and the spikes: "float16", "bfloat16", "float32" or "float64".
-        kernel: "forward" or "backward" alone; None for both.
+        dtype: that of x and the spikes: `"float16"`, `"bfloat16"`, `"float32"` or `"float64"`.
+        kernel: `"forward"` or `"backward"` alone; None for both.
 
     Raises:
         ValueError: for another dtype.
@@ -145,7 +145,7 @@ def kept_bytes(neuron: Neuron, keep: str = "input", dtype: str = "float32") -> F
 
     Args:
         neuron: a value such as `neurons.LIF(tau=2.0)`.
-        keep: "potential", "input" or "bits", as in `Layer`.
+        keep: `"potential"`, `"input"` or `"bits"`, as in `Layer`.
         dtype: that of x and the spikes.
 
     Raises:

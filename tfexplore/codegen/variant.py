@@ -22,10 +22,10 @@ class Variant:
 
     Args:
         step: the neuron's equations.
-        real: the dtype of the state, "float32" or "float64".
+        real: the dtype of the state, `"float32"` or `"float64"`.
         data: the dtype of x and the spikes; on a GPU half precision too.
-        keep: "nothing" (no backward pass), "potential", "input" or "bits" (see `keep.py`).
-        record: the variables that the forward pass writes besides, in the order of `("h", *states)`.
+        keep: `"nothing"` (no backward pass), `"potential"`, `"input"` or `"bits"` (see `keep.py`).
+        record: the variables that the forward pass writes besides, in the order of h and the states.
         smooth: the spike is replaced by its smooth primitive, for gradcheck.
         config: how its kernels are built for a GPU; None on a CPU.
     """

@@ -1,7 +1,7 @@
 r"""The backward pass of one time step, derived from its equations with `sympy.diff`: none is hand-written.
 
 With the gradients that arrive at a step, g_out of its output and g_z of every state it left behind, the chain rule
-through charge -> fire -> reset reads
+through charge -> fire -> reset reads::
 
     g_s   = g_out + sum_z g_z dz/ds             (the sum leaves out v where the reset is detached)
     g_u   = g_s * surrogate'(u)

@@ -1,6 +1,6 @@
 r"""What a neuron *is*: a small frozen value whose methods are the equations of one time step.
 
-One step of every neuron here is the same four lines, with the membrane potential as the first state:
+One step of every neuron here is the same four lines, with the membrane potential as the first state::
 
     charge     h = charge(z, x)             z: the states before the step, x: the input current
     fire       u = h_v - threshold(h)       s = 1 where u >= 0, else 0
@@ -54,7 +54,7 @@ class Neuron:
     the states, the resets that it admits, and whether it fires.
 
     Args:
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.

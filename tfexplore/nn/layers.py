@@ -1,4 +1,4 @@
-"""Neurons as `torch.nn` modules: a layer runs a neuron over time, x [T, B, *features] -> spikes of the same shape.
+"""Neurons as `torch.nn` modules: a layer runs a neuron over time, x `[T, B, *features]` -> spikes of the same shape.
 
 `Layer` takes any neuron value; those of the library have layers of their own (`library.py`). This file checks the input,
 holds the learned parameters and unfolds shapes; the work is done in `ops` (fused) or `backends.torch_reference` (eager).
@@ -54,14 +54,14 @@ class Stateful(nn.Module):
         """Runs all time steps.
 
         Args:
-            x: the input current, [T, B, *features], in float32, float64, float16 or bfloat16; any strides.
-            state: the hidden state to start from, a tuple of [B, *features] in the order of `state_names`; None for the initial
+            x: the input current, `[T, B, *features]`, in float32, float64, float16 or bfloat16; any strides.
+            state: the hidden state to start from, a tuple of `[B, *features]` in the order of `state_names`; None for the initial
                 state, or within `carry` for the state of the last call.
             return_state: return the hidden state after the last step too.
 
         Shape:
-            - x: [T, B, *features]
-            - each state: [B, *features], in float32 (float64 for float64 input)
+            - x: `[T, B, *features]`
+            - each state: `[B, *features]`, in float32 (float64 for float64 input)
             - output: that of x, in x's dtype
 
         Returns:
@@ -98,19 +98,19 @@ class Layer(Stateful):
 
     Args:
         neuron: a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` in the order of `neuron.states`, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -292,7 +292,7 @@ class Layer(Stateful):
 
 
 def check_input(x: Any) -> None:
-    """Raises TypeError or ValueError unless x is a dense tensor [T, B, *features] of an allowed dtype."""
+    """Raises TypeError or ValueError unless x is a dense tensor `[T, B, *features]` of an allowed dtype."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor [T, B, *features], but got {type(x).__name__}.")
     if x.dtype not in DTYPES:

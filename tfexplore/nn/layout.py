@@ -27,19 +27,19 @@ def memory_order(x: Tensor) -> Order:
 
 
 def flattened(x: Tensor, order: Order) -> Tensor:
-    """[K, *shape] -> [K, N], the neurons in this order of axes."""
+    """`[K, *shape]` -> [K, N], the neurons in this order of axes."""
     return (x if order is None else x.permute(0, *order)).reshape(len(x), math.prod(x.shape[1:]))
 
 
 def unflattened(flat: Tensor, shape: torch.Size, order: Order) -> Tensor:
-    """[K, N], the neurons in this order of axes -> [K, *shape]."""
+    """[K, N], the neurons in this order of axes -> `[K, *shape]`."""
     if order is None:
         return flat.view(len(flat), *shape)
     return as_named(flat.view(len(flat), *(shape[axis - 1] for axis in order)), order)
 
 
 def as_in_memory(x: Tensor, order: Order) -> Tensor:
-    """[K, *shape] -> contiguous, the axes in this order; a part of a larger tensor is copied.
+    """`[K, *shape]` -> contiguous, the axes in this order; a part of a larger tensor is copied.
 
     Saved for backward, the part would keep all of the larger one alive.
     """
@@ -48,7 +48,7 @@ def as_in_memory(x: Tensor, order: Order) -> Tensor:
 
 
 def as_named(lying: Tensor, order: Order) -> Tensor:
-    """[K, *shape in this order of axes] -> [K, *shape]."""
+    """`[K, *shape in this order of axes]` -> `[K, *shape]`."""
     if order is None:
         return lying
     return lying.permute(0, *(1 + order.index(axis) for axis in range(1, lying.ndim)))

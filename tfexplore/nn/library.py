@@ -48,6 +48,7 @@ def docstring(kind: type[Neuron]) -> str:
     """The neuron's sentence and equations, then the arguments of neuron, `Neuron` and `Layer`, and how the layer is called."""
     about = sections(kind)
     output = "spikes" if kind.spiking else "potentials"
+    shape = sections(Layer)["Shape"].replace("in the order of `neuron.states`", f"for {' and '.join(kind.states)}")
     arguments = "\n".join([about["Args"], sections(Neuron)["Args"], without_neuron(sections(Layer)["Args"])])
     return f"""{about[""]}
 
@@ -57,7 +58,7 @@ Args:
 {arguments}
 
 Shape:
-{sections(Layer)["Shape"]}
+{shape}
 
 Raises:
     TypeError, ValueError: naming the argument, what came and what is allowed.

@@ -28,23 +28,23 @@ class IF(NeuronLayer, kind=neurons.IF):
     Args:
         v_threshold: the potential from which the neuron fires.
         v_reset: the potential after a hard reset, and before the first step.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -88,23 +88,23 @@ class LIF(NeuronLayer, kind=neurons.LIF):
         v_threshold: the potential from which the neuron fires.
         v_reset: the potential after a hard reset, and before the first step.
         decay_input: divide the input by tau too, as in the differential equation.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -147,23 +147,23 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
         v_threshold: the potential from which the neuron fires.
         v_reset: the potential after a hard reset, and before the first step.
         decay_input: divide the input by tau too, as in the differential equation.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -211,23 +211,23 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
         decay_input: divide the input by tau too, as in the differential equation.
         tau_b: time constant of the adaptation b, in time steps; at least 1.
         beta: how far the threshold rises per unit of b.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v and b, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -276,23 +276,23 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
         v_reset: the potential after a hard reset, and before the first step.
         decay_input: divide the current by tau too, as in the differential equation.
         tau_syn: time constant of the synaptic current, in time steps; at least 1.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v and i, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -338,23 +338,23 @@ class LI(NeuronLayer, kind=neurons.LI):
         tau: membrane time constant, in time steps; at least 1.
         v_reset: the potential at rest, and before the first step.
         decay_input: divide the input by tau too: with a constant input x, v then approaches v_reset + x.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -400,23 +400,23 @@ class QIF(NeuronLayer, kind=neurons.QIF):
         v_c: the critical potential, above which v grows by itself.
         v_threshold: the potential from which the neuron fires.
         v_reset: the potential after a hard reset, and before the first step.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -465,23 +465,23 @@ class EIF(NeuronLayer, kind=neurons.EIF):
         v_rest: the resting potential.
         v_threshold: the potential from which the neuron fires.
         v_reset: the potential after a hard reset, and before the first step.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -533,23 +533,23 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
         d: how far w jumps with a spike.
         v_threshold: the peak of a spike, in mV.
         v_reset: the potential after a spike (the paper's c), and before the first step, in mV.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v and w, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:
@@ -598,23 +598,23 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
         decay: the part of the potential that remains after a step; between 0 and 1.
         v_threshold: the potential from which the neuron fires.
         v_reset: the potential after a spike, and before the first step.
-        reset: "soft" (subtract the threshold), "hard" (set v to `v_reset`) or "none".
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
-        backend: "torch" (eager, any device), "numba" (fused, CPU), "cuda" (fused, GPU), or "auto" for the fused one where it can
-            run; `layer.choice(x)` reports which, and why.
-        keep: what the forward pass saves for backward: "potential" (the values that the adjoint needs, at every step), "input"
-            (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), "bits" (a bit or two
-            of every step, for neurons where that is exact) or "auto" (the fastest that is exact; see
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
         channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
     Shape:
-        - x: [T, B, *features]
-        - state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
         - output: that of x, in x's dtype
 
     Raises:

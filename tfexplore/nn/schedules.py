@@ -1,4 +1,4 @@
-"""Two orders in which the same network walks its (layer, time) grid.
+"""Two orders in which the same network walks its (layer, time) grid::
 
     step by step      for every time step: all layers         one column of the grid after the other
     layer by layer    for every layer: all time steps         one row after the other; a fused kernel runs a row at once
@@ -24,10 +24,10 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
         net: any module that maps [T, B, ...] to [T, B, ...].
         x: its input, time first.
         batch_norm: BatchNorm in training mode takes its statistics over all time steps at once, which a walk step by step
-            cannot; "refuse" raises ValueError, "per step" normalises each step with its own statistics.
+            cannot; `"refuse"` raises ValueError, `"per step"` normalises each step with its own statistics.
 
     Shape:
-        - x: [T, B, *features]
+        - x: `[T, B, *features]`
         - output: [T, B, ...], as from `net(x)`
 
     Raises:
@@ -71,7 +71,7 @@ def layer_by_layer(net: nn.Module, x: Tensor) -> Tensor:
         x: its input, time first.
 
     Shape:
-        - x: [T, B, *features]
+        - x: `[T, B, *features]`
         - output: [T, B, ...]
 
     Raises:

@@ -50,7 +50,7 @@ class Passes:
 class States(dict[Key, State], Passes):
     """The hidden states that layers left: `carry` yields them.
 
-    A dictionary from (module name, number of its call within one pass of the network) to a tuple of tensors [B, *features].
+    A dictionary from (module name, number of its call within one pass of the network) to a tuple of tensors `[B, *features]`.
     """
 
     handed_over = True
@@ -173,7 +173,7 @@ def carry_on(net: nn.Module) -> Iterator[None]:
 
 
 class Traces(Passes):
-    """What was recorded: `record` yields them. `traces[module name][variable]` is a tensor [T, B, *features], without gradient.
+    """What was recorded: `record` yields them. `traces[module name][variable]` is a tensor `[T, B, *features]`, without gradient.
 
     Passes follow each other in time, as in step-by-step. A module called several times in one pass has a trace for each:
     `traces[name]` is that of the first call, `traces[name, 1]` that of the second.
@@ -228,11 +228,11 @@ def record(net: nn.Module, *names: str) -> Iterator[Traces]:
 
     Args:
         net: any module; its layers are found by `net.modules()`.
-        names: a state as it is after the step ("v"; ALIF's "b", ...), "h" (the charged potential before the reset) or "s" (the
-            output); by default "v".
+        names: a state as it is after the step (`"v"`; ALIF's `"b"`, ...), `"h"` (the charged potential, before the reset) or
+            `"s"` (the output); by default `"v"`.
 
     Yields:
-        The traces: `traces[module name][variable]` is a tensor [T, B, *features], without gradient.
+        The traces: `traces[module name][variable]` is a tensor `[T, B, *features]`, without gradient.
 
     Raises:
         ValueError: if `net` has no layer of neurons, or none that has such a variable.

@@ -61,7 +61,7 @@ class Recurrent(Stateful):
         feedback: a stateless module from the spikes to a current of the same shape, such as `nn.Linear(n, n)`.
 
     Shape:
-        - x: [T, B, *features]
+        - x: `[T, B, *features]`
         - output: that of x
 
     Raises:
