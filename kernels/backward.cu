@@ -3,32 +3,32 @@
 // Time is walked backwards in chunks of CHUNK steps. What the adjoint needs of each step (q: for LIF the charged
 // potential) is read back (KEEP_POTENTIAL; as bits: KEEP_BITS), or recomputed for the chunk from the states at its start
 // and x (KEEP_INPUT). A chunk's q stays in registers, and then all loops over it are unrolled, or in shared memory (SHARED), where
-// each thread has words of its own and none waits for another. x and g_out of AHEAD steps are asked for before the first of
+// each thread has words of its own and none waits for another. x and g_out of AHEAD steps are loaded before the first of
 // them is used.
 //
 // Shapes: x (read only with KEEP_INPUT), g_out, g_x [T, N]; g_state, start (read only with KEEP_INPUT), g_start [STATES, N];
-// rows, g_rows [ROWS, N]; kept as in forward.cu. What is not there is null: g_state where nobody used the last state, start
-// where all neurons begin alike, g_start where nobody asks for it. A learned parameter's gradient is summed over time in a
-// register; torch adds up the neurons of a row.
+// per_neuron, g_per_neuron [PER_NEURON, N]; kept as in forward.cu. What is absent is null: g_state where the last state was not used, start
+// where all neurons begin alike, g_start where it is not requested. A learned parameter's gradient is summed over time in a
+// register; torch adds up the neurons that share it.
 // Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input",
 // WIDTH / 32 for "bits".
 //
 // Versions (registers and instructions of an element-step: LIF, keep="input", float32, sm_90):
 //   1  one thread per neuron, 4-byte accesses, chunks of 32 steps: 48 registers
-//   2  16-byte accesses, AHEAD = 4 steps under way before the first use, chunks of 32: 251, and learned parameters spill
-//   3  chunks of 16 steps (8 in half precision): 151 registers, 57 instructions, 24 KB under way
+//   2  16-byte accesses, AHEAD = 4 steps in flight before the first use, chunks of 32: 251, and learned parameters spill
+//   3  chunks of 16 steps (8 in half precision): 151 registers, 57 instructions, 24 KB in flight
 //   4  divisions by what is known in three operations (divide.cuh), those of gradients by an approximate reciprocal, a chunk's
-//      values in shared memory: 86 registers, 29 instructions, 80 KB under way
-//   5  nothing is moved for an end of time that nobody asks for (this one): on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in
+//      values in shared memory: 86 registers, 29 instructions, 80 KB in flight
+//   5  nothing is moved for an end of time that is not requested (this one): on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in
 //      float32, 0.88 -> 0.92 in bfloat16
 // Counted there (ncu, version 4): the DRAM moves what is derived, 32 % (float32) and 60 % (bfloat16) of the issue slots are used, and
-// warps wait for the memory. Caches asked to let values pass: 3 to 7 % slower; version 4 with learned parameters in bfloat16: 6 % faster.
+// warps wait for the memory. Evict-first loads and stores: 3 to 7 % slower; version 4 with learned parameters in bfloat16: 6 % faster.
 // __launch_bounds__(THREADS) made the compiler save registers for more blocks, and spill.
 //
 // Builds of LIF, as compiled (tools/candidates.py writes this table); the first of each dtype and keep is the default.
-// regs: registers of a thread; instr: instructions issued for an element-step; KB: asked for and not here yet, of a
-// multiprocessor; share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32,
-// N = 4,194,304; benchmarks/results, `python -m benchmarks.gpu`).
+// regs: registers of a thread; instr: instructions issued for an element-step; KB: bytes in flight of a multiprocessor;
+// share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32, N = 4,194,304;
+// benchmarks/results, `python -m benchmarks.gpu`).
 //
 // x        keep      vector ahead chunk held in   | sm_80 (A100)            | sm_90 (H200)                   | sm_100 (B200)
 //                                               | regs  instr   KB  share | regs  instr   KB  share  found | regs  instr   KB  share
@@ -59,19 +59,19 @@
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
-    const real *__restrict__ start, const real *__restrict__ rows, const saved *__restrict__ kept, data *__restrict__ g_x,
-    real *__restrict__ g_start, real *__restrict__ g_rows, const long long steps, const long long neurons,
+    const real *__restrict__ start, const real *__restrict__ per_neuron, const saved *__restrict__ kept, data *__restrict__ g_x,
+    real *__restrict__ g_start, real *__restrict__ g_per_neuron, const long long steps, const long long neurons,
     const Scalars scalars) {
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
 
-    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(ROWS)] = {};
-    load_parameters(scalars, rows, neurons, i, p);
+    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(PER_NEURON)] = {};
+    load_parameters(scalars, per_neuron, neurons, i, p);
     if (g_state) load_rows<STATES>(g_state, 0, neurons, i, g);
 
     const auto walk = [&](const int begin, const int length) {  // one chunk: `length` steps, CHUNK at most
         IN_CHUNK;
-        if (KEEP_INPUT) {  // the forward pass once more
+        if (KEEP_INPUT) {  // the forward pass again, for this chunk
             real z[VECTOR][STATES];
             if (begin > 0)
                 load_rows<STATES>((const real *)kept, (begin / CHUNK - 1) * STATES, neurons, i, z);
@@ -128,11 +128,11 @@ extern "C" __global__ void backward(
                 Pack<data> g_x_t;
 #pragma unroll
                 for (int j = 0; j < VECTOR; ++j) {
-                    real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(ROWS)];
+                    real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(PER_NEURON)];
                     adjoint(real(g_ahead[a].value[j]), g[j], q[a][j], p[j], g_x_j, g_before, g_p_t);
                     g_x_t.value[j] = data(g_x_j);
                     for (int k = 0; k < STATES; ++k) g[j][k] = g_before[k];
-                    for (int k = 0; k < ROWS; ++k) g_p[j][k] += g_p_t[k];
+                    for (int k = 0; k < PER_NEURON; ++k) g_p[j][k] += g_p_t[k];
                 }
                 store(g_x, begin + first + a, neurons, i, g_x_t);
             }
@@ -145,5 +145,5 @@ extern "C" __global__ void backward(
     }
     for (; begin >= 0; begin -= CHUNK) walk(begin, CHUNK);
     if (g_start) store_rows<STATES>(g_start, 0, neurons, i, g);
-    store_rows<ROWS>(g_rows, 0, neurons, i, g_p);
+    store_rows<PER_NEURON>(g_per_neuron, 0, neurons, i, g_p);
 }

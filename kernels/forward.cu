@@ -1,32 +1,32 @@
 // Fused forward pass: one launch runs all T time steps of a layer, VECTOR neurons in each thread (the twin of forward.py).
 //
 // The states z live in registers from the first step to the last; per step a thread reads VECTOR x and writes VECTOR spikes,
-// up to 16 bytes in one access. The x of AHEAD steps are asked for before the first of them is used. Neighbouring threads take
+// up to 16 bytes in one access. The x of AHEAD steps are loaded before the first of them is used. Neighbouring threads take
 // neighbouring neurons, so every row of time is read and written in one sweep. neuron.cuh is generated from the equations
 // (tfexplore/codegen/cuda_source.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
 // reset, output, remember, watch.
 //
-// Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
+// Shapes: x, out [T, N]; start, state [STATES, N]; per_neuron [PER_NEURON, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
 // KEEP_POTENTIAL, [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) with KEEP_INPUT,
-// bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is not there is null: start
-// where all neurons begin alike, state where nobody asks for it. With few steps these would be a good part of all bytes.
+// bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is absent is null: start
+// where all neurons begin alike, state where it is not requested. With few steps these would be a good part of all bytes.
 // Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 // for "bits".
 //
 // Versions (registers and instructions of an element-step: LIF, keep="input", float32, sm_90):
 //   1  one thread per neuron, 4-byte accesses, the loop over time unrolled by 4: 32 registers
-//   2  16-byte accesses, AHEAD = 4 steps under way before the first use: 40 registers, 30 instructions
+//   2  16-byte accesses, AHEAD = 4 steps in flight before the first use: 40 registers, 30 instructions
 //   3  the division by tau in three operations (divide.cuh), AHEAD = 8, no test of T within a batch: 60 and 18
-//   4  nothing is moved for an end of time that nobody asks for (this one): on an H200, T = 32, 0.90 -> 0.94 of a copy's pace in
+//   4  nothing is moved for an end of time that is not requested (this one): on an H200, T = 32, 0.90 -> 0.94 of a copy's pace in
 //      float32, 0.80 -> 0.85 in bfloat16
-// Tried on an H200 and left out: as the x of a step is used, the one of AHEAD steps later is asked for: 89 registers, as fast in
-// float32, 0.52 instead of 0.86 in bfloat16. Blocks of 64 or 256 threads: within 2 %. Caches asked to let values pass: 2 to 4 % slower.
+// Tried on an H200 and left out: as the x of a step is used, that of AHEAD steps later is loaded: 89 registers, as fast in
+// float32, 0.52 instead of 0.86 in bfloat16. Blocks of 64 or 256 threads: within 2 %. Evict-first loads and stores: 2 to 4 % slower.
 // With few neurons (N = 10,000) one in a thread takes half as long as four.
 //
 // Builds of LIF, as compiled (tools/candidates.py writes this table); the first of each dtype and keep is the default.
-// regs: registers of a thread; instr: instructions issued for an element-step; KB: asked for and not here yet, of a
-// multiprocessor; share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32,
-// N = 4,194,304; benchmarks/results, `python -m benchmarks.gpu`).
+// regs: registers of a thread; instr: instructions issued for an element-step; KB: bytes in flight of a multiprocessor;
+// share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32, N = 4,194,304;
+// benchmarks/results, `python -m benchmarks.gpu`).
 //
 // x        keep      vector ahead chunk held in   | sm_80 (A100)            | sm_90 (H200)                   | sm_100 (B200)
 //                                               | regs  instr   KB  share | regs  instr   KB  share  found | regs  instr   KB  share
@@ -59,14 +59,14 @@
 #include "pack.cuh"
 
 extern "C" __global__ void forward(
-    const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ rows,
+    const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ per_neuron,
     data *__restrict__ out, real *__restrict__ state, saved *__restrict__ kept, real *__restrict__ watched,
     const long long steps, const long long neurons, const Scalars scalars) {
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
 
     real p[VECTOR][PARAMETERS], z[VECTOR][STATES];
-    load_parameters(scalars, rows, neurons, i, p);
+    load_parameters(scalars, per_neuron, neurons, i, p);
     load_start(start, scalars, neurons, i, z);
     unsigned bits[VECTOR] = {};
 

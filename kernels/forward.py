@@ -1,10 +1,11 @@
 """Fused forward pass on the CPU: all time steps of a layer in one call (the twin of forward.cu).
 
 The neurons are walked in blocks whose states stay in the cache: block, then time, then the block's neurons piece by piece.
-While a piece is computed, the same piece of the next time step is asked for, and what it writes goes past the cache where
-the tensors are large (tfexplore/backends/streaming.py). `neuron` is generated from the equations (tfexplore/codegen/variant.py).
+While a piece is computed, the same piece of the next time step is prefetched, and what it writes goes past the cache where
+the tensors are large (tfexplore/backends/streaming.py). `generated_neuron` is written from the equations
+(tfexplore/codegen/numba_source.py).
 
-Shapes: x, out [T, N]; start, state [STATES, N]; rows [ROWS, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
+Shapes: x, out [T, N]; start, state [STATES, N]; per_neuron [PER_NEURON, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
 keep="potential", [chunks, STATES, N] (the states at the start of every chunk) for keep="input", and bytes [T / STEPS, 1, N]
 for keep="bits" (the outcomes of NEEDS comparisons of STEPS steps in each).
 Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
@@ -13,14 +14,14 @@ for "bits".
 Tried (LIF, keep="input", T=32, N=524,288, float32, two threads of an AMD EPYC, medians; a copy of x takes 3.9 ms):
   1  signed indices                               >20 ms   Numba tests for negative ones: nothing is vectorised
   2  unsigned ones, blocks of 2,048               10.8 ms   every line of out is read before it is written
-  3  stores past the cache, a look ahead           6.0 ms   in pieces of 1,024 neurons
-  4  pieces of 512 (256: the same)                 4.0 ms   what is asked for at once is no more than the core can wait for
+  3  stores past the cache, prefetching            6.0 ms   in pieces of 1,024 neurons
+  4  pieces of 512 (256: the same)                 4.0 ms   no more loads in flight than a core can hold
   5  blocks of 32 KiB instead of 64                3.7 ms   (this one)
-A slice such as x[t, begin:end] does the same as `cut`, and triples the time to compile.
+A slice such as x[t, begin:end] does what `cut` does, and triples the compile time.
 """
 
 import numpy as np
-from neuron import (
+from generated_neuron import (
     CHUNK, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, STATES, STEPS, WATCHED, WIDTH, charge, cut_p, cut_q, cut_w,
     cut_z, fire, load_z, output, pack, parameters, real, remember, reset, shared, spike, store_q, store_w, store_z,
     watch,
@@ -28,12 +29,12 @@ from neuron import (
 from numba import njit
 from tfexplore.backends.streaming import cut, fence, prefetch, write
 
-PIECE = np.uint64(512)  # neurons between two looks ahead; what they write fits the L1 cache
+PIECE = np.uint64(512)  # neurons between two prefetches; what they write fits the L1 cache
 BLOCK = np.uint64(32 * 1024 // np.dtype(real).itemsize)  # long runs per row of time; its states fit the L2 cache
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(first, last, stream, x, start, rows, scalars, out, state, kept, watched):
+def forward(first, last, stream, x, start, per_neuron, scalars, out, state, kept, watched):
     """Neurons first <= i < last, given as uint64; `stream`: the tensors are larger than the cache."""
     steps, none, numbers = x.shape[0], np.uint64(0), shared(scalars)
     row, q_rows = np.empty(PIECE, real), np.empty((NEEDS, PIECE), real)
@@ -52,7 +53,7 @@ def forward(first, last, stream, x, start, rows, scalars, out, state, kept, watc
                 prefetch(cut(x, min(t + 1, steps - 1), begin, end), stream)
                 # pieces are cut out here: inside the next loop that would keep it from being vectorised
                 x_t, w_t = cut(x, t, begin, end), cut_w(watched_t, begin, end)
-                z_b, p_b, q_t = cut_z(state, begin, end), cut_p(rows, begin, end), cut_q(q_rows, none, PIECE)
+                z_b, p_b, q_t = cut_z(state, begin, end), cut_p(per_neuron, begin, end), cut_q(q_rows, none, PIECE)
                 bits = cut(kept_t, none, begin, end) if KEEP_BITS else row
                 for i in range(end - begin):
                     p = parameters(numbers, p_b, i)

@@ -1,6 +1,6 @@
 // VECTOR neighbouring neurons at once: a thread's piece of a row of neurons, moved in accesses of up to 16 bytes.
 //
-// VECTOR is given by who compiles: up to 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1. So are
+// VECTOR is a compile-time option: up to 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1. So are
 // THREADS, AHEAD, CHUNK, SHARED and STREAMING, which change the speed and nothing of the results (tfexplore/codegen/builds.py).
 #pragma once
 
@@ -12,7 +12,7 @@ struct alignas(sizeof(T) * VECTOR < 16 ? sizeof(T) * VECTOR : 16) Pack {
 };
 
 #if STREAMING
-// What is read once and written once asks the caches to let it pass (evict first), as words of the pack's size.
+// Evict-first loads and stores for what is read once and written once, as words of the pack's size.
 template <int BYTES> struct Word;
 template <> struct Word<1> { typedef unsigned char type; };
 template <> struct Word<2> { typedef unsigned short type; };
@@ -80,17 +80,17 @@ __device__ __forceinline__ void load_start(
 }
 
 // The parameters of VECTOR neurons: the shared ones, the learned ones, and the numbers that follow from them.
-#define PARAMETERS AT_LEAST_1(SCALARS + ROWS + DERIVED)
+#define PARAMETERS AT_LEAST_1(SCALARS + PER_NEURON + DERIVED)
 
 __device__ __forceinline__ void load_parameters(
-    const Scalars &scalars, const real *rows, long long neurons, long long i, real (*p)[PARAMETERS]) {
-    load_rows<ROWS, SCALARS>(rows, 0, neurons, i, p);
+    const Scalars &scalars, const real *per_neuron, long long neurons, long long i, real (*p)[PARAMETERS]) {
+    load_rows<PER_NEURON, SCALARS>(per_neuron, 0, neurons, i, p);
     for (int k = 0; k < SCALARS; ++k) p[0][k] = scalars.value[k];
     derive(p[0]);
 #pragma unroll
     for (int j = 1; j < VECTOR; ++j) {
         for (int k = 0; k < SCALARS; ++k) p[j][k] = p[0][k];
-        for (int k = SCALARS + ROWS; k < SCALARS + ROWS + DERIVED; ++k) p[j][k] = p[0][k];
-        if (ROWS) derive(p[j]);
+        for (int k = SCALARS + PER_NEURON; k < SCALARS + PER_NEURON + DERIVED; ++k) p[j][k] = p[0][k];
+        if (PER_NEURON) derive(p[j]);
     }
 }

@@ -28,7 +28,7 @@
 import numpy as np
 
 from tfexplore import explore, neurons, puzzles
-from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic_of, words
 
 # %% [markdown]
 # ## From an equation to code
@@ -146,7 +146,7 @@ print(
 # %%
 run = stepper.result
 print("counted:", {" ".join(key): str(count) for key, count in run.counted().items()})
-for access in traffic(neurons.LIF(), gradient=False):
+for access in traffic_of(neurons.LIF(), gradient=False):
     print("derived:", access.kernel, access.action, access.words, "word of", access.array)
 assert run.counted() == run.derived() == {("x", "read"): 1, ("out", "write"): 1}
 
@@ -271,7 +271,7 @@ for neuron in (neurons.LIF(), neurons.CubaLIF(), neurons.Izhikevich(), Hasty()):
         runs = [explore.kernel(neuron, way, keep, threads=2, steps=64).result for way in ("forward", "backward")]
         assert all(run.counted() == run.derived() for run in runs)
         total = sum(sum(run.counted().values()) for run in runs)
-        assert total == words(traffic(neuron, keep))
+        assert total == words(traffic_of(neuron, keep))
         line += f"   {keep}: {float(total):.4g}"
     print(line, "words per element-step")
 

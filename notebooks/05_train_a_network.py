@@ -28,7 +28,7 @@ from IPython.display import Image
 from torch import nn
 
 from tfexplore import LIF, FoldTime, explore, puzzles, surrogates
-from tfexplore.data.digits import currents, digits
+from tfexplore.data import currents, digits
 from tfexplore.explore import plots
 
 # %% [markdown]

@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tfexplore import LIF, explore, puzzles, timesplit
-from tfexplore.data.digits import currents, digits
+from tfexplore.data import currents, digits
 
 P = 3  # processes; 2 on a small machine
 

@@ -145,8 +145,8 @@ def kernels_used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from tfexplore.nn import layers
 
     used: list[str] = []
-    find = layers.key_of
-    monkeypatch.setattr(layers, "key_of", lambda *wanted: used.append(find(*wanted)) or used[-1])
+    find = layers.kernel_for
+    monkeypatch.setattr(layers, "kernel_for", lambda *wanted: used.append(find(*wanted)) or used[-1])
     return used
 
 

@@ -24,7 +24,7 @@ from tfexplore import backends
 from tfexplore.backends import cuda
 from tfexplore.machine.files import fingerprint
 from tfexplore.machine.paths import cache_dir, kernels_dir
-from tfexplore.nn import layers
+from tfexplore.nn import routes
 from tools import candidates
 
 FOLDER = Path(__file__).parent / "cuda_on_cpu"
@@ -75,13 +75,13 @@ def compiled(compiler: str, code: str, loop: str, options: tuple[str, ...]) -> P
 def on_cpu(compiler: str) -> Iterator["FakeCupy"]:
     """Layers with backend="cuda" run the CUDA text on CPU tensors; nothing between layer and kernel is replaced."""
     fake = FakeCupy(compiler)
-    caches = (cuda.load, cuda.prepared, cuda.processors, layers.fused_key)
+    caches = (cuda.load, cuda.prepared, cuda.processors, routes.cached_kernel)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", fake)
         patch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=STREAM))
         patch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(multi_processor_count=0))
         patch.setattr(torch.cuda, "get_device_name", lambda device: "a CPU that plays a GPU")
-        patch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "asked for by the test"))
+        patch.setattr(backends, "choose", lambda backend, device: backends.Choice(backend, "requested by the test"))
         for cache in caches:
             cache.cache_clear()
         try:

@@ -1,6 +1,6 @@
 """Expected values by another road: LIF and the paper's LIF as plain loops over time, differentiated by torch's autograd.
 
-Written by hand from the papers' equations. Nothing of tfexplore is imported here, and nothing is fused or generated.
+Hand-written from the papers' equations. Nothing of tfexplore is imported here, and nothing is fused or generated.
 """
 
 from __future__ import annotations

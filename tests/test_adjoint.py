@@ -1,6 +1,6 @@
-"""The derived way back: gradcheck through the fused kernels on the relaxed step, and chunks of time that compose.
+"""The derived backward pass: gradcheck through the fused kernels with a smooth spike, and chunks of time that compose.
 
-Relaxed, fire returns the surrogate's primitive instead of the step, so that the whole layer is a smooth function and
+With smooth=True, fire returns the surrogate's primitive instead of the step, so that the whole layer is a smooth function and
 its numerical derivative is a truth of its own. Detached resets are tested against autograd in test_neurons.py (the
 plain loops) and, for all neurons, in test_backends.py (the eager backend).
 """
@@ -44,7 +44,7 @@ def test_gradcheck_through_the_fused_kernels(case: Case):
     learn = tuple(case().parameters)
     wide = surrogates.Sigmoid(1.5) if case.cls is not neurons.Izhikevich else surrogates.Sigmoid(0.1)
     neuron = case(learn=learn, detach_reset=False, surrogate=wide)
-    layer = Layer(neuron, backend="numba", keep=case.keep, relaxed=True)
+    layer = Layer(neuron, backend="numba", keep=case.keep, smooth=True)
     x = 0.3 * case.input(4, (1, 2), dtype=torch.float64)
     gradcheck(layer, x, list(learn))
 
@@ -52,7 +52,7 @@ def test_gradcheck_through_the_fused_kernels(case: Case):
 @pytest.mark.parametrize("keep", ["input", "potential"])
 def test_gradcheck_over_several_chunks_and_channels(keep):
     neuron = neurons.CubaLIF(learn=("tau", "tau_syn"), tau=3.0, detach_reset=False)
-    layer = Layer(neuron, backend="numba", keep=keep, channels=2, relaxed=True)
+    layer = Layer(neuron, backend="numba", keep=keep, channels=2, smooth=True)
     assert layer.step.before
     gradcheck(
         layer, torch.randn(18, 1, 2, dtype=torch.float64), ["tau", "tau_syn"]
@@ -61,9 +61,7 @@ def test_gradcheck_over_several_chunks_and_channels(keep):
 
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda cls: cls.__name__)
 def test_gradcheck_with_every_surrogate(surrogate):
-    layer = Layer(
-        neurons.LIF(surrogate=surrogate(0.9), detach_reset=False), backend="numba", keep="input", relaxed=True
-    )
+    layer = Layer(neurons.LIF(surrogate=surrogate(0.9), detach_reset=False), backend="numba", keep="input", smooth=True)
     gradcheck(layer, torch.linspace(-0.9, 1.7, 8, dtype=torch.float64).view(4, 1, 2).sin(), [])
 
 
@@ -134,7 +132,7 @@ def test_what_the_adjoint_needs_is_what_a_step_knows(cls):
         step = step_of(cls(reset=reset))
         adjoint = adjoint_of(step)
         assert set(adjoint.needs) <= {*step.charged, *step.before, step.x}
-        given = {adjoint.g_out, *adjoint.g_after, *adjoint.needs, *step.scalars, *step.rows, *adjoint.recomputed}
+        given = {adjoint.g_out, *adjoint.g_after, *adjoint.needs, *step.scalars, *step.per_neuron, *adjoint.recomputed}
         for symbol, value in adjoint.body:
             assert value.free_symbols <= given
             given.add(symbol)

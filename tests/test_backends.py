@@ -26,7 +26,7 @@ from tfexplore import Layer, backends, neurons, surrogates
 from tfexplore.backends import numba_cpu, warm
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.step import step_of
-from tfexplore.nn import layers
+from tfexplore.nn import routes
 
 EXACT = [case for case in CASES if case.cls is not neurons.EIF]  # + - * / and comparisons only
 EXPONENTIAL = [case for case in CASES if case.cls is neurons.EIF]
@@ -217,14 +217,14 @@ def test_a_recomputing_layer_keeps_the_input_itself_and_no_copy():
 def test_the_choice_says_why():
     x = torch.zeros(1, 1)
     assert tfexplore.LIF().choice(x) == backends.Choice("numba", "all time steps in one kernel on CPU tensors")
-    assert tfexplore.LIF(backend="torch").choice(x) == backends.Choice("torch", "asked for")
+    assert tfexplore.LIF(backend="torch").choice(x) == backends.Choice("torch", "requested")
     assert tfexplore.LIF().choice(x.to("meta")) == backends.Choice("torch", "no fused backend runs on 'meta' tensors")
 
 
 @pytest.fixture
 def forget_what_runs():
     """What is cached is forgotten before and after a test that pretends another machine."""
-    caches = (backends._why_not, layers.fused_key)
+    caches = (backends._why_not, routes.cached_kernel)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -39,7 +39,7 @@ NESTED = """
 
 
 def test_instructions_of_a_loop_within_a_loop() -> None:
-    # by hand: load, store and branch once; in each of four turns FMUL, BSSY, BRA, BSYNC, BRA, without the long division
+    # counted manually: load, store and branch once; in each of four turns FMUL, BSSY, BRA, BSYNC, BRA, without the long division
     assert candidates.in_loop(NESTED, turns=4) == 3 + 4 * 5
 
 
@@ -56,14 +56,14 @@ def test_the_prediction_is_that_of_its_slowest_bound() -> None:
     variant, h200 = Variant(step_of(neurons.LIF()), keep="potential").for_gpu(), MACHINES["sm_90"]
     build = Build(4, 8)
     light = candidates.predicted(variant, "forward", build, Compiled(64, 0, 0, 0, 10.0), h200)
-    assert (light.threads, light.under_way) == (1024, 1024 * 4 * 8 * 4)
+    assert (light.threads, light.in_flight) == (1024, 1024 * 4 * 8 * 4)
     assert 0.99 < light.share < 1
     # twelve bytes: a copy leaves time for 132 * 128 * 1.98e9 / 4.3e12 * 12 = 93 instructions
     heavy = candidates.predicted(variant, "forward", build, Compiled(64, 0, 0, 0, 930.0), h200)
     assert heavy.share == pytest.approx(0.1, rel=0.02)
     # a third of 4.3 TB/s for 800 ns, of 132 multiprocessors, is 8.7 KB; one warp in four has 1 KB
     few = candidates.predicted(variant, "forward", Build(1, 2), Compiled(255, 0, 0, 0, 10.0), h200)
-    assert few.under_way == 2048
+    assert few.in_flight == 2048
     assert few.share == pytest.approx(2048 / (4.3e12 / 3 * 800e-9 / 132), rel=0.02)
 
 

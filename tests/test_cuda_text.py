@@ -119,7 +119,7 @@ class Result:
 
 
 def run(layer: Layer, x: Tensor, start: Tensor, g_out: Tensor, g_state: Tensor, record: tuple[str, ...] = ()) -> Result:
-    """One pass there and back; states and their gradients stacked [STATES, B, N]."""
+    """One pass forward and backward; states and their gradients stacked [STATES, B, N]."""
     x, start = x.clone().requires_grad_(), start.clone().requires_grad_()
     layer.zero_grad()
     with tfexplore.record(layer, *record) as traces:
@@ -203,8 +203,8 @@ def test_the_cuda_text_gives_the_reference_bit_for_bit(
 
 
 def test_with_exp_it_differs_from_the_reference_in_the_last_bits_only(fake_cupy: FakeCupy) -> None:
-    # torch and the C++ library round exp differently, by about one unit in the last place; as long as nobody fires at
-    # another step for that (here: nobody does), the potentials differ by what a few such units become in 33 steps
+    # torch and the C++ library round exp differently, by about one unit in the last place; as long as none fires at
+    # another step for that (here: none does), the potentials differ by what a few such units become in 33 steps
     for dtype, small in ((torch.float32, 1e-5), (torch.float64, 1e-13)):
         for keep in KEEP:
             given = inputs(neurons.EIF(), 33, 257, dtype)
@@ -302,7 +302,7 @@ AT_THE_ENDS = [
 @pytest.mark.parametrize("keep", KEEP)
 @pytest.mark.parametrize("neuron", AT_THE_ENDS, ids=repr)
 def test_a_layer_that_begins_anew(fake_cupy: FakeCupy, neuron: Neuron, keep: str) -> None:
-    """No state is given, and nobody wants the last one: whole chunks of time, parts of one, and wide accesses."""
+    """No state is given, and the last one is not requested: whole chunks of time, parts of one, and wide accesses."""
     for steps, count in ((1, 8), (16, 5), (17, 8), (33, 256), (100, 5)):
         x, g_out = (inputs(neuron, steps, count, torch.float32)[name] for name in ("x", "g_out"))
         made = {}
@@ -319,7 +319,7 @@ def test_a_layer_that_begins_anew(fake_cupy: FakeCupy, neuron: Neuron, keep: str
 
 
 @pytest.mark.parametrize("keep", ["input", "potential"])
-def test_nothing_is_moved_for_an_end_of_time_that_nobody_asks_for(fake_cupy: FakeCupy, keep: str) -> None:
+def test_nothing_is_moved_for_an_end_of_time_that_is_not_requested(fake_cupy: FakeCupy, keep: str) -> None:
     layer, x = Layer(neurons.LIF(), backend="cuda", keep=keep), torch.rand(8, 2, 4, requires_grad=True)
     v = torch.zeros(2, 4)
 
@@ -410,7 +410,7 @@ def test_a_kernel_that_does_not_compile_says_what_is_missing(
 
 
 def test_cupy_takes_the_arguments_of_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CuPy turns arguments into C before it asks for a GPU: with none, it must come as far as the driver."""
+    """CuPy converts arguments to C before it needs a GPU: without one, it must come as far as the driver."""
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
     kernel = cupy.cuda.Function.__new__(cupy.cuda.Function)  # one without a module, which needs no GPU
     seen = []

@@ -1,4 +1,4 @@
-"""kernels/divide.cuh, run as C++: its short division is the division of the hardware, to the bit, and says where it is not."""
+"""kernels/divide.cuh, run as C++: its short division is the division of the hardware, to the bit, and reports where it is not."""
 
 import ctypes
 import itertools
@@ -97,7 +97,7 @@ def test_every_mantissa(library: ctypes.CDLL) -> None:
 
 
 def test_every_exponent_infinities_nan_zeros_and_denormals(library: ctypes.CDLL) -> None:
-    """All 2^32 floats in steps of a prime, so in all their kinds, for divisors of every kind, those with no short way too."""
+    """All 2^32 floats in steps of a prime, hence all their kinds, for divisors of every kind, those with no short way too."""
     awkward = [0.0, -0.0, -2.0, 1e-30, 1e30, 1e-40, math.inf, -math.inf, math.nan, 2.0**-16, 2.0**16, 2.0**-17, 2.0**17]
     stride = 10_007
     ys = np.array([*TAUS, *awkward], np.float32)

@@ -155,7 +155,7 @@ class NoCuPy:
 
 
 def test_cuda_without_cupy(monkeypatch):
-    """A GPU that torch sees, and no CuPy: "auto" falls back with the reason, "cuda" says what to install."""
+    """A GPU that torch sees, and no CuPy: "auto" falls back with the reason, "cuda" names what to install."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for name in [name for name in sys.modules if name.partition(".")[0] == "cupy"]:
         monkeypatch.delitem(sys.modules, name)

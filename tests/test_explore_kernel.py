@@ -15,7 +15,7 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 from tests.cases import NEURONS
 from tests.pictures import spread
 from tfexplore import explore, neurons
-from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.codegen.variant import Variant
 from tfexplore.explore.stepping import body, data, stepped
 from tfexplore.neurons import Neuron, TimeConstant
@@ -46,7 +46,7 @@ def test_counted_words_are_those_of_the_equations(kind: Any, keep: str) -> None:
     neuron = kind()
     runs = {kernel: stepped(neuron, kernel, keep, threads=2, steps=64) for kernel in ("forward", "backward")}
     for kernel, run in runs.items():
-        assert sum(run.counted().values()) == words(traffic(neuron, keep), kernel)
+        assert sum(run.counted().values()) == words(traffic_of(neuron, keep), kernel)
         assert run.counted() == run.derived()
 
 
@@ -267,7 +267,7 @@ def test_labels_and_caption(stepper: Any) -> None:
 
 def test_sources_show_all_parts_side_by_side() -> None:
     code = explore.sources(Own())
-    assert "p[SCALARS + ROWS + 0] = reciprocal(tau);  // inverse_tau" in code.cuda
+    assert "p[SCALARS + PER_NEURON + 0] = reciprocal(tau);  // inverse_tau" in code.cuda
     assert "const real h_v = v + x - divide((v*v), tau, inverse_tau);" in code.cuda
     assert "def charge(z, x, p):" in code.numba
     page = code._repr_html_()

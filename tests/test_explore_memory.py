@@ -18,7 +18,8 @@ from tests.pictures import spread
 from tfexplore import explore, neurons, surrogates
 from tfexplore.explore.kept import BITS, INPUT, LAYERED, NOTHING, POTENTIAL, STEPPED, WAYS, cells_of, kept, moved
 from tfexplore.explore.memory import BY_NAME, network
-from tfexplore.nn.layers import LIF, Layer
+from tfexplore.nn.layers import Layer
+from tfexplore.nn.library import LIF
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,9 @@ def test_predicted_at_once_and_counted_on_start() -> None:
 
 def test_bits_appear_where_they_are_exact_and_else_say_why_not() -> None:
     made = explore.memory(steps=64, neurons=50, way="fused, keep bits")
-    assert "fused, keep bits: not exact for the LIF of &#x27;neurons1&#x27;: its way back needs" in made.message.value
+    assert (
+        "fused, keep bits: not exact for the LIF of &#x27;neurons1&#x27;: its backward pass needs" in made.message.value
+    )
     assert len(made.figure.data[0].x) == 5
     assert not made.figure.data[10].showlegend
     assert set(made.figure.data[4].x) == {None}, "there is no prediction by module"

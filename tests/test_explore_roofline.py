@@ -16,14 +16,15 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 from tests.pictures import spread
 from tfexplore import explore, neurons
-from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.explore import points
 from tfexplore.explore.alone import alone
 from tfexplore.explore.compile_cost import CASES
 from tfexplore.explore.roofline import LARGEST
 from tfexplore.measure import first_calls
 from tfexplore.neurons import Neuron
-from tfexplore.nn.layers import LIF, Layer
+from tfexplore.nn.layers import Layer
+from tfexplore.nn.library import LIF
 
 # -- the roofline ------------------------------------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ def test_the_roofline_has_two_roofs_and_all_kernels(roofline: Any) -> None:
     assert result.bandwidth > 0
     assert result.peak > 0
     lif = result.kernels[2]
-    assert lif.bytes == 4 * words(traffic(neurons.LIF(), "potential")) == 24
+    assert lif.bytes == 4 * words(traffic_of(neurons.LIF(), "potential")) == 24
     assert lif.bytes_per_second == pytest.approx(24 * 4 * 1000 / lif.seconds)
     assert lif.flops_per_second == pytest.approx(lif.bytes_per_second * lif.intensity)
     assert result.kernels[-1].bytes > result.kernels[0].bytes, "the eager loop moves more words"

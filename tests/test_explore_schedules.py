@@ -17,7 +17,7 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 import tfexplore
 from tests.pictures import spread
 from tfexplore import FoldTime, Recurrent, explore
-from tfexplore.data.digits import currents
+from tfexplore.data import currents
 from tfexplore.explore.schedules import BARS, CROSSES, CURVES, DONE, NEEDS, NOW, UNMET, WAITING
 from tfexplore.explore.walks import BATCH, WALKS, Loop, check, example, example_input, grid
 
@@ -241,13 +241,13 @@ def test_where_nothing_can_be_fused_it_says_so(monkeypatch: pytest.MonkeyPatch) 
     net = nn.Sequential(nn.Linear(4, 4), tfexplore.LIF())
     for module in ("tfexplore.backends", "tfexplore.explore.schedules"):
         monkeypatch.setattr(sys.modules[module], "choose", lambda *_: Choice("torch", "no fused backend runs here"))
-    tfexplore.nn.layers.fused_key.cache_clear()
+    tfexplore.nn.routes.cached_kernel.cache_clear()
     try:
         assert "Nothing was fused here (no fused backend runs here)" in said(
             explore.schedules(net, torch.rand(3, 2, 4), walk="fused")
         )
     finally:
-        tfexplore.nn.layers.fused_key.cache_clear()
+        tfexplore.nn.routes.cached_kernel.cache_clear()
 
 
 def test_errors_name_what_came_and_what_to_do() -> None:

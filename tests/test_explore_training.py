@@ -24,7 +24,7 @@ from tfexplore.explore.breakdown import AFTER, BEFORE, PARTS
 from tfexplore.explore.networks import firing_rates, look, tuned
 from tfexplore.explore.plots import zigzag
 from tfexplore.explore.training import CHOSEN, IMAGE, POTENTIAL, RASTER, RATE, RATE_BEFORE, THRESHOLD
-from tfexplore.nn import layers
+from tfexplore.nn import library
 from tfexplore.nn.networks import conv, images, mlp
 
 
@@ -298,7 +298,7 @@ def test_ones_own_network_trains_on_ones_own_data_as_a_copy() -> None:
 
 
 def test_looking_at_a_network_with_batch_norm_and_dropout_leaves_it_alone() -> None:
-    net = nn.Sequential(FoldTime(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), layers.LIF(), nn.Flatten(2), nn.Dropout(),
+    net = nn.Sequential(FoldTime(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), library.LIF(), nn.Flatten(2), nn.Dropout(),
                         nn.Linear(4 * 36, 10))  # fmt: skip
     net[3].eval()
     state = {key: value.clone() for key, value in net.state_dict().items()}
@@ -312,7 +312,7 @@ def test_looking_at_a_network_with_batch_norm_and_dropout_leaves_it_alone() -> N
 
 def test_layers_that_differ_have_no_common_slider() -> None:
     net = nn.Sequential(
-        nn.Linear(64, 8), layers.LIF(tau=2.0), nn.Linear(8, 8), layers.ParametricLIF(), nn.Linear(8, 10)
+        nn.Linear(64, 8), library.LIF(tau=2.0), nn.Linear(8, 8), library.ParametricLIF(), nn.Linear(8, 10)
     )
     made = explore.training(net, steps=3)
     assert "tau" not in made.controls
@@ -320,7 +320,7 @@ def test_layers_that_differ_have_no_common_slider() -> None:
 
 
 def test_a_recurrent_network_is_walked_step_by_step() -> None:
-    net = nn.Sequential(nn.Linear(64, 8), Recurrent(layers.LIF(), nn.Linear(8, 8)), nn.Linear(8, 10))
+    net = nn.Sequential(nn.Linear(64, 8), Recurrent(library.LIF(), nn.Linear(8, 8)), nn.Linear(8, 10))
     with pytest.raises(ValueError, match="feeds its spikes back"):
         explore.training(net, steps=3)
     assert explore.training(net, walk="step by step", steps=3).controls["layer"].value == "1.layer"
@@ -330,14 +330,14 @@ def test_a_recurrent_network_is_walked_step_by_step() -> None:
     ("net", "change", "message"),
     [
         (nn.Linear(2, 2), {}, "net has no layer that spikes"),
-        (nn.Sequential(layers.LIF()), {}, "net has no parameter to train"),
+        (nn.Sequential(library.LIF()), {}, "net has no parameter to train"),
         (None, {"data": 3}, r"data must be \(x_train, y_train, x_test, y_test\), but got int"),
         (None, {"data": two_moons()[:3]}, "but got 3 values"),
         (None, {0: torch.zeros(64, 2, dtype=torch.int64)}, r"x_train must hold real numbers, but got torch.int64"),
         (None, {1: torch.zeros(5, dtype=torch.int64)}, "y_train must be 64 class numbers from 0 on"),
         (None, {3: torch.full((32,), 2)}, r"net must return \[T, B, classes\] = \[16, 2, 3 or more\]"),
         (None, {2: torch.rand(32, 5)}, r"net does not take currents .* of shape \(16, 2, 5\)"),
-        (nn.Sequential(nn.Linear(2, 2), layers.LIF(), nn.Flatten(0)), {}, r"net must return \[T, B, classes\]"),
+        (nn.Sequential(nn.Linear(2, 2), library.LIF(), nn.Flatten(0)), {}, r"net must return \[T, B, classes\]"),
     ],
 )  # fmt: skip
 def test_a_wrong_network_or_data_is_told_what_is_wrong(net: Any, change: dict[Any, Any], message: str) -> None:

@@ -51,7 +51,7 @@ def current(neuron: Neuron, steps: int, count: int, dtype: torch.dtype) -> Tenso
 
 
 def run(layer: Layer, x: Tensor, device: torch.device, record: tuple[str, ...] = ("v",)) -> dict[str, Tensor]:
-    """One pass there and back from a state of noise; all that comes of it, on the CPU."""
+    """One pass forward and backward from a state of noise; all that comes of it, on the CPU."""
     layer = layer.to(device)
     layer.zero_grad()
     count, real = len(layer.neuron.states), torch.float64 if x.dtype == torch.float64 else torch.float32
@@ -260,7 +260,7 @@ def test_a_cuda_graph_holds_forward_and_backward(keep: str) -> None:
     side = torch.cuda.Stream(DEVICE)
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3):  # as torch asks for: compiles, and fills torch's pools
+        for _ in range(3):  # as torch requires: compiles, and fills torch's pools
             step()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
@@ -289,7 +289,7 @@ def test_nothing_waits_for_the_gpu() -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.filterwarnings("default")  # the compiler has its own to say
+@pytest.mark.filterwarnings("default")  # the compiler has warnings of its own
 def test_torch_compile_makes_one_graph() -> None:
     pytest.importorskip("triton", reason="torch.compile needs Triton on a GPU")
     net = nn.Sequential(nn.Linear(16, 32), Layer(neurons.LIF(), backend="cuda"), nn.Linear(32, 4)).to(DEVICE)

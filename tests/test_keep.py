@@ -1,4 +1,4 @@
-"""What is kept for the way back: which choices are exact, decided from the equations, and that all give the same bits."""
+"""What is saved for backward: which choices are exact, decided from the equations, and that all give the same bits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfexplore.neurons.step import step_of
 
 BOX = surrogates.Rectangle()
 RESETS = [(reset, detach) for reset in ("soft", "hard", "none") for detach in (True, False)]
-# derived by hand: with a rectangle surrogate every coefficient of the adjoint is one of finitely many numbers, unless a
+# derived manually: with a rectangle surrogate every coefficient of the adjoint is one of finitely many numbers, unless a
 # hard reset lets the gradient through (dv/ds = v_reset - h), a step is not linear, or a parameter is learned
 EXACT = {
     **{(neurons.IF, reset, detach): reset != "hard" or detach for reset, detach in RESETS},
@@ -55,7 +55,7 @@ def given(neuron: Neuron, steps: int, count: int, dtype: torch.dtype = torch.flo
 
 
 @pytest.mark.parametrize("case", EXACT, ids=lambda c: f"{c[0].__name__}-{c[1]}-{'detached' if c[2] else 'attached'}")
-def test_the_equations_tell_whether_bits_are_exact(case) -> None:
+def test_the_equations_decide_whether_bits_are_exact(case) -> None:
     cls, reset, detach = case
     neuron = cls(surrogate=BOX, reset=reset, detach_reset=detach)
     assert (keeping.why_not(step_of(neuron)) == "") == EXACT[case]
@@ -64,7 +64,7 @@ def test_the_equations_tell_whether_bits_are_exact(case) -> None:
 @pytest.mark.parametrize("cls", neurons.ALL, ids=lambda cls: cls.__name__)
 def test_a_learned_parameter_needs_values(cls) -> None:
     learned = cls(surrogate=BOX, learn=tuple(cls().parameters))
-    # IF's threshold is only subtracted: its coefficients are -1 and 0, and the bits still tell all
+    # IF's threshold is only subtracted: its coefficients are -1 and 0, and the bits still hold all
     assert ("needs the value of" in keeping.why_not(step_of(learned))) == (cls is not neurons.IF)
 
 
@@ -73,15 +73,18 @@ def test_a_learned_parameter_needs_values(cls) -> None:
     [
         (
             neurons.LIF(),
-            r"the value of u, not only .* \(a Rectangle surrogate asks only on which side of its edges u was\)",
+            r"the value of u, not only .* \(a Rectangle surrogate only compares u with its edges\)",
         ),
-        (neurons.LIF(surrogate=BOX, reset="hard", detach_reset=False), "its way back needs the value of v, not only"),
-        (neurons.LIF(surrogate=BOX, learn="tau"), "its way back needs the value of v, not only"),
-        (neurons.Izhikevich(surrogate=BOX), "its way back needs the value of v, not only"),
+        (
+            neurons.LIF(surrogate=BOX, reset="hard", detach_reset=False),
+            "its backward pass needs the value of v, not only",
+        ),
+        (neurons.LIF(surrogate=BOX, learn="tau"), "its backward pass needs the value of v, not only"),
+        (neurons.Izhikevich(surrogate=BOX), "its backward pass needs the value of v, not only"),
     ],
     ids=repr,
 )
-def test_a_neuron_that_does_not_qualify_is_told_why(neuron, reason) -> None:
+def test_a_neuron_that_does_not_qualify_gets_a_reason(neuron, reason) -> None:
     with pytest.raises(ValueError, match=f"^keep='bits' is not exact for this {type(neuron).__name__}: .*{reason}"):
         Layer(neuron, keep="bits")
     assert Layer(neuron, keep="auto").keep == "auto"
@@ -92,8 +95,8 @@ def test_a_layer_that_keeps_bits_refuses_a_neuron_that_needs_more() -> None:
     with pytest.raises(ValueError, match="keep='bits' is not exact for this LIF"):
         layer.neuron = neurons.LIF()
     assert layer.neuron == neurons.LIF(surrogate=BOX)
-    with pytest.raises(ValueError, match="a relaxed spike is a number, not a bit"):
-        Layer(neurons.LIF(surrogate=BOX), keep="bits", relaxed=True)
+    with pytest.raises(ValueError, match="a smooth spike is a number, not a bit"):
+        Layer(neurons.LIF(surrogate=BOX), keep="bits", smooth=True)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["in the cache", "past the cache"])
@@ -128,7 +131,7 @@ def test_bits_from_several_threads(threads) -> None:
 
 @pytest.mark.parametrize(("reset", "detach"), [("soft", True), ("soft", False), ("hard", True), ("none", True)])
 def test_bits_against_a_plain_loop(reset, detach) -> None:
-    """The oracle knows nothing of tfexplore: a loop written by hand, differentiated by autograd."""
+    """The oracle knows nothing of tfexplore: a hand-written loop, differentiated by autograd."""
     neuron = neurons.LIF(tau=3.0, reset=reset, surrogate=surrogates.Rectangle(0.8), detach_reset=detach, v_reset=-0.1)
     x, g_out, g_state = given(neuron, 50, 33, torch.float64)
     found = ran(Layer(neuron, backend="numba", keep="bits"), x, g_out, g_state)
@@ -179,7 +182,7 @@ def test_auto_takes_the_fastest_that_is_exact(kernels_used) -> None:
 
 
 def test_auto_is_the_fastest_of_the_recorded_table() -> None:
-    """Within a tenth, and of the recorded machine; a new measurement that says otherwise asks for another rule."""
+    """Within a tenth, and of the recorded machine; a new measurement to the contrary requires another rule."""
     rows = [row for record in results.records(benchmark="keep") for row in record.rows]
     assert len(rows) >= 2 * len(neurons.ALL)
     for row in rows:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import doctest
+import inspect
 import pickle
+import re
 import subprocess
 
 import pytest
@@ -15,6 +19,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tfexplore
 from tfexplore import FoldTime, Layer, Recurrent, neurons
+from tfexplore.nn import NeuronLayer
+from tools import layer_stubs
 
 BACKENDS = ["torch", "numba"]
 
@@ -179,6 +185,23 @@ def test_what_a_layer_shows():
     assert "keep" in str(tfexplore.LIF.__signature__)
 
 
+@pytest.mark.parametrize("layer", NeuronLayer.__subclasses__(), ids=lambda layer: layer.__name__)
+def test_every_argument_of_a_layer_is_described_and_its_example_runs(layer):
+    text = inspect.getdoc(layer)
+    described = re.findall(r"^    (\w+): ", text.partition("\nArgs:\n")[2].partition("\nShape:\n")[0], re.MULTILINE)
+    assert described == list(inspect.signature(layer).parameters)
+    example = doctest.DocTestParser().get_doctest(text, {}, layer.__name__, None, None)
+    assert len(example.examples) >= 3
+    assert doctest.DocTestRunner(verbose=False).run(example).failed == 0
+
+
+def test_the_stub_of_the_layers_is_up_to_date():
+    """Editors and mypy read it in place of the layers: python tools/layer_stubs.py writes it."""
+    assert layer_stubs.STUB.read_text(encoding="utf-8") == layer_stubs.stub()
+    names = [node.name for node in ast.parse(layer_stubs.stub()).body if isinstance(node, ast.ClassDef)]
+    assert names[1:] == [kind.__name__ for kind in neurons.ALL]
+
+
 # -- what wraps layers ----------------------------------------------------------------------------------------------
 
 
@@ -201,7 +224,7 @@ def test_recurrent_feeds_the_last_spikes_back(backend):
     net = Recurrent(tfexplore.LIF(v_threshold=0.5, backend=backend), feedback)
     x = torch.randn(6, 2, 4, requires_grad=True)
     spikes, (v, last) = net(x, return_state=True)
-    # by hand: one step after the other
+    # a hand-written loop: one step after the other
     s, z, expected = torch.zeros(2, 4), torch.zeros(2, 4), []
     for x_t in x:
         h = z - z / 2 + (x_t + feedback(s))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tfexplore.data.digits import currents, digits
+from tfexplore.data import currents, digits
 from tfexplore.measure import clock
 
 

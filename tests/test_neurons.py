@@ -158,7 +158,7 @@ def test_equations_on_numbers_are_those_on_symbols(case: Case):
     neuron = case()
     step = step_of(neuron)
     values = {**{z: 0.3 + k for k, z in enumerate(step.before)}, step.x: 0.7}
-    values |= {p: neuron.parameters[p.name] for p in (*step.scalars, *step.rows) if p.name in neuron.parameters}
+    values |= {p: neuron.parameters[p.name] for p in (*step.scalars, *step.per_neuron) if p.name in neuron.parameters}
     charged = neuron.charge(*(values[z] for z in step.before), 0.7)
     charged = charged if isinstance(charged, tuple) else (charged,)
     assert [float(e.subs(values)) for e in step.charge] == pytest.approx([float(h) for h in charged])

@@ -1,4 +1,4 @@
-"""The custom operators as PyTorch citizens: opcheck, torch.compile, autocast, and what autograd may ask of them."""
+"""The custom operators as PyTorch citizens: opcheck, torch.compile, autocast, and what autograd may require of them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def arguments(neuron: neurons.Neuron, keep: str, record: tuple[str, ...], dtype:
     key = ops.register("numba", Variant(step_of(neuron), real, real, keep, record))
     torch.manual_seed(0)
     x, start = torch.randn(35, 6, dtype=dtype), torch.rand(len(neuron.states), 6, dtype=dtype)
-    rows = torch.rand(len(neuron.learn), 6, dtype=dtype) + 2
-    given = [t.requires_grad_(grad) for t in (x, start, rows)]
+    per_neuron = torch.rand(len(neuron.learn), 6, dtype=dtype) + 2
+    given = [t.requires_grad_(grad) for t in (x, start, per_neuron)]
     return (*given, by_value(neuron), True, key)
 
 
@@ -39,16 +39,16 @@ def test_opcheck_forward(neuron, keep, record, dtype):
 
 @pytest.mark.parametrize(("neuron", "keep", "record", "dtype"), [v for v in VARIANTS if v.id != "LIF-recorded"])
 def test_opcheck_backward(neuron, keep, record, dtype):
-    x, start, rows, scalars, last, key = arguments(neuron, keep, record, dtype, grad=False)
-    out, state, kept, _ = ops.forward(x, start, rows, scalars, last, key)
+    x, start, per_neuron, scalars, last, key = arguments(neuron, keep, record, dtype, grad=False)
+    out, state, kept, _ = ops.forward(x, start, per_neuron, scalars, last, key)
     for first in (True, False):
-        given = (x, torch.randn_like(out), torch.randn_like(state), start, rows, scalars, kept, first, key)
+        given = (x, torch.randn_like(out), torch.randn_like(state), start, per_neuron, scalars, kept, first, key)
         torch.library.opcheck(ops.backward, given)
 
 
 @pytest.mark.parametrize("keep", ["input", "potential", "nothing"])
 def test_opcheck_with_nothing_at_the_ends_of_time(keep):
-    """All neurons begin alike, nobody asks for the last state or the gradient of the first, and x has its own shape."""
+    """All neurons begin alike, neither the last state nor the gradient of the first is requested, and x has its own shape."""
     x, scalars = torch.randn(35, 2, 3), by_value(neurons.LIF())
     key = ops.register("numba", Variant(step_of(neurons.LIF()), keep=keep))
     given = (x.clone().requires_grad_(keep != "nothing"), None, None, scalars, False, key)
@@ -162,11 +162,11 @@ def test_no_neuron_breaks_the_graph(cls):
 
 
 def test_only_literals_reach_what_the_compiler_holds_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch 2.11 makes a constant of nothing else; torch 2.13 would take the step itself, so its tests would not tell."""
+    """torch 2.11 makes a constant of nothing else; torch 2.13 would take the step itself, so its tests would not show it."""
     seen = []
-    key_of = layers.key_of
-    monkeypatch.setattr(layers, "key_of", lambda *wanted: seen.append(wanted) or key_of(*wanted))
-    for layer in (tfexplore.LIF(), tfexplore.LIF(backend="torch"), Layer(neurons.ALIF(), relaxed=True)):
+    kernel_for = layers.kernel_for
+    monkeypatch.setattr(layers, "kernel_for", lambda *wanted: seen.append(wanted) or kernel_for(*wanted))
+    for layer in (tfexplore.LIF(), tfexplore.LIF(backend="torch"), Layer(neurons.ALIF(), smooth=True)):
         with tfexplore.record(layer, "v"):
             layer(torch.zeros(2, 1, 3))
 
@@ -230,7 +230,7 @@ def test_checkpointing_recomputes_the_same():
     assert same_bits(plain.grad, recomputed.grad)
 
 
-def test_changing_the_input_in_place_before_the_way_back_is_noticed():
+def test_changing_the_input_in_place_before_the_backward_pass_is_noticed():
     x = torch.rand(4, 2, 3, requires_grad=True)
     y = x * 2
     spikes = tfexplore.LIF(backend="numba", keep="input")(y)

@@ -1,4 +1,4 @@
-"""How a learned number stays within its bounds: there and back, with an exact slope, and finite whatever the step."""
+"""How a learned number stays within its bounds: it is trained without them, with an exact slope, and finite whatever the step."""
 
 from __future__ import annotations
 

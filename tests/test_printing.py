@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sympy import Abs, And, Heaviside, Max, Min, Or, Piecewise, Symbol, exp
 
 from tfexplore.backends.torch_reference import number, where
-from tfexplore.codegen.latex import latex_of_step
+from tfexplore.codegen.latex import latex_of
 from tfexplore.codegen.printing import CUDA, FUNCTIONS, NUMBA, TORCH, code
 from tfexplore.neurons.step import step_of
 
@@ -64,7 +64,7 @@ def as_torch(expression: sympy.Expr, point: tuple[float, ...], dtype: torch.dtyp
 def test_every_language_computes_what_sympy_means(expression: sympy.Expr):
     for point in POINTS:
         meant = expression.subs(dict(zip((A, B, C), point, strict=True))).evalf()
-        if not meant.is_finite:  # asked of a number: of an expression it may take half a minute
+        if not meant.is_finite:  # of a number: of an expression it may take half a minute
             continue
         expected = pytest.approx(float(meant), rel=1e-9, abs=1e-9)
         assert as_python(expression, point) == expected
@@ -156,7 +156,7 @@ def test_a_piecewise_needs_a_last_case():
 def test_latex_of_every_neuron(case: Case):
     text = case()._repr_latex_()
     step = step_of(case())
-    assert text == latex_of_step(step)
+    assert text == latex_of(case())
     assert text.startswith(r"$\displaystyle \begin{aligned}")
     assert text.endswith(r"\end{aligned}$")
     assert text.count("{") == text.count("}")
@@ -169,7 +169,7 @@ def test_latex_of_every_neuron(case: Case):
 
 
 def test_latex_of_a_lif_reads_as_in_a_book():
-    assert latex_of_step(step_of(CASES[3]())) == (
+    assert latex_of(CASES[3]()) == (
         r"$\displaystyle \begin{aligned} "
         r"\text{charge} && h[t] &= v[t-1] + x[t] - \frac{v[t-1] - v_{\mathrm{reset}}}{\tau} \\ "
         r"\text{fire} && s[t] &= \Theta(h[t] - v_{\mathrm{threshold}}) \\ "

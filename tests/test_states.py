@@ -90,13 +90,13 @@ FREED = (
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # Dynamo's own
-@pytest.mark.parametrize("way", ["called", "compiled", "looked at"])
+@pytest.mark.parametrize("way", ["called", "compiled", "observed"])
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_a_gradient_that_comes_to_a_freed_graph_says_what_to_do(x, backend, way):
     """Whoever holds the graph: the eager operators, the fused kernel's node, the operator's, or the compiled network's."""
     module = net(backend)
     run = torch.compile(module, backend="aot_eager") if way == "compiled" else module
-    mode = torch.autograd.profiler.profile() if way == "looked at" else nullcontext()
+    mode = torch.autograd.profiler.profile() if way == "observed" else nullcontext()
     with mode, tfexplore.carry(module) as states:
         run(x[:9]).sum().backward()
         late = run(x[9:20])
@@ -117,7 +117,7 @@ def test_a_graph_that_is_kept_is_gone_through_again(x):
 
 
 def test_a_gradient_may_end_at_a_state_whose_graph_is_freed(x):
-    """Truncation by hand: asked for at the state, it does not go on into the graph."""
+    """Manual truncation: a gradient taken at the state does not go on into the graph."""
     module = net()
     with tfexplore.carry(module) as states:
         module(x[:9]).sum().backward()
@@ -275,7 +275,7 @@ def test_nothing_recorded_is_said():
 
 
 def test_a_state_from_a_checkpointed_pass_is_refused(x):
-    """Recomputed during the way back, a layer would go on from the state it left since."""
+    """Recomputed during the backward pass, a layer would go on from the state it has left since."""
     layer = tfexplore.LIF(backend="numba").double()
     given = x.clone().requires_grad_()
     with tfexplore.carry(layer):

@@ -1,4 +1,4 @@
-"""Each surrogate is a bump whose primitive is the smooth step that gradcheck relaxes the spike to."""
+"""Each surrogate is a bump whose primitive is the smooth step that stands in for the spike in gradcheck."""
 
 from __future__ import annotations
 

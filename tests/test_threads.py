@@ -33,17 +33,19 @@ def test_on_linux_torchs_own_threads_are_found() -> None:
 
 def test_every_piece_once_in_as_many_threads_as_torch_uses() -> None:
     for pieces in (1, 2, 3, 50):
-        seen, who, together = [], set(), threading.Barrier(min(3, pieces))
+        seen, threads_used, together = [], set(), threading.Barrier(min(3, pieces))
 
-        def work(piece: int, seen: Any = seen, who: Any = who, together: threading.Barrier = together) -> None:
+        def work(
+            piece: int, seen: Any = seen, used: Any = threads_used, together: threading.Barrier = together
+        ) -> None:
             if piece < together.parties:  # the first wait for each other: a busy machine cannot give all to one thread
                 together.wait(timeout=60)
-            who.add(threading.get_ident())
+            used.add(threading.get_ident())
             seen.append(piece)
 
         share(work, pieces)
         assert sorted(seen) == list(range(pieces))
-        assert len(who) == min(3, pieces)
+        assert len(threads_used) == min(3, pieces)
 
 
 def test_an_error_comes_back_and_the_next_call_works() -> None:

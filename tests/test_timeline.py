@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import tfexplore
 from tfexplore import FoldTime, Recurrent
-from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.measure.timeline import Event, Events, what_ran
 
 pytestmark = pytest.mark.usefixtures("no_gradient")
@@ -82,7 +82,7 @@ def test_the_eager_lif_against_a_count_by_hand():
 def test_the_fused_lif_moves_two_words_and_the_ends_that_are_asked_for():
     steps, neurons = 50, 40
     layer, x = tfexplore.LIF(backend="numba"), torch.rand(50, 4, 10)
-    per = words(traffic(layer.neuron, gradient=False))
+    per = words(traffic_of(layer.neuron, gradient=False))
     assert per == 2
     with what_ran(layer) as events:
         layer(x)
@@ -100,7 +100,7 @@ def test_the_fused_lif_with_a_gradient_writes_what_it_keeps():
             layer = tfexplore.LIF(backend="numba", keep=keep)
             with what_ran(layer) as events:
                 layer(torch.rand(steps, 4, 10, requires_grad=True))
-            per = words(traffic(layer.neuron, keep), "forward")
+            per = words(traffic_of(layer.neuron, keep), "forward")
             assert events[0].words == per * steps * neurons
 
 

@@ -1,4 +1,4 @@
-"""Words per element-step: against counts made by hand, and the shapes of what autograd really saves."""
+"""Words per element-step: against manual counts, and the shapes of what autograd really saves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tfexplore import neurons, surrogates
-from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic, words
+from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic_of, words
 from tfexplore.nn.layers import Layer
 
 BOX = surrogates.Rectangle()
 
 
-# by hand, from the equations: (forward, backward); "input" recomputes in chunks of 32 steps over the values needed
+# counted manually, from the equations: (forward, backward); "input" recomputes in chunks of 32 steps over the values needed
 @pytest.mark.parametrize(
     ("neuron", "keep", "forward", "backward"),
     [
@@ -29,14 +29,14 @@ BOX = surrogates.Rectangle()
     ids=str,
 )
 def test_words_per_element_step(neuron, keep, forward, backward) -> None:
-    accesses = traffic(neuron, keep)
+    accesses = traffic_of(neuron, keep)
     assert float(words(accesses, "forward")) == forward
     assert float(words(accesses, "backward")) == backward
     assert words(accesses) == words(accesses, "forward") + words(accesses, "backward")
 
 
 def test_without_gradient_only_the_input_and_the_spikes_move() -> None:
-    assert [(a.array, a.words) for a in traffic(neurons.Izhikevich(), gradient=False)] == [("x", 1), ("out", 1)]
+    assert [(a.array, a.words) for a in traffic_of(neurons.Izhikevich(), gradient=False)] == [("x", 1), ("out", 1)]
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,20 @@ def test_kept_bytes_are_those_that_autograd_saves(neuron, keep) -> None:
     more = saved(128) - saved(64)  # what grows with T
     assert more == kept_bytes(neuron, keep) * 64 * count
     kept = kept_bytes(neuron, "bits") if keep == "bits" else 0  # bits stay bits
-    doubled = 2 * (nbytes(traffic(neuron, keep), "float32") - 2 * kept) + 2 * kept
-    assert nbytes(traffic(neuron, keep), "float64") == doubled
+    doubled = 2 * (nbytes(traffic_of(neuron, keep), "float32") - 2 * kept) + 2 * kept
+    assert nbytes(traffic_of(neuron, keep), "float64") == doubled
 
 
 def test_half_precision_halves_the_data_and_not_the_state() -> None:
-    assert nbytes(traffic(neurons.LIF(), "potential"), "bfloat16", "forward") == 2 + 2 + 4
+    assert nbytes(traffic_of(neurons.LIF(), "potential"), "bfloat16", "forward") == 2 + 2 + 4
 
 
 def test_errors_name_what_is_allowed() -> None:
     with pytest.raises(ValueError, match="keep must be 'potential' or 'input' or 'bits', but got 'spikes'"):
-        traffic(neurons.LIF(), "spikes")
-    with pytest.raises(ValueError, match="keep='bits' is not exact for this LIF: its way back needs the value of u"):
-        traffic(neurons.LIF(), "bits")
+        traffic_of(neurons.LIF(), "spikes")
+    with pytest.raises(
+        ValueError, match="keep='bits' is not exact for this LIF: its backward pass needs the value of u"
+    ):
+        traffic_of(neurons.LIF(), "bits")
     with pytest.raises(ValueError, match="dtype must be float16"):
-        nbytes(traffic(neurons.LIF()), "int8")
+        nbytes(traffic_of(neurons.LIF()), "int8")

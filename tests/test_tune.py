@@ -20,7 +20,7 @@ from tfexplore.codegen.variant import Variant
 from tfexplore.measure import tune
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.step import step_of
-from tfexplore.nn import layers, ops
+from tfexplore.nn import ops, routes
 
 SHAPE = Shape("float32", "float32", "input", states=1, needs=1, learned=False)
 FASTEST = Config(8, Build(2, 4), Build(2, 4, shared=False, streaming=True))
@@ -68,14 +68,14 @@ def cost(loop: str, build: Build, chunk: int) -> float:
 
 
 def test_the_search_finds_the_fastest_and_asks_once() -> None:
-    asked = []
+    requested = []
 
     def seconds(loop: str, build: Build, chunk: int) -> float:
-        asked.append((loop, build, chunk))
+        requested.append((loop, build, chunk))
         return cost(loop, build, chunk)
 
     assert tune.search(SHAPE, seconds) == FASTEST
-    assert len(asked) == len(set(asked)) <= 40
+    assert len(requested) == len(set(requested)) <= 40
 
 
 def test_a_build_that_cannot_run_is_not_taken() -> None:
@@ -86,7 +86,7 @@ def test_a_build_that_cannot_run_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize(("neuron", "keep"), tune.COMMON, ids=lambda given: str(given).partition("(")[0])
-def test_a_trial_runs_every_build_it_is_asked_for(neuron: Neuron, keep: str, require: Callable[..., str]) -> None:
+def test_a_trial_runs_every_build_it_is_requested_for(neuron: Neuron, keep: str, require: Callable[..., str]) -> None:
     """The kernels run as C++; only their time is none of a GPU's. A build that gives other results is not timed."""
     with on_cpu(require("g++", "clang++", why="to run the CUDA kernels as C++")) as fake:
         trial = tune.Trial(neuron, keep, "float32", "cpu", steps=6, neurons=8)
@@ -155,22 +155,22 @@ def test_what_is_shipped_can_be_built(cache: Path, monkeypatch: pytest.MonkeyPat
 def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the layer's device to the variant that the operators find, without a GPU."""
     monkeypatch.setattr(torch.cuda, "get_device_name", {0: "GPU"}.get)
-    monkeypatch.setattr(layers.backends, "choose", lambda backend, device: layers.backends.Choice("cuda", ""))
-    layers.fused_key.cache_clear()
+    monkeypatch.setattr(routes.backends, "choose", lambda backend, device: routes.backends.Choice("cuda", ""))
+    routes.cached_kernel.cache_clear()
     layer = LIF()
     shape = Variant(layer.step, keep="input").shape
 
     def config() -> Config:
-        layers.fused_key.cache_clear()
+        routes.cached_kernel.cache_clear()
         wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False)
-        return ops.find(layers.fused_key(*wanted))[1].config
+        return ops.find(routes.cached_kernel(*wanted))[1].config
 
     try:
         assert config() == default(shape)
         tuned.remember(shape, "GPU", FASTEST)
         assert config() == FASTEST
     finally:
-        layers.fused_key.cache_clear()
+        routes.cached_kernel.cache_clear()
 
 
 def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,13 +192,13 @@ def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytes
 
 
 def test_few_neurons_look_sixteen_steps_ahead_but_no_further_than_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[tuple[str, str], list[str]] = {}
+    requested: dict[tuple[str, str], list[str]] = {}
     for keep, loop in itertools.product(("input", "potential"), ("forward", "backward")):
-        monkeypatch.setattr(cuda, "load", lambda *given: asked.setdefault((keep, loop), [*given[2]]))  # noqa: B023
+        monkeypatch.setattr(cuda, "load", lambda *given: requested.setdefault((keep, loop), [*given[2]]))  # noqa: B023
         variant = Variant(step_of(neurons.LIF()), "float32", "bfloat16", keep).for_gpu()
         assert variant.chunk == 8
         cuda.prepared.__wrapped__(variant, loop, False, 0)
-    ahead = {key: next(option for option in options if "AHEAD" in option) for key, options in asked.items()}
+    ahead = {key: next(option for option in options if "AHEAD" in option) for key, options in requested.items()}
     assert ahead.pop(("input", "backward")) == "-DAHEAD=8"
     assert set(ahead.values()) == {"-DAHEAD=16"}
     assert len(ahead) == 3

@@ -1,4 +1,4 @@
-"""What the compiler makes of the CUDA kernels, without a GPU: registers, instructions, bytes under way, and what that predicts.
+"""What the compiler makes of the CUDA kernels, without a GPU: registers, instructions, bytes in flight, and what that predicts.
 
     python tools/candidates.py                          renews the tables at the heads of kernels/*.cu
     python tools/candidates.py LIF float32 input        every build of one neuron, dtype and keep, the fastest first
@@ -26,6 +26,7 @@ from pathlib import Path
 from tfexplore import neurons, surrogates
 from tfexplore.codegen.builds import BYTES, THREADS, Build, Config, Shape, default, fits
 from tfexplore.codegen.cuda_source import cuda_source
+from tfexplore.codegen.traffic import accesses_of, nbytes
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.paths import kernels_dir
 from tfexplore.measure import results
@@ -63,7 +64,7 @@ MACHINES = {
     "sm_100": Machine("B200", 148, 1.965e9, 0.9 * 8e12),
 }
 ISSUED = 4 * 32  # instructions of single threads that a multiprocessor issues in a cycle
-LATENCY = 800e-9  # seconds from asking the memory for something to having it, when all ask
+LATENCY = 800e-9  # seconds of a load under load
 SHARPNESS = 4  # the bounds overlap, but not perfectly: their times are added as an l4 norm
 
 
@@ -143,38 +144,30 @@ def in_loop(sass: str, turns: int) -> float:
     return sum(issued[begin:end]) + sum((turns - 1) * sum(issued[a:b]) for a, b in inner)
 
 
-def moved_bytes(variant: Variant, loop: str, least: bool = False) -> float:
-    """Bytes of an element-step that this loop moves; least: without the states at the start of every chunk."""
-    data, state = BYTES[variant.data], BYTES[variant.real]
-    kept = {
-        "potential": len(variant.needs) * state, "input": 0 if least else len(variant.step.before) * state / variant.chunk,
-        "bits": variant.width / 8, "nothing": 0,
-    }[variant.keeps]  # fmt: skip
-    again = data if loop == "backward" and variant.keeps == "input" else 0
-    return 2 * data + kept + again
-
-
 @dataclass(frozen=True)
 class Prediction:
-    """threads and bytes (asked for, and not here yet) of a multiprocessor; share: of the pace of a copy, in least bytes."""
+    """threads and bytes in flight of a multiprocessor; share: of the pace of a copy of the least bytes."""
 
     threads: int
-    under_way: int
+    in_flight: int
     share: float
 
 
 def predicted(variant: Variant, loop: str, build: Build, made: Compiled, machine: Machine) -> Prediction:
-    """The pace against a copy of the least bytes, whose time is 1, from bytes moved, instructions issued, and bytes under way."""
+    """The pace against a copy of the least bytes (without the states of chunks), whose time is 1: the bounds are the bytes
+    moved, the instructions issued, and the bytes in flight."""
     threads, data = made.threads(machine), BYTES[variant.data]
     back = loop == "backward"
     with_g = len(variant.needs) * BYTES[variant.real] if back and variant.keeps == "potential" else 0
-    under_way = threads * build.vector * build.ahead * (data + with_g)
-    least, moved = moved_bytes(variant, loop, least=True), moved_bytes(variant, loop)
+    in_flight = threads * build.vector * build.ahead * (data + with_g)
+    accesses = accesses_of(variant)
+    without_chunks = [a for a in accesses if not (a.array == "kept" and variant.keeps == "input")]
+    moved, least = (float(nbytes(chosen, variant.data, loop)) for chosen in (accesses, without_chunks))
     issue = made.instructions * machine.copies / (least * machine.multiprocessors * ISSUED * machine.hertz)
     wanted = machine.copies * ((moved - data if back else data) / moved) * LATENCY / machine.multiprocessors
-    bounds = (moved / least, issue, wanted / under_way)
+    bounds = (moved / least, issue, wanted / in_flight)
     time = sum(bound**SHARPNESS for bound in bounds) ** (1 / SHARPNESS)
-    return Prediction(threads, under_way, 1 / time)
+    return Prediction(threads, in_flight, 1 / time)
 
 
 def builds(shape: Shape) -> Iterator[Config]:
@@ -222,14 +215,14 @@ def row(variant: Variant, loop: str, build: Build, archs: tuple[str, ...]) -> st
     cells = []
     for arch in archs:
         made = compiled(variant, loop, build, arch)
-        said = predicted(variant, loop, build, made, MACHINES[arch])
+        prediction = predicted(variant, loop, build, made, MACHINES[arch])
         spills = " spills" if made.spilled else ""
         there = measured(MACHINES[arch].name)
         found = there.get(
             place(loop, variant.data, variant.keeps, build.vector, build.ahead, variant.chunk, build.shared)
         )
         cells.append(
-            f"{made.registers:4d} {made.instructions:6.1f} {said.under_way / 1024:4.0f}   {said.share:.2f}{spills}"
+            f"{made.registers:4d} {made.instructions:6.1f} {prediction.in_flight / 1024:4.0f}   {prediction.share:.2f}{spills}"
             + (f"   {found:.2f}" if found else " " * 7 * bool(there))
         )
     where = ("shared" if build.shared else "registers") if loop == "backward" and variant.keeps == "input" else ""
@@ -262,9 +255,9 @@ def table(loop: str, archs: tuple[str, ...] = tuple(MACHINES)) -> list[str]:
     names = "".join(f"| {f'{arch} ({MACHINES[arch].name})':{len(columns[arch]) + 1}s}" for arch in archs)
     lines = [
         f"Builds of LIF, {HEAD}; the first of each dtype and keep is the default.",
-        "regs: registers of a thread; instr: instructions issued for an element-step; KB: asked for and not here yet, of a",
-        "multiprocessor; share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32,",
-        "N = 4,194,304; benchmarks/results, `python -m benchmarks.gpu`).",
+        "regs: registers of a thread; instr: instructions issued for an element-step; KB: bytes in flight of a multiprocessor;",
+        "share: predicted, of the pace of a copy of the least bytes; found: measured, where it was (T = 32, N = 4,194,304;",
+        "benchmarks/results, `python -m benchmarks.gpu`).",
         "",
         f"{'x':9s}{'keep':10s}{'vector':>6s} ahead chunk {'held in':10s}{names}".rstrip(),
     ]

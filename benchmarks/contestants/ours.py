@@ -62,9 +62,9 @@ def lif(case: Case) -> neurons.LIF:
 def least(case: Case, keep: str) -> int:
     """Bytes that the fused kernels must move."""
     if case["passes"] == INFERENCE:
-        accesses, kernel = traffic.traffic(lif(case), gradient=False), None
+        accesses, kernel = traffic.traffic_of(lif(case), gradient=False), None
     else:
-        accesses, kernel = traffic.traffic(lif(case), keep), KERNEL[case["passes"]]
+        accesses, kernel = traffic.traffic_of(lif(case), keep), KERNEL[case["passes"]]
     return round(traffic.nbytes(accesses, case["dtype"], kernel) * case["T"] * case["N"])
 
 

@@ -35,7 +35,7 @@ def measure(device: str, out: str, neuron: str, keep: str, dtype: str, T: int, N
     dry = torch.device(device).type == "cpu"
     with as_cpp() if dry else nullcontext():
         made = getattr(neurons, neuron)(**given)
-        moved = traffic.traffic(made, keep) if keep != "nothing" else traffic.traffic(made, gradient=False)
+        moved = traffic.traffic_of(made, keep) if keep != "nothing" else traffic.traffic_of(made, gradient=False)
         trial = tune.Trial(made, keep, dtype, device, T, N)
         shape, tried = trial.shape, []
         copy = statistics.median(pass_seconds(trial.x.clone, device) for _ in range(7))

@@ -66,7 +66,9 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     message(memory).get_by_text("the neurons keep 2.125 and move 10.25 bytes").wait_for()
     memory.locator("button:has-text('Start'):not([disabled])").wait_for()
     memory.get_by_label("way shown").select_option("fused, keep bits")
-    message(memory).get_by_text("not exact for the LIF of 'neurons1': its way back needs the value of u").wait_for()
+    message(memory).get_by_text(
+        "not exact for the LIF of 'neurons1': its backward pass needs the value of u"
+    ).wait_for()
     memory.get_by_label("surrogate").select_option("Rectangle")
     message(memory).get_by_text("predicted to keep 0.125 and move 8.25 bytes").wait_for()
     memory.get_by_role("button", name="Start").click()

@@ -1,8 +1,8 @@
-"""Who executes a layer: `torch` (eager reference, any device), `numba` (fused, CPU), `cuda` (fused, CuPy).
+"""What executes a layer: `torch` (eager reference, any device), `numba` (fused, CPU), `cuda` (fused, CuPy).
 
 A fused backend is a module with two functions over raw tensors, `forward` and `backward` (see `numba_cpu.py`); both
-get a `Variant`, and know nothing of modules or autograd. What is not there is None: the states at the beginning where all neurons
-begin alike, those at the end where nobody asks for them, their gradients. A GPU then moves nothing for it.
+get a `Variant`, and know nothing of modules or autograd. What is absent is None: the initial states where all neurons
+begin alike, the final states where they are not requested, their gradients. A GPU then moves nothing for it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ NAMES = ("auto", "torch", *MODULES)
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend and, in a sentence, why it was chosen."""
+    """A backend, and why it was chosen.
+
+    Args:
+        name: `"torch"`, `"numba"` or `"cuda"`.
+        reason: one sentence.
+    """
 
     name: str
     reason: str
 
 
 def sizes(x: torch.Tensor) -> tuple[int, int]:
-    """T and N of a tensor [T, ...] (of a traced one, len would fix T)."""
+    """T and N of a tensor [T, ...] (len would specialise a traced one to its T)."""
     return x.shape[0], math.prod(x.shape[1:])
 
 
@@ -47,19 +52,26 @@ def _why_not(name: str) -> str:
 
 
 def choose(backend: str, device: torch.device | str) -> Choice:
-    """The backend that runs tensors of this device; "auto" takes the fused one where it can.
+    """The backend that runs tensors of this device.
 
-    >>> choose("torch", "cpu")
-    Choice(name='torch', reason='asked for')
+    Args:
+        backend: `"torch"`, `"numba"`, `"cuda"`, or `"auto"` for the fused one where it can run, else `"torch"`.
+        device: where the tensors are.
 
-    Raises ValueError for an unknown name, or a backend that cannot run on this device, and RuntimeError if what it
-    needs is missing.
+    Raises:
+        ValueError: for an unknown name, or a backend that cannot run on this device.
+        RuntimeError: if what the backend needs is missing.
+
+    Example:
+        >>> from tfexplore import backends
+        >>> backends.choose("torch", "cpu")
+        Choice(name='torch', reason='requested')
     """
     kind = torch.device(device).type
     if backend not in NAMES:
         raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, but got {backend!r}.")
     if backend == "torch":
-        return Choice("torch", "asked for")
+        return Choice("torch", "requested")
     fused = {"cpu": "numba", "cuda": "cuda"}.get(kind)
     if backend == "auto":
         if fused is None:
@@ -75,4 +87,4 @@ def choose(backend: str, device: torch.device | str) -> Choice:
         )
     if problem := _why_not(backend):
         raise RuntimeError(f"backend={backend!r} cannot run: {problem}")
-    return Choice(backend, "asked for")
+    return Choice(backend, "requested")

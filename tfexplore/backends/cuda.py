@@ -2,7 +2,7 @@
 
 CuPy only compiles and launches; memory and streams are torch's. Each variant's headers have a folder of their own, named by
 their content, and CuPy's disk cache then keeps the binary. `-fmad=false`: a fused multiply-add rounds once where the CPU
-rounds twice, so it stands only where it is asked for by name. The numbers (tau, ...) are passed by value: a captured
+rounds twice, so there is one only where the text has fma(). The numbers (tau, ...) are passed by value: a captured
 CUDA graph holds its own copy of them, and no launch waits for a transfer.
 """
 
@@ -31,7 +31,7 @@ OPTIONS = ("-std=c++17", "-fmad=false")
 def why_not() -> str:
     """Why this backend cannot run here, or ""."""
     if not torch.cuda.is_available():
-        return "torch finds no CUDA device (tfexplore doctor says more)."
+        return "torch finds no CUDA device (see `tfexplore doctor`)."
     try:
         import cupy  # type: ignore[import-not-found, unused-ignore]
 
@@ -52,7 +52,7 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
 
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(kernels_dir().glob("*.cuh"))}
     texts["neuron.cuh"] = header
-    # CuPy's cache looks at the text and the options, but into no header: their contents must name the folder
+    # CuPy's cache is keyed by the text and the options, not by headers: their contents must name the folder
     folder = cache_dir() / "cuda" / fingerprint(*texts.values())
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -67,18 +67,18 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
 
 @functools.cache
 def prepared(variant: Variant, loop: str, as_wide: bool, device: int) -> tuple[Any, int]:
-    """The compiled kernel of a variant, as its config says or with one neuron in each thread; and the neurons of one block."""
+    """The compiled kernel of a variant, in its config's build or with one neuron in each thread; and the neurons of one block."""
     build: Build = getattr(variant.config, loop)
     recomputes = variant.keeps == "input"
     if not as_wide:
         build = build.narrow(variant.chunk) if recomputes and loop == "backward" else build.narrow()
-    # only what is recomputed comes in chunks; else a chunk is what is under way
+    # only recomputation is in chunks; else a chunk is the steps in flight
     options = build.options(variant.chunk if recomputes else build.ahead)
     return load(source(variant), loop, options, device), build.vector * THREADS
 
 
 def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, device: int) -> bool:
-    """Whether each thread takes as many neurons as the config says: rows are whole accesses, and enough threads are left."""
+    """Whether each thread takes as many neurons as in the config: rows are whole accesses, and there are enough threads."""
     vector: int = getattr(variant.config, loop).vector
     whole = neurons % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
     return whole and neurons >= vector * THREADS * processors(device)
@@ -106,7 +106,7 @@ def launch(
     kernel, block = prepared(variant, loop, wide(variant, loop, pointers, neurons, device), device)
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = (*map(np.int64, (*pointers, steps, neurons)), packed(tuple(scalars), variant.real))
-    # CuPy asks a stream for its address only; its ExternalStream is deprecated in CuPy 14, and the successor new there
+    # CuPy reads only a stream's address; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
         kernel((-(-neurons // block),), (THREADS,), arguments, stream=stream)
@@ -117,7 +117,8 @@ def contiguous(tensor: Tensor | None) -> Tensor | None:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, rows: Tensor | None, scalars: Sequence[float], want_state: bool = True
+    variant: Variant, x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: Sequence[float],
+    want_state: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
     steps, neurons = sizes(x)
@@ -127,13 +128,13 @@ def forward(
     keeps = variant.keeps != "nothing"
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=kept_dtype) if keeps else None
     watched = x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else None
-    given = map(contiguous, (x, start, rows))
-    launch(variant, "forward", (*given, out, state, kept, watched), scalars, steps, neurons, x.device.index or 0)
+    inputs = map(contiguous, (x, start, per_neuron))
+    launch(variant, "forward", (*inputs, out, state, kept, watched), scalars, steps, neurons, x.device.index or 0)
     return out, state, kept, watched
 
 
 def backward(
-    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, rows: Tensor | None,
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
     scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.backward`, on a GPU."""
@@ -141,7 +142,7 @@ def backward(
     g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
     ends = (len(variant.step.before), neurons)
     g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else None
-    g_rows = None if rows is None else torch.empty_like(rows, memory_format=torch.contiguous_format)
-    given = map(contiguous, (x, g_out, g_state, start, rows, kept))
-    launch(variant, "backward", (*given, g_x, g_start, g_rows), scalars, steps, neurons, g_out.device.index or 0)
-    return g_x, g_start, g_rows
+    g_per_neuron = None if per_neuron is None else torch.empty_like(per_neuron, memory_format=torch.contiguous_format)
+    inputs = map(contiguous, (x, g_out, g_state, start, per_neuron, kept))
+    launch(variant, "backward", (*inputs, g_x, g_start, g_per_neuron), scalars, steps, neurons, g_out.device.index or 0)
+    return g_x, g_start, g_per_neuron

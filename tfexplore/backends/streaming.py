@@ -1,12 +1,12 @@
-"""How the CPU kernels meet the memory: reads announced ahead, and stores past the cache.
+"""How the CPU kernels access memory: software prefetching, and non-temporal stores, which bypass the cache.
 
 An ordinary store reads the line it writes to into the cache first, so writing a word costs two words of memory traffic.
 A non-temporal store does not; it pays where the tensor is larger than the cache, and costs where it is not. LLVM's
 vectoriser cannot make them out of a loop (it knows nothing of alignment there), so a loop fills a short `row` that stays in
-the cache, and `write` sends it off.
+the cache, and `write` stores it.
 
-A processor sees by itself that a row of time is read from end to end, but only within a page, of 4 KiB for most tensors;
-the row of the next time step is far away. `prefetch` asks for a piece of it while the same piece of this one is computed.
+The hardware prefetches along a row of time by itself, but only within a page, of 4 KiB for most tensors; the row of the next
+time step is far away. `prefetch` loads a piece of it while the same piece of this one is computed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numba import extending, njit, types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
 
-intrinsic: Any = extending.intrinsic  # called in compiled code without its first argument, which no type says
+intrinsic: Any = extending.intrinsic  # called in compiled code without its first argument, which no type can express
 LINE = np.uint64(64)
 """Bytes of a cache line, and of the vectors that are stored: a whole line at a time leaves nothing to be read."""
 
 
 def cache_size() -> int:
-    """Bytes of the last cache, where the system tells; else 16 MiB."""
+    """Bytes of the last-level cache, where the system reports them; else 16 MiB."""
     name = "SC_LEVEL3_CACHE_SIZE"
     return (os.sysconf(name) if name in getattr(os, "sysconf_names", ()) else 0) or 16 << 20
 
@@ -36,7 +36,7 @@ CACHE = cache_size()
 
 @intrinsic
 def cut(typingctx: Any, array: Any, row: Any, begin: Any, end: Any) -> Any:
-    """array[row, begin:end] of a contiguous array [rows, n], with nothing checked: a slice takes ten times as long to compile."""
+    """array[row, begin:end] of a contiguous array [rows, n], unchecked: a slice takes ten times as long to compile."""
     view = types.Array(array.dtype, 1, "C")
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -86,17 +86,17 @@ def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
 
 @intrinsic
 def load_lines(typingctx: Any, source: Any, count: Any) -> Any:
-    """Asks for `count` lines from an address on, without waiting for them."""
+    """Prefetches `count` lines from an address on."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at, lines = arguments
         number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        ask = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        prefetched = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         how = [ir.Constant(number, value) for value in (0, 2, 1)]  # to read it; into the second cache; it is data
         with cgutils.for_range(builder, lines, intp=lines.type) as loop:
             place = builder.add(at, builder.mul(loop.index, ir.Constant(lines.type, int(LINE))))
-            builder.call(ask, [builder.inttoptr(place, byte), *how])
+            builder.call(prefetched, [builder.inttoptr(place, byte), *how])
         return context.get_dummy_value()
 
     return types.void(types.uint64, types.uint64), emit
@@ -104,7 +104,7 @@ def load_lines(typingctx: Any, source: Any, count: Any) -> Any:
 
 @intrinsic
 def fence(typingctx: Any) -> Any:
-    """Stores before it are seen by every thread before those after it; non-temporal ones promise no order of their own."""
+    """Stores before it are visible to every thread before those after it; non-temporal ones have no order of their own."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.fence("seq_cst")
@@ -115,7 +115,7 @@ def fence(typingctx: Any) -> Any:
 
 @njit(nogil=True)
 def write(row: Any, target: Any, stream: Any) -> None:
-    """target[:] = row[:n] of n values of the same dtype; past the cache if `stream`."""
+    """target[:] = row[:n] of n values of the same dtype; with non-temporal stores if `stream`."""
     to, source = np.uint64(target.ctypes.data), np.uint64(row.ctypes.data)
     left = np.uint64(target.size) * np.uint64(target.itemsize)
     if stream:
@@ -130,6 +130,6 @@ def write(row: Any, target: Any, stream: Any) -> None:
 
 @njit(nogil=True)
 def prefetch(piece: Any, stream: Any) -> None:
-    """Asks for the piece, if `stream`: what is in the cache already needs no asking."""
+    """Prefetches the piece, if `stream`: else it is in the cache already."""
     if stream:
         load_lines(np.uint64(piece.ctypes.data), np.uint64(piece.size) * np.uint64(piece.itemsize) // LINE)

@@ -1,9 +1,9 @@
-"""Work shared out to torch's own threads, so that there are never two pools on the same cores.
+"""Work shared out to torch's own threads, so that there are never two thread pools on the same cores.
 
 On Linux, torch's operators run in the threads of the OpenMP library that it ships. For a while after each operator those
-wait busily for the next one; other threads beside them lose half of the machine. `share` runs the work in the same
+spin, waiting for the next one; other threads beside them lose half of the machine. `share` runs the work in the same
 threads, through the library's own entry (GOMP_parallel, what a compiler makes of `#pragma omp parallel`). Where torch has
-another library (macOS, Windows), and in a forked child, in which OpenMP's threads are gone, a pool of Python's takes its place.
+another library (macOS, Windows), and in a forked child, in which OpenMP's threads are gone, a Python thread pool takes its place.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 
 
 def share(work: Callable[[int], object], pieces: int) -> None:
-    """work(0), ..., work(pieces - 1) in as many threads as torch uses; raises what one of them raised.
+    """work(0), ..., work(pieces - 1) in torch's number of threads; raises what one of them raised.
 
     The work must release the GIL to gain anything.
     """

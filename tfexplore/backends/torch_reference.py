@@ -1,6 +1,6 @@
-"""The eager backend: the time loop as anybody would write it in torch, one small operation after the other.
+"""The eager backend: the time loop as one would write it in torch, one small operation after the other.
 
-It runs on every device, keeps everything autograd wants, and differentiates through autograd, not through our adjoint:
+It runs on every device, saves whatever autograd wants, and differentiates through autograd, not through our adjoint:
 it is the reference that the fused backends are tested against, and the baseline of every race.
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from tfexplore.codegen.functions import Function, functions_of, python_function
 from tfexplore.codegen.printing import TORCH
@@ -32,7 +31,7 @@ def number(value: float, like: Tensor) -> Tensor:
 
 
 class Fire(torch.autograd.Function):
-    """The step function on the way there, the surrogate's slope on the way back."""
+    """The step function in the forward pass, the surrogate's slope in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, slope: Callable[..., Tensor], p: tuple[Tensor, ...]) -> Tensor:
@@ -50,7 +49,7 @@ class Fire(torch.autograd.Function):
 def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
     """The neuron's functions on tensors, from the same expressions as every kernel."""
     step = variant.step
-    p = (*step.scalars, *step.rows)
+    p = (*step.scalars, *step.per_neuron)
     h, s, u = step.charged, step.s, step.u
     result = sympy.Symbol("slope", real=True)
     members = [
@@ -70,28 +69,28 @@ def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
 
 def numbers(scalars: tuple[float, ...], like: Tensor) -> tuple[Tensor, ...]:
     """The parameters as 0-dim tensors of the state's dtype; on CUDA, dividing by a Python number would use 1/number."""
-    make = _numbers.__wrapped__ if isinstance(like, FakeTensor) else _numbers  # a traced shape is nothing to keep
+    make = _numbers if type(like) is Tensor else _numbers.__wrapped__  # a fake tensor is for one trace only
     return make(scalars, like.dtype, like.device)
 
 
-@functools.cache  # never dropped: a CUDA graph may hold them
+@functools.cache  # without limit: a CUDA graph may hold them
 def _numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     with torch.inference_mode(False):  # for later calls, which may want gradients
         return tuple(torch.tensor(value, dtype=dtype, device=device) for value in scalars)
 
 
-def initial(step: Step, rows: Tensor, scalars: list[float]) -> tuple[Tensor, ...]:
+def initial(step: Step, per_neuron: Tensor, scalars: list[float]) -> tuple[Tensor, ...]:
     """The states before the first step, where they depend on learned parameters."""
-    values = compiled(Variant(step))["initial"]((*numbers(tuple(scalars), rows), *rows.unbind(0)))
-    return tuple(value if isinstance(value, Tensor) else number(value, rows) for value in values)
+    values = compiled(Variant(step))["initial"]((*numbers(tuple(scalars), per_neuron), *per_neuron.unbind(0)))
+    return tuple(value if isinstance(value, Tensor) else number(value, per_neuron) for value in values)
 
 
 LISTENERS: list[Callable[[Iterable[Tensor], int], Iterable[Tensor]]] = []
-"""Who follows the time loops step by step (see `timeline`)."""
+"""Functions that follow the time loops step by step (see `measure.timeline`)."""
 
 
 def one_by_one(steps: Sequence[Tensor]) -> Iterable[Tensor]:
-    """The steps of a time loop; a listener may hand them on one by one, and so knows when each begins."""
+    """The steps of a time loop; a listener may yield them one by one, and so knows when each begins."""
     walked: Iterable[Tensor] = steps
     for listener in LISTENERS:
         walked = listener(walked, len(steps))
@@ -99,11 +98,11 @@ def one_by_one(steps: Sequence[Tensor]) -> Iterable[Tensor]:
 
 
 def run(
-    variant: Variant, x: Tensor, start: Tensor, rows: Tensor, scalars: list[float]
+    variant: Variant, x: Tensor, start: Tensor, per_neuron: Tensor, scalars: list[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [T, N], start [STATES, N], rows [ROWS, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
+    """x [T, N], start [STATES, N], per_neuron [PER_NEURON, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
     step, do = variant.step, compiled(variant)
-    p = (*numbers(tuple(scalars), start), *rows.unbind(0))
+    p = (*numbers(tuple(scalars), start), *per_neuron.unbind(0))
     z = start.unbind(0)
     names = ("h", *(symbol.name for symbol in step.before))
     outs, watched = [], []
@@ -113,7 +112,7 @@ def run(
             s = torch.zeros_like(h[0])
         else:
             u = do["fire"](h, p)
-            s = do["spike"](u, p) if variant.relaxed else Fire.apply(u, do["slope"], p)
+            s = do["spike"](u, p) if variant.smooth else Fire.apply(u, do["slope"], p)
         z = tuple(
             do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
         )
@@ -130,8 +129,8 @@ plain = run
 def stay_eager() -> None:
     """torch.compile leaves `run` the plain loop from now on; the fused backends need no graph break.
 
-    Asked for when Dynamo first looks on: as a decorator, `torch.compiler.disable` would load all of it, half a second, at import.
+    Called once Dynamo is loaded: as a decorator, `torch.compiler.disable` would load all of it, half a second, at import.
     """
-    global run  # noqa: PLW0603  (what others call has to be another one)
+    global run  # noqa: PLW0603  (callers must get the other one)
     if run is plain:
         run = torch.compiler.disable(plain)

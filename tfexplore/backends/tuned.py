@@ -1,7 +1,7 @@
-"""Which build a GPU kernel gets: measured here (`tfexplore warm --tune`), measured by us on such a device, or predicted.
+"""The build of a GPU kernel: measured here (`tfexplore warm --tune`), measured by us on such a device, or predicted.
 
-What is measured counts for a device and a `builds.Shape`: a neuron of one's own with as many states, that needs as much for its
-backward pass, takes the same. `tuned.json` beside this file holds the devices that we measured.
+A measurement counts for a device and a `builds.Shape`: a user's neuron with that number of states, whose backward pass needs that
+number of values, shares it. `tuned.json` beside this file holds the devices that we measured.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def built(variant: Variant, device: int) -> Variant:
 
 
 def home() -> Path:
-    """Where what is measured here is kept: {device: {shape: config}}."""
+    """The file of what was measured here: {device: {shape: config}}."""
     return cache_dir() / "tuned.json"
 
 
@@ -48,7 +48,7 @@ def known() -> dict[str, dict[str, Config]]:
 
 
 def remember(shape: Shape, device: str, config: Config) -> None:
-    """Keeps a measured choice for every later process."""
+    """Stores a measured choice for every later process."""
     kept = read(home())
     kept.setdefault(device, {})[str(shape)] = asdict(config)
     write_whole(home(), json.dumps(kept, indent=1, sort_keys=True) + "\n")

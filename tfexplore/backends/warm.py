@@ -1,4 +1,4 @@
-"""Compiles the common kernels ahead, so that a class does not wait for a compiler: `tfexplore warm`."""
+"""Compiles the common kernels ahead of time, so that a class does not wait for a compiler: `tfexplore warm`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Progress(NamedTuple):
 
 
 def variants() -> list[tuple[Neuron, Variant]]:
-    """What the notebooks and most users run: inference and training in float32; LIF also recorded, and in float64."""
+    """The variants of the notebooks and of most users: inference and training in float32; LIF also recorded, and in float64."""
     lif = neurons.LIF()
     special = [
         (lif, Variant(step_of(lif), record=("h", "v"))),
@@ -73,8 +73,8 @@ def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
     variant = tuned.built(variant, torch.cuda.current_device()) if name == "cuda" else variant
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
     x = torch.zeros(1, 1, dtype=dtype, device=device)
-    start, rows = x.new_zeros(len(step.before), 1), x.new_full((len(step.rows), 1), 2.0)
+    start, per_neuron = x.new_zeros(len(step.before), 1), x.new_full((len(step.per_neuron), 1), 2.0)
     scalars = by_value(neuron)
-    _, state, kept, _ = module.forward(variant, x, start, rows, scalars)
+    _, state, kept, _ = module.forward(variant, x, start, per_neuron, scalars)
     if variant.keep != "nothing":
-        module.backward(variant, x, x, state, start, rows, scalars, kept)
+        module.backward(variant, x, x, state, start, per_neuron, scalars, kept)

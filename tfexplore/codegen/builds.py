@@ -26,9 +26,9 @@ class Build:
     """One loop over time.
 
     vector:    neurons in each thread, which move in one access.
-    ahead:     time steps whose x (or g_out) are asked for before the first of them is used.
-    shared:    a chunk's values wait in shared memory instead of registers (backward, keep="input").
-    streaming: what is read once and written once asks the caches to let it pass.
+    ahead:     time steps whose x (or g_out) are loaded before the first of them is used.
+    shared:    a chunk's values are held in shared memory instead of registers (backward, keep="input").
+    streaming: evict-first loads and stores for what is read once and written once.
     """
 
     vector: int
@@ -49,7 +49,7 @@ class Build:
         return tuple(f"-D{name}={value}" for name, value in named.items())
 
     def narrow(self, chunk: int = 16) -> Build:
-        """One neuron in each thread, where rows are no whole accesses or the neurons few: then more steps are under way.
+        """One neuron in each thread, where rows are no whole accesses or the neurons few: then more steps are in flight.
 
         chunk: where there is one, no more than that.
         """
@@ -99,9 +99,9 @@ class Shape:
 def default(shape: Shape) -> Config:
     """What is predicted to be the fastest for the neurons of the library; on an H200, within 3 % of the fastest measured for LIF.
 
-    Four neurons in a thread and eight steps under way; what is recomputed waits in shared memory, which leaves registers to more
+    Four neurons in a thread and eight steps in flight; recomputed values are in shared memory, which leaves registers to more
     threads. A chunk of 16 steps costs little there (the states at its start); in half precision 8 are faster, where those states
-    are a larger part of the bytes, but loads under way need the cache that shared memory takes.
+    are a larger part of the bytes, but loads in flight need the cache that shared memory takes.
 
     >>> chosen = default(Shape("float32", "bfloat16", "input", states=1, needs=1, learned=False))
     >>> chosen.chunk, chosen.forward.vector, chosen.backward.vector, chosen.backward.shared

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sympy import Expr, Pow, Symbol
 
-from tfexplore.codegen.functions import Function, functions_of
+from tfexplore.codegen.functions import Function, Group, functions_of
 from tfexplore.codegen.printing import CUDA, CodePrinter, code
 from tfexplore.codegen.variant import Variant
 
@@ -73,35 +73,55 @@ def divides(expr: Expr) -> bool:
 
 
 def cuda_function(function: Function, derived: Derived) -> str:
-    single = len(function.outputs) == 1 and isinstance(function.outputs[0][1], Symbol)
-    inputs = [(function.argument(group), given) for group, given in function.inputs]
-    arguments = [f"real {g}" if isinstance(s, Symbol) else f"const real *{g}" for g, s in inputs]
-    if not single:
-        taken = {group for group, _ in function.inputs}
-        renamed = [(f"{g}_before" if g in taken else function.argument(g), s) for g, s in function.outputs]
-        arguments += [f"real &{g}" if isinstance(s, Symbol) else f"real *{g}" for g, s in renamed]
-    arguments_out = set() if single else {given for _, given in function.outputs if isinstance(given, Symbol)}
-    body = []
-    for symbol, value in function.body:
-        declare = "" if symbol in arguments_out else "const real "
-        text = CudaPrinter(derived, symbol in function.gradients).doprint(value)
-        body.append(f"    {declare}{symbol.name} = {text};")
-    if single:
-        body.append(f"    return {function.outputs[0][1].name};")  # type: ignore[union-attr]  # a symbol when single
-    else:
-        for group, given in renamed:
-            if not isinstance(given, Symbol):
-                body += [f"    {group}[{k}] = {symbol.name};" for k, symbol in enumerate(given)]
-    used = words(*body)
-    head = [f"__device__ __forceinline__ {'real' if single else 'void'} {function.name}({', '.join(arguments)}) {{"]
-    for group, given in inputs:
-        if not isinstance(given, Symbol):
-            head += [f"    const real {z.name} = {group}[{k}];" for k, z in enumerate(given) if z.name in used]
+    """As CUDA C++: a function of one number returns it; any other writes what it computes through its last arguments."""
+    result = function.outputs[0][1] if len(function.outputs) == 1 else None
+    returned = result if isinstance(result, Symbol) else None
+    written = [] if returned is not None else output_arguments(function)
+    given = [(function.argument(group), values) for group, values in function.inputs]
+
+    body = assignments(function, derived, {value for _, value in written if isinstance(value, Symbol)})
+    body += [f"return {returned.name};"] if returned is not None else stores(written)
+    body = [*loads(function, derived, words(*body)), *body]
+
+    arguments = [f"real {name}" if isinstance(v, Symbol) else f"const real *{name}" for name, v in given]
+    arguments += [f"real &{name}" if isinstance(v, Symbol) else f"real *{name}" for name, v in written]
+    kind = "void" if returned is None else "real"
+    head = f"__device__ __forceinline__ {kind} {function.name}({', '.join(arguments)}) {{"
+    return "\n".join([head, *(f"    {line}" for line in body), "}"]) + "\n"
+
+
+def output_arguments(function: Function) -> list[Group]:
+    """What the function writes, under names that its inputs do not have: the adjoint is given g and gives g_before."""
+    taken = {name for name, _ in function.inputs}
+    return [(f"{n}_before" if n in taken else function.argument(n), values) for n, values in function.outputs]
+
+
+def loads(function: Function, derived: Derived, used: set[str]) -> list[str]:
+    """The numbers of the given lists, and those derived from the parameters, each under its name where it is used."""
+    lines = []
+    for group, values in function.inputs:
+        if not isinstance(values, Symbol):
+            name = function.argument(group)
+            lines += [f"const real {z.name} = {name}[{k}];" for k, z in enumerate(values) if z.name in used]
     p = function.argument("p")
-    head += [
-        f"    const real {n} = {p}[SCALARS + ROWS + {k}];" for k, n in enumerate(derived.names.values()) if n in used
-    ]
-    return "\n".join([*head, *body, "}"]) + "\n"
+    names = enumerate(derived.names.values())
+    return lines + [f"const real {name} = {p}[SCALARS + PER_NEURON + {k}];" for k, name in names if name in used]
+
+
+def assignments(function: Function, derived: Derived, declared: set[Symbol]) -> list[str]:
+    """The function's equations; `declared` are arguments already."""
+    lines = []
+    for symbol, value in function.body:
+        declaration = "" if symbol in declared else "const real "
+        text = CudaPrinter(derived, symbol in function.gradients).doprint(value)
+        lines.append(f"{declaration}{symbol.name} = {text};")
+    return lines
+
+
+def stores(written: list[Group]) -> list[str]:
+    """The lists among the outputs; an output of one number is assigned where it is computed."""
+    lists = [(name, values) for name, values in written if not isinstance(values, Symbol)]
+    return [f"{name}[{k}] = {symbol.name};" for name, values in lists for k, symbol in enumerate(values)]
 
 
 def words(*texts: str) -> set[str]:
@@ -114,7 +134,8 @@ def derive_function(derived: Derived, parameters: tuple[Symbol, ...]) -> str:
     lines = [f"__device__ __forceinline__ void derive(real *{p}) {{"]
     lines += [f"    const real {symbol.name} = {p}[{k}];" for k, symbol in enumerate(parameters) if symbol.name in used]
     lines += [
-        f"    {p}[SCALARS + ROWS + {k}] = {text};  // {name}" for k, (text, name) in enumerate(derived.names.items())
+        f"    {p}[SCALARS + PER_NEURON + {k}] = {text};  // {name}"
+        for k, (text, name) in enumerate(derived.names.items())
     ]
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -122,7 +143,7 @@ def derive_function(derived: Derived, parameters: tuple[Symbol, ...]) -> str:
 def cuda_functions(variant: Variant) -> dict[str, str]:
     """The neuron's functions by name, `derive` first."""
     step = variant.step
-    parameters = (*step.scalars, *step.rows)
+    parameters = (*step.scalars, *step.per_neuron)
     functions = functions_of(variant)
     groups = {group for function in functions for group, _ in (*function.inputs, *function.outputs)}
     symbols = {s.name for f in functions for s in f.used() | {symbol for symbol, _ in f.body}}
@@ -138,8 +159,8 @@ def cuda_source(variant: Variant) -> str:
     constants = {
         "STATES": len(step.before),
         "SCALARS": len(step.scalars),
-        "ROWS": len(step.rows),
-        "DERIVED": functions["derive"].count("[SCALARS + ROWS + "),  # numbers that follow from those
+        "PER_NEURON": len(step.per_neuron),
+        "DERIVED": functions["derive"].count("[SCALARS + PER_NEURON + "),  # numbers that follow from those
         "NEEDS": len(variant.needs),
         "WATCHED": len(variant.record),
         "KEEP_POTENTIAL": int(variant.keeps == "potential"),

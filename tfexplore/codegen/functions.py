@@ -1,20 +1,21 @@
 """The generated part of a fused kernel: a neuron's equations as a handful of small functions.
 
-The time loops in `kernels/` are written by hand, once, and call these functions; what is generated is only the neuron:
+The time loops in `kernels/` are hand-written, once, and call these functions; only the neuron is generated::
 
-    parameters(scalars, rows, i) -> p       the numbers of neuron i: shared ones, then learned ones
+    parameters(scalars, per_neuron, i) -> p       the numbers of neuron i: shared ones, then learned ones
     charge(z, x, p) -> h                    fire(h, p) -> u                   spike(u, p) -> s
     reset(h, s, p) -> z                     output(z, s) -> out               remember(z, x, h, u, p) -> q
     adjoint(g_out, g, q, p) -> g_x, g, g_p  watch(z, h) -> w
 
 z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
-gradients of the states). As Python they are tuples (`neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
-With keep="bits", q holds the outcomes of comparisons, and the loops pack those of several steps into a byte.
+gradients of the states). As Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
+q is what is saved for backward; with keep="bits", the outcomes of comparisons, of which the loops pack several steps into a byte.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import sympy
 from sympy import Expr, Symbol
@@ -22,21 +23,25 @@ from sympy import Expr, Symbol
 from tfexplore.codegen.printing import Dialect, code
 from tfexplore.codegen.variant import Variant
 
+Group: TypeAlias = tuple[str, Symbol | tuple[Symbol, ...]]
+"""A name, and the number or the short list of numbers that goes by it."""
+
 
 @dataclass(frozen=True)
 class Function:
-    """One generated function: named inputs (a symbol, or a short list of symbols), assignments, and what it returns.
+    """One generated function: named inputs, assignments, and what it returns.
 
     gradients: those of the assigned that only gradients use; their last digits are free, all others are exact to the bit.
     """
 
     name: str
-    inputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
+    inputs: tuple[Group, ...]
     body: tuple[tuple[Symbol, Expr], ...]
-    outputs: tuple[tuple[str, Symbol | tuple[Symbol, ...]], ...]
+    outputs: tuple[Group, ...]
     gradients: frozenset[Symbol] = frozenset()
 
     def used(self) -> set[Symbol]:
+        """The symbols that the assignments mention or the function returns."""
         mentioned: set[Symbol] = set().union(*(value.free_symbols for _, value in self.body), set())
         for _, given in self.outputs:
             mentioned |= {given} if isinstance(given, Symbol) else set(given)
@@ -50,10 +55,11 @@ class Function:
 
 
 def functions_of(variant: Variant) -> list[Function]:
+    """All functions of a variant, in the order in which the loops call them."""
     step = variant.step
-    p = (*step.scalars, *step.rows)
+    p = (*step.scalars, *step.per_neuron)
     fire = step.fire if step.fire is not None else step.charged[0]
-    spike = step.smooth if variant.relaxed else sympy.Heaviside(step.u, 1)
+    spike = step.smooth if variant.smooth else sympy.Heaviside(step.u, 1)
     watched = {**{z.name: n for z, n in zip(step.before, step.after, strict=True)}, "h": step.charged[0]}
     watch = tuple(watched[name] for name in variant.record)
     z, h, after = step.before, step.charged, step.after
@@ -73,17 +79,18 @@ def functions_of(variant: Variant) -> list[Function]:
         ),
         Function("watch", (("z", after), ("h", h)), (), (("w", watch),)),
     ]
-    if variant.keep != "nothing":  # else there is no way back, and nothing to derive
+    if variant.keep != "nothing":  # else there is no backward pass, and nothing to derive
         adjoint = variant.adjoint
         recomputed = [pair for pair in ((step.u, fire), (step.s, spike)) if pair[0] in adjoint.recomputed]
         given = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
-        results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_rows))
+        results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_per_neuron))
         gradients = frozenset(symbol for symbol, _ in adjoint.body)
         functions.append(Function("adjoint", given, (*recomputed, *adjoint.body), results, gradients))
     return functions
 
 
 def python_function(function: Function, dialect: Dialect, decorator: str = "") -> str:
+    """As Python, for Numba or torch: lists are tuples."""
     used = function.used()
     inputs = [(function.argument(group), given) for group, given in function.inputs]
     lines = [f"{decorator}def {function.name}({', '.join(group for group, _ in inputs)}):"]

@@ -1,4 +1,4 @@
-"""The equations as a notebook shows them: a neuron's step and its adjoint in LaTeX, with time as an index."""
+"""The equations in LaTeX, as a notebook shows them: a neuron's step and its adjoint, with time as an index."""
 
 from __future__ import annotations
 
@@ -34,8 +34,21 @@ def aligned(lines: Iterable[tuple[str, str, str]]) -> str:
     return rf"$\displaystyle \begin{{aligned}} {body} \end{{aligned}}$"
 
 
-def latex_of_step(step: Step) -> str:
-    """The equations of a neuron, as a notebook shows them: time as an index, h for a charged state."""
+def latex_of(neuron: Neuron) -> str:
+    r"""The equations of one time step, as a notebook shows them: time as an index, h for a charged state.
+
+    Args:
+        neuron: a value such as `neurons.LIF(tau=2.0)`.
+
+    Returns:
+        LaTeX within dollar signs: `IPython.display.Latex` shows it, and a neuron in the last line of a cell shows itself so.
+
+    Example:
+        >>> from tfexplore import codegen, neurons
+        >>> r"h[t] &= v[t-1] + x[t]" in codegen.latex_of(neurons.IF())
+        True
+    """
+    step = step_of(neuron)
     names = names_in_time(step)
     lines = [("charge", names[h], latex(e, names)) for h, e in zip(step.charged, step.charge, strict=True)]
     if step.fire is not None:
@@ -44,21 +57,30 @@ def latex_of_step(step: Step) -> str:
     return aligned(lines)
 
 
-def latex_of_adjoint(step: Step) -> str:
-    r"""One step of the way back as a notebook shows it; g_y stands for the derivative of the loss with respect to y.
+def latex_of_adjoint(neuron: Neuron) -> str:
+    r"""The backward pass of one time step; g_y stands for the derivative of the loss with respect to y.
 
-    >>> from tfexplore.neurons.library import IF
-    >>> from tfexplore.neurons.step import step_of
-    >>> r"g_{v}[t-1] &= g_{h}[t]" in latex_of_adjoint(step_of(IF()))
-    True
+    It is derived from the equations (`neurons.adjoint_of`): the chain rule through reset, fire and charge, top to bottom.
+
+    Args:
+        neuron: a value such as `neurons.LIF(tau=2.0)`.
+
+    Returns:
+        LaTeX within dollar signs, one line for each assignment.
+
+    Example:
+        >>> from tfexplore import codegen, neurons
+        >>> r"g_{v}[t-1] &= g_{h}[t]" in codegen.latex_of_adjoint(neurons.IF())
+        True
     """
+    step = step_of(neuron)
     adjoint, names = adjoint_of(step), names_in_time(step)
     arrived = zip((*adjoint.g_after, *adjoint.g_before), (*step.after, *step.before), strict=True)
     g_charged = {real(f"g_{h.name}"): h for h in step.charged}
     names |= {g: gradient_of(names[z]) for g, z in (*arrived, *g_charged.items())}
     names |= {real(f"g_{y}"): gradient_of(f"{y}[t]") for y in ("s", "u", "x")}
     names |= {adjoint.g_out: r"g_{\mathrm{out}}[t]", real("slope"): r"\Theta'(u[t])"}
-    names |= {g: gradient_of(latex_name(p.name)) for g, p in zip(adjoint.g_rows, step.rows, strict=True)}
+    names |= {g: gradient_of(latex_name(p.name)) for g, p in zip(adjoint.g_per_neuron, step.per_neuron, strict=True)}
     what = {"g_s": "spike", "slope": "surrogate", "g_u": "fire", **{g.name: "reset" for g in g_charged}}
     again = [] if step.fire is None else [(step.u, "u[t]", latex(step.fire, names)), (step.s, "s[t]", r"\Theta(u[t])")]
     lines = [("recompute", left, right) for symbol, left, right in again if symbol in adjoint.recomputed]
@@ -82,12 +104,24 @@ def gradient_of(name: str) -> str:
 
 
 def latex_of_surrogate(surrogate: Surrogate) -> str:
-    """The derivative that stands in for that of the spike, with its scales as symbols."""
+    r"""The derivative that stands in for that of the spike, with its scales as symbols.
+
+    Args:
+        surrogate: a value such as `surrogates.ATan(alpha=2.0)`.
+
+    Returns:
+        LaTeX within dollar signs.
+
+    Example:
+        >>> from tfexplore import codegen, surrogates
+        >>> print(codegen.latex_of_surrogate(surrogates.SuperSpike()))
+        $\displaystyle \Theta'(u) \approx \frac{1}{\left(\alpha \left|{u}\right| + 1\right)^{2}}$
+    """
     u = real("u")
     symbolic = type(surrogate)(**{field.name: sympy.Symbol(field.name, positive=True) for field in fields(surrogate)})
     return rf"$\displaystyle \Theta'(u) \approx {sympy.latex(symbolic.derivative(u))}$"
 
 
 # How a notebook shows them. They do not import this file: neurons know nothing of text.
-Neuron._repr_latex_ = lambda neuron: latex_of_step(step_of(neuron))  # type: ignore[attr-defined]
+Neuron._repr_latex_ = latex_of  # type: ignore[attr-defined]
 Surrogate._repr_latex_ = latex_of_surrogate  # type: ignore[attr-defined]

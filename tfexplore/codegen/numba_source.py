@@ -2,64 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from tfexplore.codegen.functions import functions_of, python_function
 from tfexplore.codegen.printing import NUMBA
 from tfexplore.codegen.variant import Variant
 
+MODULE = "generated_neuron"
+"""The name under which the loops of `kernels/*.py` import it."""
+JIT = '@njit(inline="always")\n'
+"""Else each function is compiled by itself first: 1.0 s for a LIF, forward and backward, instead of 0.6."""
+
 
 def numba_source(variant: Variant) -> str:
-    """The module `neuron.py` of the loops of `kernels/*.py`. Its functions need none but `real` of its other names."""
-    step = variant.step
-    jit = '@njit(inline="always")\n'  # else each is compiled by itself first: 1.0 s for a LIF both ways instead of 0.6
-    count = len(step.scalars)
-    rows = [f"rows[{k}][i]" for k in range(len(step.rows))]
-    numbers = "".join(f"scalars[{k}], " for k in range(count))
-    taken = [f"shared[{k}]" for k in range(count)] + rows
-    head = f'''"""Generated from the equations of {step.name}; see tfexplore/codegen/variant.py."""
-
-import math
-
-import numpy as np
-from numba import njit
-from tfexplore.backends.streaming import cut
-
-real = np.{variant.real}
-STATES = {len(step.before)}
-NEEDS = {len(variant.needs)}
-ROWS = {len(rows)}
-WATCHED = {len(variant.record)}
-CHUNK = {variant.chunk}
-KEEP_POTENTIAL = {variant.keeps == "potential"}
-KEEP_INPUT = {variant.keeps == "input"}
-KEEP_BITS = {variant.in_bits}
-STEPS = {variant.steps}
-WIDTH = {variant.width}
+    """The module `generated_neuron` of a variant. Its functions need none but `real` of its other names."""
+    add_p = inlined("add_p(a, b)", returned(f"a[{k}] + b[{k}]" for k in range(len(variant.step.per_neuron))))
+    neuron = (python_function(function, NUMBA, JIT) for function in functions_of(variant))
+    return "\n\n".join(
+        [header(variant), *parameters(variant), *loads_and_stores(variant), *bits(variant), add_p, *neuron]
+    )
 
 
-{jit}def shared(scalars):
-    return ({numbers})
+def header(variant: Variant) -> str:
+    """The imports, and what the loops must know of the variant."""
+    constants = {
+        "STATES": len(variant.step.before),
+        "NEEDS": len(variant.needs),
+        "PER_NEURON": len(variant.step.per_neuron),
+        "WATCHED": len(variant.record),
+        "CHUNK": variant.chunk,
+        "KEEP_POTENTIAL": variant.keeps == "potential",
+        "KEEP_INPUT": variant.keeps == "input",
+        "KEEP_BITS": variant.in_bits,
+        "STEPS": variant.steps,
+        "WIDTH": variant.width,
+    }
+    lines = [
+        f'"""Generated from the equations of {variant.step.name}; see tfexplore/codegen/numba_source.py."""\n',
+        "import math\n",
+        "import numpy as np",
+        "from numba import njit",
+        "from tfexplore.backends.streaming import cut\n",
+        f"real = np.{variant.real}",
+        *(f"{name} = {value}" for name, value in constants.items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
-{jit}def parameters(shared, rows, i):
-    return ({", ".join([*taken, ""])})
-'''
-    for name, size in {
-        "z": len(step.before),
+def parameters(variant: Variant) -> Iterator[str]:
+    """p: the numbers that all neurons share, then those of neuron i."""
+    count, own = len(variant.step.scalars), len(variant.step.per_neuron)
+    yield inlined("shared(scalars)", returned(f"scalars[{k}]" for k in range(count)))
+    taken = [*(f"shared[{k}]" for k in range(count)), *(f"per_neuron[{k}][i]" for k in range(own))]
+    yield inlined("parameters(shared, per_neuron, i)", returned(taken))
+
+
+def loads_and_stores(variant: Variant) -> Iterator[str]:
+    """For each short list that lies in memory: its arrays cut to a piece of the neurons, and its numbers read and written."""
+    sizes = {
+        "z": len(variant.step.before),
         "q": 1 if variant.in_bits else len(variant.needs),
-        "p": len(rows),
+        "p": len(variant.step.per_neuron),
         "w": len(variant.record),
-    }.items():
-        cuts = "".join(f"cut(a, {k}, begin, end), " for k in range(size))
-        values = "".join(f"rows[{k}][i], " for k in range(size))
-        stores = "".join(f"    rows[{k}][i] = values[{k}]\n" for k in range(size)) or "    pass\n"
-        head += f"\n\n{jit}def cut_{name}(a, begin, end):\n    return ({cuts})\n"
-        head += f"\n\n{jit}def load_{name}(rows, i):\n    return ({values})\n"
-        head += f"\n\n{jit}def store_{name}(rows, i, values):\n{stores}"
+    }
+    for name, size in sizes.items():
+        yield inlined(f"cut_{name}(a, begin, end)", returned(f"cut(a, {k}, begin, end)" for k in range(size)))
+        yield inlined(f"load_{name}(arrays, i)", returned(f"arrays[{k}][i]" for k in range(size)))
+        stores = [f"arrays[{k}][i] = values[{k}]" for k in range(size)]
+        yield inlined(f"store_{name}(arrays, i, values)", *(stores or ["pass"]))
+
+
+def bits(variant: Variant) -> Iterator[str]:
+    """q as bits of a byte from `place` on: taken out, and put in beside those of the time steps before."""
     places = [f"(place + np.uint8({k}))" for k in range(len(variant.needs) if variant.in_bits else 0)]
-    outcomes = "".join(f"(q[0] >> {place}) & np.uint8(1) != 0, " for place in places)
+    yield inlined("unpack(q, place)", returned(f"(q[0] >> {place}) & np.uint8(1) != 0" for place in places))
     packed = " | ".join(["before", *(f"np.uint8(values[{k}]) << {place}" for k, place in enumerate(places))])
-    head += f"\n\n{jit}def unpack(q, place):\n    return ({outcomes})\n"
-    head += f"\n\n{jit}def pack(before, values, place):\n    before = before if place else np.uint8(0)\n    return {packed}\n"
-    sums = "".join(f"a[{k}] + b[{k}], " for k in range(len(rows)))
-    head += f"\n\n{jit}def add_p(a, b):\n    return ({sums})\n"
-    return head + "\n\n" + "\n\n".join(python_function(f, NUMBA, jit) for f in functions_of(variant))
+    yield inlined("pack(before, values, place)", "before = before if place else np.uint8(0)", f"return {packed}")
+
+
+def inlined(signature: str, *body: str) -> str:
+    return "\n".join([f"{JIT}def {signature}:", *(f"    {line}" for line in body)]) + "\n"
+
+
+def returned(values: Iterable[str]) -> str:
+    """The statement that returns them as a tuple.
+
+    >>> returned(["a", "b"]), returned([])
+    ('return (a, b, )', 'return ()')
+    """
+    return f"return ({''.join(f'{value}, ' for value in values)})"

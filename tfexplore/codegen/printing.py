@@ -1,4 +1,4 @@
-"""SymPy expressions -> CUDA C++, Numba, torch and LaTeX.
+"""SymPy expressions -> CUDA C++, Numba and torch (LaTeX is SymPy's own, see `latex.py`).
 
 One printer walks the expression; a `Dialect` holds what differs between the languages. Every language gets the same
 operations in the same order (no reciprocals, no fused powers), so that float32 results are the same bits. SymPy's own

@@ -1,10 +1,10 @@
 """What a fused layer reads and writes: words per element-step (one neuron at one time step), derived from its equations.
 
-Nothing here is typed in or measured. The arrays and who touches them are those of the loops in `kernels/`; how many words
-follow from the neuron: its states, and what its derived adjoint needs of the way there.
+Nothing here is typed in or measured. The arrays, and the kernel that touches each, are those of the loops in `kernels/`; how
+many words follows from the neuron: its states, and what its derived adjoint needs of the forward pass::
 
-    forward    reads x, writes out, and writes what the way back will need ("kept")
-    backward   reads g_out and what was kept, writes g_x; with keep="input" it reads x once more and recomputes the rest
+    forward    reads x, writes out, and writes what is saved for backward ("kept")
+    backward   reads g_out and what was saved, writes g_x; with keep="input" it rereads x and recomputes the rest
 
 A word is a float32; with keep="bits" a bit is a thirty-second of it.
 
@@ -28,7 +28,13 @@ from tfexplore.neurons.step import step_of
 class Access:
     """One kernel's traffic with one array.
 
-    stateful: words of the state's dtype, which half-precision data do not halve; bits: so many instead, in any dtype.
+    Args:
+        kernel: `"forward"` or `"backward"`.
+        action: `"reads"` or `"writes"`.
+        array: as the loops in `kernels/` call it: x, out, kept, g_out or g_x.
+        words: words per element-step.
+        stateful: whether the words have the state's dtype, so that half-precision data do not halve them.
+        bits: where not 0, bits per element-step instead, whatever the dtype.
     """
 
     kernel: str
@@ -39,59 +45,91 @@ class Access:
     bits: int = 0
 
 
-def traffic(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple[Access, ...]:
-    """Every access of the fused kernels of a layer, forward and (with `gradient`) backward.
+def traffic_of(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple[Access, ...]:
+    """Every access of the fused kernels of a layer on a CPU, forward and (with `gradient`) backward.
 
-    keep: "potential", "input" or "bits", as in `Layer`. Without a gradient nothing is kept.
+    Args:
+        neuron: a value such as `neurons.LIF(tau=2.0)`.
+        keep: `"potential"`, `"input"` or `"bits"`, as in `Layer`.
+        gradient: False for inference, which saves nothing and has no backward pass.
 
-    >>> from tfexplore.neurons.library import LIF
-    >>> for access in traffic(LIF(), "potential"):
-    ...     print(access.kernel, access.action, access.words, access.array)
-    forward reads 1 x
-    forward writes 1 out
-    forward writes 1 kept
-    backward reads 1 g_out
-    backward reads 1 kept
-    backward writes 1 g_x
-    >>> float(words(traffic(LIF(), "potential"))), float(words(traffic(LIF(), "input")))
-    (6.0, 5.0625)
+    Returns:
+        The accesses, in the order of the kernels; `words` and `nbytes` add them up.
+
+    Raises:
+        ValueError: for an unknown `keep`, or one that is not exact for this neuron.
+
+    Example:
+        >>> from tfexplore import codegen, neurons
+        >>> for access in codegen.traffic_of(neurons.LIF(), "potential"):
+        ...     print(access.kernel, access.action, access.words, access.array)
+        forward reads 1 x
+        forward writes 1 out
+        forward writes 1 kept
+        backward reads 1 g_out
+        backward reads 1 kept
+        backward writes 1 g_x
+        >>> [float(codegen.words(codegen.traffic_of(neurons.LIF(), keep))) for keep in ("potential", "input")]
+        [6.0, 5.0625]
     """
     if keep not in KEEP:
         raise ValueError(f"keep must be {' or '.join(map(repr, KEEP))}, but got {keep!r}.")
-    check(keep, step_of(neuron))
+    step = step_of(neuron)
+    check(keep, step)
+    return accesses_of(Variant(step, keep=keep if gradient else "nothing"))
+
+
+def accesses_of(variant: Variant) -> tuple[Access, ...]:
+    """The same for one variant of the kernels, on a CPU or a GPU, whose chunks may be shorter."""
     one = Fraction(1)
     forward = (Access("forward", "reads", "x", one), Access("forward", "writes", "out", one))
-    if not gradient:
+    if variant.keep == "nothing":
         return forward
-    variant = Variant(step_of(neuron), keep=keep)
-    needs = len(variant.needs)
-    kept = {  # of words of the state; a linear neuron without a threshold needs nothing, and keeps nothing
-        "nothing": Fraction(0),
-        "potential": Fraction(needs),
+    words_saved = {
+        "nothing": Fraction(0),  # a linear neuron without a threshold needs nothing of the forward pass
+        "potential": Fraction(len(variant.needs)),
         "input": Fraction(len(variant.step.before), variant.chunk),
         "bits": Fraction(variant.width, 8 * BYTES[variant.real]),
     }[variant.keeps]
-    bits = variant.width if variant.in_bits else 0
-    way_back = [Access("backward", "reads", "g_out", one)]
-    if variant.keeps == "input":
-        way_back += [Access("backward", "reads", "x", one)]
-    if kept:
-        way_back += [Access("backward", "reads", "kept", kept, True, bits)]
-    written = (Access("forward", "writes", "kept", kept, True, bits),) if kept else ()
-    return (*forward, *written, *way_back, Access("backward", "writes", "g_x", one))
+    saved = (words_saved, True, variant.width if variant.in_bits else 0)
+    write = [Access("forward", "writes", "kept", *saved)] if words_saved else []
+    read = [Access("backward", "reads", "kept", *saved)] if words_saved else []
+    reread = [Access("backward", "reads", "x", one)] if variant.keeps == "input" else []
+    g_out, g_x = Access("backward", "reads", "g_out", one), Access("backward", "writes", "g_x", one)
+    return (*forward, *write, g_out, *reread, *read, g_x)
 
 
 def words(accesses: Iterable[Access], kernel: str | None = None) -> Fraction:
-    """Words per element-step, of one kernel or of all."""
+    """Words per element-step of these accesses.
+
+    Args:
+        accesses: from `traffic_of`.
+        kernel: `"forward"` or `"backward"` alone; None for both.
+
+    Example:
+        >>> from tfexplore import codegen, neurons
+        >>> codegen.words(codegen.traffic_of(neurons.LIF(), "potential"), "backward")
+        Fraction(3, 1)
+    """
     return sum((access.words for access in accesses if kernel in (None, access.kernel)), Fraction(0))
 
 
 def nbytes(accesses: Iterable[Access], dtype: str = "float32", kernel: str | None = None) -> Fraction:
-    """Bytes per element-step with data of this dtype; the state is float32, or float64 for float64.
+    """Bytes per element-step of these accesses; the state is float32, or float64 for float64 data.
 
-    >>> from tfexplore.neurons.library import LIF
-    >>> [float(nbytes(traffic(LIF(), "potential"), dtype)) for dtype in ("float32", "float16")]
-    [24.0, 16.0]
+    Args:
+        accesses: from `traffic_of`.
+        dtype: that of x and the spikes: `"float16"`, `"bfloat16"`, `"float32"` or `"float64"`.
+        kernel: `"forward"` or `"backward"` alone; None for both.
+
+    Raises:
+        ValueError: for another dtype.
+
+    Example:
+        >>> from tfexplore import codegen, neurons
+        >>> accesses = codegen.traffic_of(neurons.LIF(), "potential")
+        >>> [float(codegen.nbytes(accesses, dtype)) for dtype in ("float32", "float16")]
+        [24.0, 16.0]
     """
     if dtype not in BYTES:
         raise ValueError(f"dtype must be {', '.join(BYTES)}, but got {dtype!r}.")
@@ -101,14 +139,23 @@ def nbytes(accesses: Iterable[Access], dtype: str = "float32", kernel: str | Non
 
 
 def kept_bytes(neuron: Neuron, keep: str = "input", dtype: str = "float32") -> Fraction:
-    """Bytes per element-step that stay in memory between the way there and the way back.
+    """Bytes per element-step that stay in memory between the forward and the backward pass.
 
-    keep="input" keeps x itself too: it costs no traffic on the way there, but x cannot be freed.
+    keep="input" saves x itself: that costs no traffic in the forward pass, but x cannot be freed.
 
-    >>> from tfexplore.neurons.library import LIF
-    >>> float(kept_bytes(LIF(), "potential")), float(kept_bytes(LIF(), "input"))
-    (4.0, 4.125)
+    Args:
+        neuron: a value such as `neurons.LIF(tau=2.0)`.
+        keep: `"potential"`, `"input"` or `"bits"`, as in `Layer`.
+        dtype: that of x and the spikes.
+
+    Raises:
+        ValueError: for an unknown dtype or `keep`, or a `keep` that is not exact for this neuron.
+
+    Example:
+        >>> from tfexplore import codegen, neurons
+        >>> [float(codegen.kept_bytes(neurons.LIF(), keep)) for keep in ("potential", "input")]
+        [4.0, 4.125]
     """
-    accesses = traffic(neuron, keep)
-    held = [a for a in accesses if (a.kernel, a.array) in (("forward", "kept"), ("backward", "x"))]
-    return nbytes(held, dtype)
+    accesses = traffic_of(neuron, keep)
+    saved = [a for a in accesses if (a.kernel, a.array) in (("forward", "kept"), ("backward", "x"))]
+    return nbytes(saved, dtype)

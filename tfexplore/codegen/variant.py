@@ -13,16 +13,21 @@ from tfexplore.neurons.adjoint import BYTE, Adjoint, adjoint_of, in_bits
 from tfexplore.neurons.step import Step
 
 LONGEST_CHUNK = 32
-"""Time steps that the way back recomputes at once with keep="input" on a CPU, whose caches hold them."""
+"""Time steps that the backward pass recomputes at once with keep="input" on a CPU, whose caches hold them."""
 
 
 @dataclass(frozen=True)
 class Variant:
     """What one compiled kernel is made for; every number (tau, thresholds, T, N) is a run-time argument instead.
 
-    real: the dtype of the state ("float32", "float64"); data: that of x and the spikes (half precision too, on a GPU).
-    config: how its kernels are built for a GPU; None on a CPU.
-    keep: "nothing" (no way back), "potential", "input" or "bits" (see `keep.py`).
+    Args:
+        step: the neuron's equations.
+        real: the dtype of the state, `"float32"` or `"float64"`.
+        data: the dtype of x and the spikes; on a GPU half precision too.
+        keep: `"nothing"` (no backward pass), `"potential"`, `"input"` or `"bits"` (see `keep.py`).
+        record: the variables that the forward pass writes besides, in the order of h and the states.
+        smooth: the spike is replaced by its smooth primitive, for gradcheck.
+        config: how its kernels are built for a GPU; None on a CPU.
     """
 
     step: Step
@@ -30,14 +35,14 @@ class Variant:
     data: str = "float32"
     keep: str = "nothing"
     record: tuple[str, ...] = ()
-    relaxed: bool = False
+    smooth: bool = False
     config: Config | None = None
 
     @functools.cached_property
     def _hash(self) -> int:
         return hash(tuple(getattr(self, field.name) for field in dataclasses.fields(self)))
 
-    def __hash__(self) -> int:  # of every call of a kernel, which is found by its variant
+    def __hash__(self) -> int:  # needed at every call of a kernel, which is found by its variant
         return self._hash
 
     @functools.cached_property
@@ -47,19 +52,19 @@ class Variant:
 
     @functools.cached_property
     def needs(self) -> tuple[Symbol, ...]:
-        """What the adjoint needs of every step: values, or with keep="bits" the outcomes of comparisons."""
+        """What the adjoint needs of every step, saved or recomputed: values, or with keep="bits" outcomes of comparisons."""
         if self.keep == "nothing":
             return ()
         return tuple(bit for bit, _ in self.adjoint.bits) if self.keep == "bits" else self.adjoint.needs
 
     @functools.cached_property
     def keeps(self) -> str:
-        """As `keep`, but "nothing" for a neuron whose adjoint needs nothing of the way there: one that is linear."""
+        """As `keep`, but "nothing" for a neuron whose adjoint needs nothing of the forward pass: one that is linear."""
         return self.keep if self.needs else "nothing"
 
     @functools.cached_property
     def in_bits(self) -> bool:
-        """Whether what is kept are bytes."""
+        """Whether what is saved for backward are bytes of bits."""
         return self.keeps == "bits"
 
     @functools.cached_property
@@ -69,7 +74,7 @@ class Variant:
 
     @functools.cached_property
     def steps(self) -> int:
-        """Time steps that share a byte of what is kept; 1 without bits."""
+        """Time steps that share a byte of what is saved; 1 without bits."""
         return BYTE // self.width if self.in_bits else 1
 
     @functools.cached_property
@@ -80,14 +85,14 @@ class Variant:
     @functools.cached_property
     def shape(self) -> Shape:
         step = self.step
-        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.rows))
+        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.per_neuron))
 
     @property
     def on_gpu(self) -> bool:
         return self.config is not None
 
     def for_gpu(self, config: Config | None = None) -> Variant:
-        """This variant on a GPU, built so, or as predicted to be the fastest (`backends.tuned.built` knows what was measured)."""
+        """This variant on a GPU, built as `config` says, else as predicted to be the fastest (see `backends.tuned`)."""
         return dataclasses.replace(self, config=config or default(self.shape))
 
     @functools.cached_property
@@ -95,12 +100,12 @@ class Variant:
         return "uint8" if self.in_bits else self.real
 
     def kept_shape(self, steps: int, neurons: int) -> tuple[int, int, int]:
-        """What the forward pass writes for the way back."""
+        """The shape of what the forward pass saves for backward: [time, values, neurons], time in steps, chunks or bytes."""
         if self.keeps == "potential":
             return steps, len(self.needs), neurons
         if self.keeps == "bits":
             return -(-steps // self.steps), 1, neurons
-        if self.keeps == "input":  # a GPU takes the first chunk's from `start`
+        if self.keeps == "input":  # a GPU takes those of the first chunk from `start`
             chunks = (max(steps, 1) - 1) // self.chunk if self.on_gpu else -(-steps // self.chunk)
             return chunks, len(self.step.before), neurons
         return 1, 0, neurons

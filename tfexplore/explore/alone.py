@@ -32,18 +32,18 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     def column(values: list[float]) -> Tensor:
         return x.new_tensor(values).reshape(-1, 1).repeat(1, count)
 
-    rows = column([getattr(neuron, symbol.name) for symbol in step.rows])
-    out, g_x, g_rows = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(rows)
+    per_neuron = column([getattr(neuron, symbol.name) for symbol in step.per_neuron])
+    out, g_x, g_per_neuron = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(per_neuron)
     kept = x.new_zeros(variant.kept_shape(steps, count), dtype=getattr(torch, variant.kept_dtype))
     module, scalars = backends.module(backend), by_value(neuron)
 
     def on_gpu() -> tuple[Tensor, ...]:
         """All neurons begin alike, and nobody asks for the last state: as in most layers."""
         place = (scalars, steps, count, x.device.index or 0)
-        module.launch(variant, "forward", (x, None, rows, out, None, kept, None), *place)
+        module.launch(variant, "forward", (x, None, per_neuron, out, None, kept, None), *place)
         if keep == "nothing":
             return (out,)
-        module.launch(variant, "backward", (x, gradient, None, None, rows, kept, g_x, None, g_rows), *place)
+        module.launch(variant, "backward", (x, gradient, None, None, per_neuron, kept, g_x, None, g_per_neuron), *place)
         return out, g_x
 
     if backend == "cuda":
@@ -56,11 +56,11 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
         module.run(module.load(module.source(variant), loop), x.nbytes, steps, count, arrays)
 
     def on_cpu() -> tuple[Tensor, ...]:
-        run("forward", (x, start, rows), (out, state, kept, x.new_empty(1, 0, count)))
+        run("forward", (x, start, per_neuron), (out, state, kept, x.new_empty(1, 0, count)))
         if keep == "nothing":
             return (out,)
-        g_rows.zero_()  # the kernel adds to it
-        run("backward", (x, gradient, none, rows), (kept, g_x, g_start, g_rows))
+        g_per_neuron.zero_()  # the kernel adds to it
+        run("backward", (x, gradient, none, per_neuron), (kept, g_x, g_start, g_per_neuron))
         return out, g_x
 
     return on_cpu

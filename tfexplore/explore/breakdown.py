@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor, nn
 
-from tfexplore.data.digits import currents
+from tfexplore.data import currents
 from tfexplore.explore import plots
 from tfexplore.explore.networks import WALKS, own, try_out, tuned
 from tfexplore.measure import clock

@@ -116,7 +116,7 @@ def curves(surrogate: Surrogate, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     at, step = torch.from_numpy(u), step_of(neuron)
     slope = spread(compiled(Variant(step))["slope"](at, p), u)
     if type(surrogate).primitive is not Surrogate.primitive:
-        return slope, spread(compiled(Variant(step, relaxed=True))["spike"](at, p), u)
+        return slope, spread(compiled(Variant(step, smooth=True))["spike"](at, p), u)
     rise = np.concatenate([[0.0], np.cumsum((slope[1:] + slope[:-1]) / 2 * np.diff(u))])
     return slope, rise + 0.5 - np.interp(0.0, u, rise)
 

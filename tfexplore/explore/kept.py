@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.codegen.keep import why_not
-from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic
+from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic_of
 from tfexplore.measure.timeline import Counting
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
@@ -73,7 +73,7 @@ class Cells:
     def moved(self, way: Way) -> float | None:
         if not way.fused:
             return None
-        accesses = traffic(self.neuron, way.keep if way.gradient else "input", way.gradient)
+        accesses = traffic_of(self.neuron, way.keep if way.gradient else "input", way.gradient)
         return float(nbytes(accesses, self.dtype))
 
 
@@ -130,7 +130,7 @@ def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
 
     A gradient of x is wanted too, as in the middle of a network.
 
-    >>> from tfexplore.nn.layers import LIF
+    >>> from tfexplore.nn import LIF
     >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), INPUT) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
     True
     """
@@ -186,7 +186,7 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
 
     Only what grows with T: the difference of all time steps and half of them.
 
-    >>> from tfexplore.nn.layers import LIF
+    >>> from tfexplore.nn import LIF
     >>> moved(nn.Sequential(LIF()), torch.rand(64, 1, 100), POTENTIAL)
     {'0': 24.0}
     """
@@ -198,14 +198,14 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
         total, cells = 0, 0
         for given in inputs.get(name, []):
             less = given[: len(given) - len(given) // 2] if len(given) > 1 else given[:0]
-            total += traffic_of(layer, given, way) - traffic_of(layer, less, way)
+            total += bytes_moved(layer, given, way) - bytes_moved(layer, less, way)
             cells += given.numel() - less.numel()
         if cells:
             found[name] = total / cells
     return found
 
 
-def traffic_of(layer: Layer, x: Tensor, way: Way) -> int:
+def bytes_moved(layer: Layer, x: Tensor, way: Way) -> int:
     """Bytes, in all, of one pass."""
     if len(x) == 0:
         return 0

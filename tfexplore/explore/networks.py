@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfexplore.data.digits import Split, currents, digits
+from tfexplore.data import Split, currents, digits
 from tfexplore.nn import layers
 from tfexplore.nn.networks import BATCH, RATES, Walk, built_in, fit, images
 from tfexplore.nn.schedules import layer_by_layer, step_by_step

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from tfexplore import neurons
-from tfexplore.codegen.latex import latex_of_step
+from tfexplore.codegen.latex import latex_of
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import NARROW, WIDTH, Explorer, choice, slider
 from tfexplore.explore.membrane import KINDS, STARTS, Curve, Result, Stimulus, curve, lively, trace
@@ -20,7 +20,6 @@ from tfexplore.explore.ranges import nice, room, stretch
 from tfexplore.explore.sliders import FloatSlider, IntRangeSlider
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import parameters_of
-from tfexplore.neurons.step import step_of
 from tfexplore.nn.layers import Layer
 
 PIECES = 12  # of a current drawn by hand
@@ -148,7 +147,7 @@ class NeuronExplorer(Explorer):
             for k, part in enumerate(DRAWN):
                 stretch(controls[f"hand_{k + 1}"], low, high, float(f"{min(max(part * start, low), high):.3g}"))
         self._start, self._taken = start, chosen
-        self.equations.value = f'<div style="font-size:85%">{latex_of_step(step_of(neuron))}</div>'
+        self.equations.value = f'<div style="font-size:85%">{latex_of(neuron)}</div>'
         self.choose(strength)
 
     def choose(self, strength: float | None = None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tfexplore import neurons
 from tfexplore.codegen.functions import functions_of
-from tfexplore.codegen.traffic import nbytes, traffic
+from tfexplore.codegen.traffic import nbytes, traffic_of
 from tfexplore.codegen.variant import Variant
 from tfexplore.explore.alone import alone
 from tfexplore.measure.timeline import what_ran
@@ -95,7 +95,7 @@ def kernels(given: Sequence[Neuron], backend: str, dtype: str, element_steps: in
     """What is measured: each neuron forward alone and with keep="input"; the first also with "potential", as a layer, eager."""
 
     def fused(neuron: Neuron, keep: str, layer: bool = False) -> Point:
-        moved = traffic(neuron, keep) if keep != NOTHING else traffic(neuron, gradient=False)
+        moved = traffic_of(neuron, keep) if keep != NOTHING else traffic_of(neuron, gradient=False)
         moves = float(nbytes(moved, dtype))
         return Point(neuron, keep, backend, operations(neuron, keep), moves, element_steps, layer)
 

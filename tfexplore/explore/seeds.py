@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from tfexplore.data.digits import Split
+from tfexplore.data import Split
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.explore.networks import WALKS, accuracy, tuned

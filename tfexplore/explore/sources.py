@@ -8,7 +8,7 @@ from typing import Any
 
 from tfexplore.codegen.cuda_source import cuda_functions
 from tfexplore.codegen.functions import functions_of, python_function
-from tfexplore.codegen.latex import latex_of_step
+from tfexplore.codegen.latex import latex_of
 from tfexplore.codegen.printing import NUMBA
 from tfexplore.codegen.variant import Variant
 from tfexplore.explore.stepping import check
@@ -77,7 +77,7 @@ class Sources:
         functions = functions_of(variant)
         shown = ["charge", "fire", "spike", "reset", *(["output"] if kernel == "forward" else ["adjoint"])]
         chosen = [function for name in shown for function in functions if function.name == name]
-        self.latex = latex_of_step(step_of(neuron))
+        self.latex = latex_of(neuron)
         cuda = cuda_functions(variant)
         self.cuda = "\n".join(cuda[name] for name in ("derive", *(function.name for function in chosen)))
         self.numba = "\n\n".join(python_function(function, NUMBA) for function in chosen) + "\n"
@@ -96,7 +96,7 @@ class Sources:
         rows = (
             (
                 panel("CUDA: neuron.cuh (its equations)", self.cuda, "cuda", 260),
-                panel("Numba: neuron.py (its equations)", self.numba, "python", 260),
+                panel("Numba: generated_neuron.py (its equations)", self.numba, "python", 260),
             ),
             (
                 panel(f"CUDA: kernels/{loop}.cu, from line {at_cuda}", cuda, "cuda", 430),

@@ -19,7 +19,7 @@ from tfexplore.explore import gantt, plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.measure import clock
 from tfexplore.measure.timeline import Event
-from tfexplore.nn import layers
+from tfexplore.nn import library
 from tfexplore.timesplit.costs import costs, link, mean_costs
 from tfexplore.timesplit.crew import Crew
 from tfexplore.timesplit.plan import Link, Plan, plan
@@ -44,7 +44,7 @@ def network(kind: str, blocks: int) -> nn.Module:
         if kind == WAITING:
             parts[f"layer{k}"] = StandIn(seconds=4e-5)
         else:
-            parts |= {f"linear{k}": nn.Linear(FEATURES, FEATURES), f"lif{k}": layers.LIF(v_threshold=0.3)}
+            parts |= {f"linear{k}": nn.Linear(FEATURES, FEATURES), f"lif{k}": library.LIF(v_threshold=0.3)}
     return nn.Sequential(OrderedDict(parts))
 
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.codegen.numba_source import numba_source
-from tfexplore.codegen.traffic import Access, traffic
+from tfexplore.codegen.numba_source import MODULE, numba_source
+from tfexplore.codegen.traffic import Access, traffic_of
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.paths import kernels_dir
 from tfexplore.measure.counting import Counted, Log
@@ -31,7 +31,7 @@ from tfexplore.neurons.step import scalars_of, step_of
 KERNELS = ("forward", "backward")
 MEMORY = ("x", "g_out", "kept", "scratch", "out", "g_x")
 """The arrays with a row per time step, as they are shown; `scratch` is the one that a GPU thread holds in registers."""
-REGISTERS = ("state", "scratch", "g_start", "g_rows", "rows")
+REGISTERS = ("state", "scratch", "g_start", "g_per_neuron", "per_neuron")
 """In the GPU's kernel these are local variables; in its CPU twin short arrays that stay in the cache."""
 KEEPS = ("nothing", "potential", "input")
 """Without "bits": eight steps share a byte, so a word is no longer the unit in which a line reads and writes."""
@@ -103,7 +103,7 @@ class Stepped:
 
 
 def accesses(neuron: Neuron, keep: str, kernel: str) -> list[Access]:
-    every = traffic(neuron, keep) if keep != "nothing" else traffic(neuron, gradient=False)
+    every = traffic_of(neuron, keep) if keep != "nothing" else traffic_of(neuron, gradient=False)
     return [access for access in every if access.kernel == kernel]
 
 
@@ -144,8 +144,8 @@ def check(neuron: Any, kernel: str, keep: str, threads: int, steps: int) -> None
 # -- running a kernel's text as Python -----------------------------------------------------------------------------
 
 ARGUMENTS = {
-    "forward": ("x", "start", "rows", "scalars", "out", "state", "kept", "watched"),
-    "backward": ("x", "g_out", "g_state", "rows", "scalars", "kept", "g_x", "g_start", "g_rows"),
+    "forward": ("x", "start", "per_neuron", "scalars", "out", "state", "kept", "watched"),
+    "backward": ("x", "g_out", "g_state", "per_neuron", "scalars", "kept", "g_x", "g_start", "g_per_neuron"),
 }
 
 
@@ -181,7 +181,7 @@ def python(kernel: str, variant: Variant) -> Loop:
         fence=lambda: None,
     )  # fmt: skip
     modules = {"numba": SimpleNamespace(njit=njit), "tfexplore.backends.streaming": streaming}
-    modules["neuron"] = SimpleNamespace(**run(numba_source(variant), "neuron.py", modules))
+    modules[MODULE] = SimpleNamespace(**run(numba_source(variant), f"{MODULE}.py", modules))
     source = (kernels_dir() / f"{kernel}.py").read_text(encoding="utf-8")
     names = run(source, f"{kernel}.py", modules)
     names["BLOCK"] = np.uint64(1)  # a thread is a block of one neuron
@@ -193,19 +193,21 @@ def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> dict[str
     made = np.random.default_rng(0)
     z = [float(value) for value in neuron.initial()]
     reach = abs(getattr(neuron, "v_threshold", 1.0) - z[0]) or 1.0
-    states, rows, real = len(z), variant.step.rows, np.dtype(variant.real)
+    states, per_neuron, real = len(z), variant.step.per_neuron, np.dtype(variant.real)
     arrays = {
         "x": reach * made.uniform(0.2, 1.2, (steps, threads)),
         "g_out": made.normal(size=(steps, threads)),
         "start": np.repeat(np.array(z)[:, None], threads, 1),
-        "rows": np.array([[neuron.parameters[p.name]] * threads for p in rows]).reshape(len(rows), threads),
+        "per_neuron": np.array([[neuron.parameters[p.name]] * threads for p in per_neuron]).reshape(
+            len(per_neuron), threads
+        ),
         "scalars": np.array(list(scalars_of(neuron).values())),
         "kept": np.zeros(variant.kept_shape(steps, threads)),
         "watched": np.zeros((1, 0, threads)),
     }
     arrays |= {name: np.zeros((steps, threads)) for name in ("out", "g_x")}
     arrays |= {name: np.zeros((states, threads)) for name in ("state", "g_state", "g_start")}
-    arrays["g_rows"] = np.zeros((len(rows), threads))
+    arrays["g_per_neuron"] = np.zeros((len(per_neuron), threads))
     return {name: array.astype(real) for name, array in arrays.items()}
 
 

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import nn
 
-from tfexplore.data.digits import currents
+from tfexplore.data import currents
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
 from tfexplore.explore.membrane import threshold_of

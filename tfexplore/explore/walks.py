@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.measure.timeline import Events, is_leaf, what_ran
-from tfexplore.nn.layers import LIF, Layer, State, Stateful, check_input
+from tfexplore.nn.layers import Layer, State, Stateful, check_input
+from tfexplore.nn.library import LIF
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 WALKS = ("step by step", "layer by layer", "fused")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.measure import clock
-from tfexplore.nn import layers
+from tfexplore.nn import LIF, layers
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 WAYS = STEPPED, LAYERED, FUSED = ("step by step", "layer by layer", "fused")
@@ -57,7 +57,7 @@ def contestants(
     draw = (torch.randn(steps, 1, neurons, generator=make) for _ in range(2))
     x, gradient = ((0.8 * values).to(device, DTYPES[dtype]) for values in draw)
     x.requires_grad_(passes == TRAINING)
-    eager, fused = (nn.Sequential(layers.LIF(backend=b), layers.LIF(backend=b)) for b in ("torch", "auto"))
+    eager, fused = (nn.Sequential(LIF(backend=b), LIF(backend=b)) for b in ("torch", "auto"))
     runs: dict[str, Callable[[Tensor], Tensor]] = {
         STEPPED: lambda x: step_by_step(eager, x),
         LAYERED: lambda x: layer_by_layer(eager, x),

@@ -113,7 +113,7 @@ def what_ran(net: nn.Module, *, count: bool = True) -> Iterator[Events]:
     count: counting costs some microseconds for every operation; without it, launches, words, nbytes and needs stay empty, and the
     times are nearer to those of an unwatched run. On a GPU the record waits for the end of every piece.
 
-    >>> from tfexplore.nn.layers import LIF
+    >>> from tfexplore.nn import LIF
     >>> net, x = nn.Sequential(nn.Linear(8, 6), LIF()), torch.rand(4, 2, 8)
     >>> with torch.no_grad(), what_ran(net) as events:
     ...     _ = net(x)

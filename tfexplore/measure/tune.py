@@ -102,8 +102,8 @@ class Trial:
             return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(getattr(torch, kind))
 
         self.x, self.g_out = noise(steps, dtype).add_(0.3), noise(steps, dtype)
-        learned = [float(getattr(neuron, symbol.name)) for symbol in step.rows]
-        self.rows = self.x.new_tensor(learned, dtype=getattr(torch, real)).reshape(-1, 1).repeat(1, self.neurons)
+        learned = [float(getattr(neuron, symbol.name)) for symbol in step.per_neuron]
+        self.per_neuron = self.x.new_tensor(learned, dtype=getattr(torch, real)).reshape(-1, 1).repeat(1, self.neurons)
         self.first: dict[str, tuple[Tensor, ...]] = {}
         self.why: dict[tuple[str, Build, int], str] = {}
 
@@ -115,7 +115,11 @@ class Trial:
         """One pass of this loop, built so."""
         usual = default(self.shape)
         variant = self.variant.for_gpu(replace(usual, chunk=chunk, **{loop: build}))
-        given = (None, self.rows if len(self.rows) else None, self.scalars)  # as in most layers: all begin alike
+        given = (
+            None,
+            self.per_neuron if len(self.per_neuron) else None,
+            self.scalars,
+        )  # as in most layers: all begin alike
 
         def forward() -> tuple[Tensor, Any, Any, Any]:
             return cuda.forward(variant, self.x, *given, want_state=False)

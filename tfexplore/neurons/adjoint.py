@@ -1,7 +1,7 @@
-r"""The way back through one time step, derived from its equations with `sympy.diff`: nobody writes a backward by hand.
+r"""The backward pass of one time step, derived from its equations with `sympy.diff`: none is hand-written.
 
 With the gradients that arrive at a step, g_out of its output and g_z of every state it left behind, the chain rule
-through charge -> fire -> reset reads
+through charge -> fire -> reset reads::
 
     g_s   = g_out + sum_z g_z dz/ds             (the sum leaves out v where the reset is detached)
     g_u   = g_s * surrogate'(u)
@@ -10,8 +10,8 @@ through charge -> fire -> reset reads
     g_z'  = sum_h g_h dh/dz'                    what the step before receives
     g_p   = sum over all of them, d/dp          for each learned parameter p, to be summed over time
 
-`adjoint_of` fills in the partial derivatives, drops what is zero, and lists what must be known of the way there. Where
-that is the outcome of comparisons only (did it fire? was u within the surrogate's window?), `in_bits` asks for a bit each.
+`adjoint_of` fills in the partial derivatives, drops what is zero, and lists what it needs of the forward pass. Where that is
+the outcome of comparisons only (did it fire? was u within the surrogate's window?), `in_bits` makes each a bit.
 """
 
 from __future__ import annotations
@@ -30,11 +30,19 @@ Assignments = list[tuple[Symbol, Expr]]
 
 @dataclass(frozen=True)
 class Adjoint:
-    """Straight-line code for one step backwards, in the order of evaluation.
+    """Straight-line code for the backward pass of one step, in the order of evaluation.
 
-    `needs`: the values of the forward step that the code mentions (of x, the states before and the charged states):
-    what keep="potential" must store for every step. `recomputed`: which of u and s it computes anew from those.
-    `bits`: after `in_bits`, the comparisons whose outcomes the code mentions instead, each under the name of its bit.
+    Args:
+        g_out: the gradient that arrives at the output.
+        g_after: those that arrive at the states that the step left.
+        body: the assignments.
+        g_x: the gradient of the input current.
+        g_before: the gradients of the states before the step.
+        g_per_neuron: the gradients of the learned parameters, to be summed over time.
+        needs: the values of the forward step that the code mentions (of x, the states before and the charged states): what
+            keep="potential" saves for backward at every step.
+        recomputed: which of u and s it computes anew from those.
+        bits: after `in_bits`, the comparisons whose outcomes the code mentions instead, each under the name of its bit.
     """
 
     g_out: Symbol
@@ -42,7 +50,7 @@ class Adjoint:
     body: tuple[tuple[Symbol, Expr], ...]
     g_x: Symbol
     g_before: tuple[Symbol, ...]
-    g_rows: tuple[Symbol, ...]
+    g_per_neuron: tuple[Symbol, ...]
     needs: tuple[Symbol, ...]
     recomputed: frozenset[Symbol]
     bits: tuple[tuple[Symbol, Relational], ...] = ()
@@ -54,12 +62,28 @@ def diff(value: Expr, symbol: Symbol) -> Expr:
 
 
 def adjoint_of(step: Step) -> Adjoint:
+    """The backward pass of a step, by the chain rule.
+
+    Args:
+        step: a neuron's equations, from `step_of`.
+
+    Returns:
+        The assignments, and what they need of the forward pass.
+
+    Example:
+        >>> from tfexplore import neurons
+        >>> adjoint = neurons.adjoint_of(neurons.step_of(neurons.IF()))
+        >>> [f"{symbol} = {value}" for symbol, value in adjoint.body][2:]
+        ['g_u = g_s*slope', 'g_h_v = g_u + g_v_next', 'g_x = g_h_v', 'g_v = g_h_v']
+        >>> adjoint.needs
+        (h_v,)
+    """
     g_out = real("g_out")
     g_after = tuple(real(f"g_{z.name}_next") for z in step.before)
     g_charged = tuple(real(f"g_{h.name}") for h in step.charged)
     g_before = tuple(real(f"g_{z.name}") for z in step.before)
     g_s, slope, g_u, g_x = map(real, ("g_s", "slope", "g_u", "g_x"))
-    g_rows = tuple(real(f"g_{p.name}") for p in step.rows)
+    g_per_neuron = tuple(real(f"g_{p.name}") for p in step.per_neuron)
     spiking = step.fire is not None
     body: Assignments = []
 
@@ -86,7 +110,7 @@ def adjoint_of(step: Step) -> Adjoint:
     body += [(g, behind_charge(h)) for g, h in zip(g_charged, step.charged, strict=True)]
     body.append((g_x, through_charge(step.x)))
     body += [(g, through_charge(z)) for g, z in zip(g_before, step.before, strict=True)]
-    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_rows, step.rows, strict=True)]
+    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_per_neuron, step.per_neuron, strict=True)]
 
     mentioned = set().union(*(value.free_symbols for _, value in body))
     # s is a function of u, and u of the charged states
@@ -94,7 +118,7 @@ def adjoint_of(step: Step) -> Adjoint:
     if recomputed and step.fire is not None:
         mentioned |= step.fire.free_symbols
     needs = tuple(symbol for symbol in (*step.charged, *step.before, step.x) if symbol in mentioned)
-    return Adjoint(g_out, g_after, tuple(body), g_x, g_before, g_rows, needs, frozenset(recomputed))
+    return Adjoint(g_out, g_after, tuple(body), g_x, g_before, g_per_neuron, needs, frozenset(recomputed))
 
 
 BYTE = 8
@@ -102,9 +126,9 @@ BYTE = 8
 
 
 def in_bits(adjoint: Adjoint, step: Step) -> Adjoint:
-    """The same code with a bit for every comparison of the forward step's values, and for the spike; `needs` is what is left.
+    """The same code with a bit for every comparison of the forward step's values, and for the spike; `needs` is what remains.
 
-    Nothing is left where, given the bits, every coefficient takes one of finitely many values: then keep="bits" is exact,
+    Nothing remains where, given the bits, every coefficient takes one of finitely many values: then keep="bits" is exact,
     and to the last digit, since the code computes what it computed before.
 
     >>> from tfexplore import neurons
@@ -121,13 +145,13 @@ def in_bits(adjoint: Adjoint, step: Step) -> Adjoint:
     def bit(comparison: Relational) -> Symbol:
         return found.setdefault(comparison, real(f"bit_{len(found)}"))
 
-    def told(value: Expr) -> Expr:
+    def with_bits(value: Expr) -> Expr:
         value = value.replace(sympy.Heaviside, lambda u, *_: sympy.Piecewise((1, u >= 0), (0, True)))
         value = value.replace(sympy.sign, lambda u: sympy.Piecewise((1, u > 0), (-1, u < 0), (0, True)))
         comparisons = [c for c in value.atoms(Relational) if c.free_symbols & seen]
         return value.xreplace({c: bit(c) for c in sorted(comparisons, key=sympy.default_sort_key)})
 
-    body = [(symbol, told(value)) for symbol, value in adjoint.body]
+    body = [(symbol, with_bits(value)) for symbol, value in adjoint.body]
     if any(step.s in value.free_symbols for _, value in body):
         body.insert(0, (step.s, sympy.Piecewise((1, bit(step.u >= 0)), (0, True))))
     written = {symbol for symbol, _ in body}
@@ -135,16 +159,3 @@ def in_bits(adjoint: Adjoint, step: Step) -> Adjoint:
     needs = tuple(sorted(left, key=lambda symbol: symbol.name))
     bits = tuple((symbol, comparison) for comparison, symbol in found.items())
     return dataclasses.replace(adjoint, body=tuple(body), needs=needs, recomputed=frozenset(), bits=bits)
-
-
-def why_not_bits(step: Step) -> str:
-    """Why keep="bits" would not be exact for this neuron, or ""."""
-    told = in_bits(adjoint_of(step), step)
-    if told.needs:
-        names = sorted({symbol.name.removeprefix("h_") for symbol in told.needs})
-        smooth = step.u in step.slope.free_symbols and step.u in told.needs
-        hint = " (a Rectangle surrogate asks only on which side of its edges u was)" if smooth else ""
-        return f"its way back needs the value of {' and '.join(names)}, not only the outcomes of comparisons{hint}"
-    if len(told.bits) > BYTE:
-        return f"its way back needs the outcomes of {len(told.bits)} comparisons a step, and a byte holds {BYTE}"
-    return ""

@@ -1,6 +1,6 @@
 r"""What a neuron *is*: a small frozen value whose methods are the equations of one time step.
 
-One step of every neuron here is the same four lines, with the membrane potential as the first state:
+One step of every neuron here is the same four lines, with the membrane potential as the first state::
 
     charge     h = charge(z, x)             z: the states before the step, x: the input current
     fire       u = h_v - threshold(h)       s = 1 where u >= 0, else 0
@@ -26,7 +26,9 @@ from tfexplore.neurons.surrogates import ATan, Surrogate, Value
 
 __all__ = ["Decay", "Neuron", "Positive", "TimeConstant", "Value"]  # all that a definition needs
 
-OURS = frozenset({"STATES", "SCALARS", "ROWS", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"})
+OURS = frozenset(
+    {"STATES", "SCALARS", "PER_NEURON", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"}
+)
 WORDS = OURS | frozenset(keyword.kwlist) | {word for words in cxx.reserved.values() for word in words}
 RESERVED = frozenset(
     {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where", "number"}
@@ -36,29 +38,42 @@ RESERVED = frozenset(
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Neuron:
-    """Base of all neurons. A subclass is a definition: annotated parameters, `charge`, and what differs from here.
+    r"""Base of all neurons. A subclass is a definition: annotated parameters, `charge`, and what differs from here.
 
-    A complete neuron, with fused kernels on every backend (this also works in a notebook cell):
+    One time step, with the states z before it and the input current x; v, the membrane potential, is the first state::
 
-    >>> from tfexplore.neurons import Neuron, TimeConstant
-    >>> class Leaky(Neuron):
-    ...     tau: TimeConstant = 2.0
-    ...     v_threshold: float = 1.0
-    ...     v_reset: float = 0.0
-    ...     def charge(self, v, x):
-    ...         return v - v / self.tau + x
-    >>> Leaky(tau=4.0).charge(1.0, 0.5)
-    1.25
+        charge     h = charge(z, x)
+        fire       u = h_v - threshold(h),  s = 1 where u >= 0, else 0
+        reset      v = h_v - s threshold(h)      "soft"
+                   v = (1 - s) h_v + s v_reset   "hard"
+                   v = h_v                       "none"
+        after      the other states
 
     Fields annotated `float` (or `TimeConstant`, `Positive`, `Decay`) are numbers that every kernel takes at run time; any
-    other field (`decay_input: bool`) selects between equations. Common to all neurons:
+    other field (`decay_input: bool`) selects between equations. The class attributes `states`, `resets` and `spiking` name
+    the states, the resets that it admits, and whether it fires.
 
-    reset:         "soft" (v - threshold), "hard" (v_reset) or "none"; a neuron lists what it admits in `resets`.
-    detach_reset:  no gradient flows through the spike in the reset of v.
-    surrogate:     the derivative that stands in for that of the step function.
-    learn:         names of parameters that the layer trains.
+    Args:
+        reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.
+        detach_reset: no gradient flows through the spike in the reset of v.
+        surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
+        learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
 
-    Raises ValueError or TypeError, naming the parameter, what came and what is allowed.
+    Raises:
+        ValueError, TypeError: naming the parameter, what came and what is allowed.
+
+    Example:
+        A complete neuron, with fused kernels on every backend (this also works in a notebook cell):
+
+        >>> from tfexplore.neurons import Neuron, TimeConstant
+        >>> class Leaky(Neuron):
+        ...     tau: TimeConstant = 2.0
+        ...     v_threshold: float = 1.0
+        ...     v_reset: float = 0.0
+        ...     def charge(self, v, x):
+        ...         return v - v / self.tau + x
+        >>> Leaky(tau=4.0).charge(1.0, 0.5)
+        1.25
     """
 
     states: ClassVar[tuple[str, ...]] = ("v",)
@@ -73,19 +88,23 @@ class Neuron:
     # -- the equations, to be overridden -------------------------------------------------------------------------
 
     def charge(self, *states_and_x: Value) -> Value | tuple[Value, ...]:
-        """The states after the input came in, before firing: one value, or a tuple in the order of `states`."""
+        """The states with the input added, before firing: one value, or a tuple in the order of `states`."""
         raise NotImplementedError(f"{type(self).__name__} needs a method charge(self, {', '.join(self.states)}, x).")
 
     def threshold(self, *charged: Value) -> Value:
+        """What v is compared with; `v_threshold` unless a neuron has another."""
         return self.v_threshold  # type: ignore[attr-defined]  # a parameter of every spiking neuron
 
     def soft(self, s: Value, v: Value, *others: Value) -> Value:
+        """v after a soft reset: the threshold subtracted."""
         return v - s * self.threshold(v, *others)
 
     def hard(self, s: Value, v: Value, *others: Value) -> Value:
-        return v * (1 - s) + self.v_reset * s  # type: ignore[attr-defined]  # checked where "hard" is asked for
+        """v after a hard reset: `v_reset`."""
+        return v * (1 - s) + self.v_reset * s  # type: ignore[attr-defined]  # checked where reset="hard"
 
     def none(self, s: Value, v: Value, *others: Value) -> Value:
+        """v without a reset."""
         return v
 
     def after(self, s: Value, *charged: Value) -> tuple[Value, ...]:
@@ -105,22 +124,32 @@ class Neuron:
         dataclass(frozen=True, kw_only=True)(cls)
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
         bounds = parameters_of(type(self))
+        self._check_names({*bounds, *self.states})
+        for key, bound in bounds.items():
+            object.__setattr__(self, key, checked_number(type(self).__name__, key, getattr(self, key), bound))
+        self._check_options()
+        object.__setattr__(self, "learn", self._checked_learn())
+        self._check_thresholds()
+
+    def _check_names(self, names: set[str]) -> None:
+        """Names of parameters and states become names in generated code."""
+        name = type(self).__name__
         derived = {
             f"{before}{z}{after}" for z in self.states for before in ("", "h_", "g_", "g_h_") for after in ("", "_next")
         }
-        if bad := (RESERVED & {*bounds, *self.states}) | (derived & set(bounds)):
+        if taken := (RESERVED & names) | (derived & parameters_of(type(self)).keys()):
             raise ValueError(
-                f"{name} cannot name a parameter or state {sorted(bad)[0]!r}: the states, what is made of their names, and "
+                f"{name} cannot name a parameter or state {sorted(taken)[0]!r}: the states, what is made of their names, and "
                 f"{', '.join(sorted(RESERVED))} are taken."
             )
-        if bad := WORDS & {*bounds, *self.states}:
+        if taken := WORDS & names:
             raise ValueError(
-                f"{name} cannot name a parameter {sorted(bad)[0]!r}: words of Python, of C++ and of the kernels are taken."
+                f"{name} cannot name a parameter {sorted(taken)[0]!r}: words of Python, of C++ and of the kernels are taken."
             )
-        for key, bound in bounds.items():
-            object.__setattr__(self, key, checked_number(name, key, getattr(self, key), bound))
+
+    def _check_options(self) -> None:
+        name = type(self).__name__
         if self.reset not in self.resets:
             allowed = ", ".join(map(repr, self.resets))
             raise ValueError(f"{name} does not admit reset={self.reset!r}; it admits {allowed}.")
@@ -134,17 +163,27 @@ class Neuron:
                 raise TypeError(f"{name}: {field.name} must be True or False, but got {value!r}.")
         if not isinstance(self.surrogate, Surrogate):
             raise TypeError(f"{name}: surrogate must be like surrogates.ATan(alpha=2.0), but got {self.surrogate!r}.")
+
+    def _checked_learn(self) -> tuple[str, ...]:
+        """`learn` as a tuple of this neuron's parameters; one name may stand alone."""
+        name, parameters = type(self).__name__, parameters_of(type(self))
         learn: Any = self.learn
         learn = (learn,) if isinstance(learn, str) else learn
         if not isinstance(learn, tuple | list):
             raise TypeError(f"{name}: learn must be names of parameters, but got {learn!r}.")
-        object.__setattr__(self, "learn", tuple(learn))
-        if unknown := [key for key in self.learn if key not in bounds]:
-            raise ValueError(f"{name} cannot learn {unknown[0]!r}; its parameters are {', '.join(bounds)}.")
-        if self.spiking and "v_threshold" not in bounds and type(self).threshold is Neuron.threshold:
-            raise TypeError(f"{name} fires, so it needs a parameter v_threshold or a method threshold(self, v, ...).")
-        if self.reset == "hard" and "v_reset" not in bounds and type(self).hard is Neuron.hard:
-            raise TypeError(f"{name} needs a parameter v_reset for its hard reset.")
+        if unknown := [key for key in learn if key not in parameters]:
+            raise ValueError(f"{name} cannot learn {unknown[0]!r}; its parameters are {', '.join(parameters)}.")
+        return tuple(learn)
+
+    def _check_thresholds(self) -> None:
+        """The parameters that the methods of this base class use."""
+        cls, parameters = type(self), parameters_of(type(self))
+        if self.spiking and "v_threshold" not in parameters and cls.threshold is Neuron.threshold:
+            raise TypeError(
+                f"{cls.__name__} fires, so it needs a parameter v_threshold or a method threshold(self, v, ...)."
+            )
+        if self.reset == "hard" and "v_reset" not in parameters and cls.hard is Neuron.hard:
+            raise TypeError(f"{cls.__name__} needs a parameter v_reset for its hard reset.")
 
     @property
     def parameters(self) -> dict[str, float]:

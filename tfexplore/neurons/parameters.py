@@ -17,7 +17,7 @@ import numpy as np
 import sympy
 
 STRAIGHT = 10.0
-"""From here on a learned number above a bound grows along the tangent of exp, where exp itself would soon be infinite."""
+"""From this raw value on, a learned number above a bound grows along the tangent of exp, which would soon overflow."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Bound:
     open: bool = False
 
     def admits(self, value: float) -> bool:
+        """Whether the value is finite and within the bound."""
         return math.isfinite(value) and (self.low < value if self.open else self.low <= value) and value < self.high
 
     def __str__(self) -> str:
@@ -64,9 +65,11 @@ class Bound:
 
 
 TimeConstant = Annotated[float, Bound(low=1.0)]
-"""In time steps. Below one step, the explicit Euler step of a leak would overshoot its rest."""
+"""In time steps, at least 1: below, the explicit Euler step of a leak would overshoot its rest."""
 Positive = Annotated[float, Bound(low=0.0, open=True)]
+"""Above 0."""
 Decay = Annotated[float, Bound(low=0.0, high=1.0, open=True)]
+"""A factor per time step: between 0 and 1, both excluded."""
 
 
 def parameters_of(cls: type[Any]) -> Mapping[str, Bound]:
@@ -88,6 +91,7 @@ def _parameters_of(cls: Any) -> Mapping[str, Bound]:
 
 
 def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
+    """The value as a float; raises TypeError or ValueError unless it is a number within the bound."""
     if isinstance(value, sympy.Expr):  # step_of puts symbols in place of the numbers
         return value
     if getattr(value, "requires_grad", False):
@@ -102,6 +106,6 @@ def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
 
 
 def checked_count(name: str, value: Any, most: int | None = None) -> None:
-    """Refuses all but a whole number from 1 on (up to `most`); True and 2.0 are none."""
+    """Raises ValueError unless the value is a whole number from 1 on (up to `most`); True and 2.0 are not."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= (most or value):
         raise ValueError(f"{name} must be a whole number from 1 {f'to {most}' if most else 'on'}, but got {value!r}.")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sympy
 
@@ -18,9 +19,20 @@ from tfexplore.neurons.surrogates import Surrogate, Value
 class Step:
     """One time step as SymPy expressions; every tuple is in the order of the neuron's states.
 
-    charge (of `before` and `x`), fire (u, of `charged`), reset (of `charged` and `s`); `slope` is the surrogate
-    derivative and `smooth` its primitive, both of `u`. `scalars` and `rows` are the parameters: numbers, and learned
-    ones with a value per neuron. No expression holds a number that a slider could change.
+    No expression holds a number that a slider could change: parameters are symbols.
+
+    Args:
+        name: the neuron's class.
+        before, charged, after: the states before the step, after charge, and after reset, as symbols.
+        x, u, s: the input current, the distance from the threshold, and the spike, as symbols.
+        charge: the charged states, of `before` and `x`.
+        fire: u, of `charged`; None for a neuron that does not spike.
+        reset: the states after the step, of `charged` and `s`.
+        initial: the states before the first step, of the parameters.
+        surrogate: the surrogate, with symbols for its scales.
+        detach_reset: whether no gradient flows through the spike in the reset of v.
+        scalars: the parameters that all neurons share, the surrogate's scales among them.
+        per_neuron: the learned parameters, which have a value for each neuron.
     """
 
     name: str
@@ -37,21 +49,23 @@ class Step:
     surrogate: Surrogate
     detach_reset: bool
     scalars: tuple[sympy.Symbol, ...]
-    rows: tuple[sympy.Symbol, ...]
+    per_neuron: tuple[sympy.Symbol, ...]
 
     @functools.cached_property
     def _hash(self) -> int:
         return hash(tuple(vars(self).values()))
 
-    def __hash__(self) -> int:  # of every call of a layer, which finds its kernel by its step
+    def __hash__(self) -> int:  # needed at every call of a layer, which finds its kernel by its step
         return self._hash
 
     @property
     def slope(self) -> sympy.Expr:
+        """The surrogate's derivative, of `u`."""
         return choices(self.surrogate.derivative(self.u))
 
     @property
     def smooth(self) -> sympy.Expr:
+        """The smooth spike: the surrogate's primitive, of `u`."""
         return choices(self.surrogate.primitive(self.u))
 
 
@@ -71,7 +85,28 @@ def by_value(neuron: Neuron) -> list[float]:
 
 
 def step_of(neuron: Neuron) -> Step:
-    """The neuron's equations: its methods, called with symbols for the states and the numbers."""
+    """The equations of one time step: the neuron's methods, called with symbols for the states and the numbers.
+
+    Neurons that differ in numbers only have the same step, and share their kernels.
+
+    Args:
+        neuron: a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
+
+    Returns:
+        The step, cached by the equations.
+
+    Raises:
+        TypeError: where the methods do not run on SymPy symbols, or return another number of values than there are states.
+        ValueError: where the equations mention a symbol that is no state and no parameter.
+
+    Example:
+        >>> from tfexplore import neurons
+        >>> step = neurons.step_of(neurons.LIF(decay_input=True))
+        >>> step.charge, step.fire
+        ((v + (-v + v_reset + x)/tau,), h_v - v_threshold)
+        >>> step == neurons.step_of(neurons.LIF(decay_input=True, tau=5.0))
+        True
+    """
     scales = {key: real(f"surrogate_{key}") for key in parameters_of(type(neuron.surrogate))}
     surrogate = dataclasses.replace(neuron.surrogate, **scales)
     numbers = {key: real(key) for key in neuron.parameters}
@@ -95,56 +130,76 @@ def choices(value: Value) -> sympy.Expr:
     return expression.replace(sympy.Max, first(sympy.Gt)).replace(sympy.Min, first(sympy.Lt))
 
 
+X, U, S = real("x"), real("u"), real("s")
+
+
+class Equations(NamedTuple):
+    """What a neuron's methods return for symbols, in the order of its states."""
+
+    charge: tuple[Value, ...]
+    fire: Value | None
+    reset: tuple[Value, ...]
+    initial: tuple[Value, ...]
+
+
 @functools.lru_cache(maxsize=256)
 def _step_of(symbolic: Neuron) -> Step:
-    # neurons that differ in numbers only are the same here: a slider derives nothing anew
-    cls = type(symbolic)
-    x, u, s = real("x"), real("u"), real("s")
-    before = tuple(real(name) for name in cls.states)
-    charged = tuple(real(f"h_{name}") for name in cls.states)
+    """`symbolic` has symbols for its numbers, so that neurons that differ in numbers only are one entry of the cache."""
+    names = type(symbolic).states
+    before, charged = tuple(map(real, names)), tuple(real(f"h_{name}") for name in names)
+    equations = called(symbolic, before, charged)
+    check_symbols(symbolic, equations, {*before, *charged})
+    scales = tuple(value for value in vars(symbolic.surrogate).values() if isinstance(value, sympy.Symbol))
+    return Step(
+        name=type(symbolic).__name__,
+        before=before,
+        charged=charged,
+        after=tuple(real(f"{name}_next") for name in names),
+        x=X,
+        u=U,
+        s=S,
+        charge=tuple(map(choices, equations.charge)),
+        fire=None if equations.fire is None else choices(equations.fire),
+        reset=tuple(map(choices, equations.reset)),
+        initial=tuple(map(sympy.sympify, equations.initial)),
+        surrogate=symbolic.surrogate,
+        detach_reset=symbolic.detach_reset,
+        scalars=(*(real(key) for key in symbolic.parameters if key not in symbolic.learn), *scales),
+        per_neuron=tuple(real(key) for key in symbolic.parameters if key in symbolic.learn),
+    )
+
+
+def called(neuron: Neuron, before: tuple[sympy.Symbol, ...], charged: tuple[sympy.Symbol, ...]) -> Equations:
+    """The neuron's methods, called in the order of a step."""
+    cls = type(neuron)
     try:
-        charge = symbolic.charge(*before, x)
-        fire = charged[0] - sympy.sympify(symbolic.threshold(*charged)) if cls.spiking else None
-        v = getattr(symbolic, symbolic.reset)(s, *charged)
-        others, initial = symbolic.after(s, *charged), symbolic.initial()
-    except TypeError as error:  # math.exp, an `if` on a state: SymPy names neither the neuron nor the way out
+        charge = neuron.charge(*before, X)
+        fire = charged[0] - sympy.sympify(neuron.threshold(*charged)) if cls.spiking else None
+        v = getattr(neuron, neuron.reset)(S, *charged)
+        others, initial = neuron.after(S, *charged), neuron.initial()
+    except TypeError as error:  # math.exp, an `if` on a state: SymPy names neither the neuron nor what to do
         raise TypeError(
             f"The equations of {cls.__name__} must run on SymPy symbols (sympy.exp rather than math.exp, sympy.Piecewise rather "
             f"than if): {error}"
         ) from error
     charge = charge if isinstance(charge, tuple) else (charge,)
-    for what, values, names in (
+    for method, values, names in (
         ("charge", charge, cls.states), ("after", others, cls.states[1:]), ("initial", initial, cls.states),
     ):  # fmt: skip
         if not isinstance(values, tuple) or len(values) != len(names):
             raise TypeError(
-                f"{cls.__name__}.{what} must return a tuple of {len(names)} values, for {', '.join(names)}."
+                f"{cls.__name__}.{method} must return a tuple of {len(names)} values, for {', '.join(names)}."
             )
-    if not cls.spiking and any(s in sympy.sympify(value).free_symbols for value in (v, *others)):
-        raise ValueError(f"{cls.__name__} does not fire, so its equations cannot mention s.")
-    scales = tuple(value for value in vars(symbolic.surrogate).values() if isinstance(value, sympy.Symbol))
-    known = {*before, *charged, x, s, *symbolic.parameters.values()}
-    mentioned = set().union(
-        *(sympy.sympify(value).free_symbols for value in (*charge, fire or 0, v, *others, *initial))
-    )
-    if unknown := sorted(symbol.name for symbol in mentioned - known):
+    return Equations(charge, fire, (v, *others), initial)
+
+
+def check_symbols(neuron: Neuron, equations: Equations, states: set[sympy.Symbol]) -> None:
+    """Equations may mention the states and the parameters, and the spike only where there is one."""
+    charge, fire, reset, initial = equations
+    if not neuron.spiking and any(S in sympy.sympify(value).free_symbols for value in reset):
+        raise ValueError(f"{type(neuron).__name__} does not fire, so its equations cannot mention s.")
+    mentioned = set().union(*(sympy.sympify(value).free_symbols for value in (*charge, fire or 0, *reset, *initial)))
+    if unknown := sorted(symbol.name for symbol in mentioned - {*states, X, S, *neuron.parameters.values()}):
         raise ValueError(
-            f"The equations of {cls.__name__} mention {unknown[0]!r}, which is no state and no self.parameter."
+            f"The equations of {type(neuron).__name__} mention {unknown[0]!r}, which is no state and no self.parameter."
         )
-    return Step(
-        name=cls.__name__,
-        before=before,
-        charged=charged,
-        after=tuple(real(f"{name}_next") for name in cls.states),
-        x=x,
-        u=u,
-        s=s,
-        charge=tuple(map(choices, charge)),
-        fire=None if fire is None else choices(fire),
-        reset=tuple(map(choices, (v, *others))),
-        initial=tuple(map(sympy.sympify, initial)),
-        surrogate=symbolic.surrogate,
-        detach_reset=symbolic.detach_reset,
-        scalars=(*(real(key) for key in symbolic.parameters if key not in symbolic.learn), *scales),
-        rows=tuple(real(key) for key in symbolic.parameters if key in symbolic.learn),
-    )

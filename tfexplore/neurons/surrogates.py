@@ -1,8 +1,8 @@
-r"""Surrogate derivatives: what stands in for the derivative of the spike, \(\Theta'(u)\), on the way back.
+r"""Surrogate derivatives: what stands in for the derivative of the spike, :math:`\Theta'(u)`, in the backward pass.
 
 A spike is a step of u = h - threshold; its true derivative is 0 almost everywhere, so nothing would be learned. A
 surrogate gives a bump around u = 0 (`derivative`) and the smooth step whose slope that bump is (`primitive`, used when
-the fire step is relaxed to test the kernels with `gradcheck`). The forward pass never changes: a spike stays 0 or 1.
+the spike is smooth, to test the kernels with `gradcheck`). The forward pass never changes: a spike stays 0 or 1.
 
 Every scale is a run-time number of the kernels. A surrogate of your own is a class of three lines, or a SymPy
 expression in `u` (see `custom`).
@@ -25,21 +25,29 @@ Value: TypeAlias = Any
 @dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
 class Surrogate:
-    """Base of all surrogates: positive scales as annotated fields, and `derivative(u)`; `primitive(u)` if it is known.
+    r"""Base of all surrogates: a frozen value with positive scales.
 
-    >>> class Box(Surrogate):
-    ...     width: float = 1.0
-    ...     def derivative(self, u):
-    ...         return Piecewise((1 / self.width, Abs(u) < self.width / 2), (0, True))
-    >>> Box(width=2.0).derivative(0.3)
-    0.500000000000000
+    A subclass annotates its scales and defines `derivative(u)`, for numbers and for SymPy expressions; `primitive(u)`, whose
+    slope that is, may be left to SymPy. The forward pass does not change: a spike is 1 where u >= 0, else 0.
+
+    Raises:
+        ValueError: for a scale that is not a finite number above 0.
+
+    Example:
+        >>> from tfexplore.neurons import Surrogate
+        >>> class Box(Surrogate):
+        ...     width: float = 1.0
+        ...     def derivative(self, u):
+        ...         return Piecewise((1 / self.width, Abs(u) < self.width / 2), (0, True))
+        >>> Box(width=2.0).derivative(0.3)
+        0.500000000000000
     """
 
     def derivative(self, u: Value) -> Value:
         raise NotImplementedError(f"{type(self).__name__} needs a method derivative(self, u).")
 
     def primitive(self, u: Value) -> Value:
-        """The smooth step with slope `derivative`; integrated by SymPy where a surrogate does not give its own."""
+        """The smooth step with slope `derivative`; integrated by SymPy where a surrogate does not define its own."""
         symbol = sympy.Symbol("u", real=True)
         scales = {f.name: sympy.Symbol(f.name, positive=True) for f in fields(self)}  # SymPy is at a loss with 0.5
         found = sympy.integrate(type(self)(**scales).derivative(symbol), symbol)
@@ -65,7 +73,18 @@ class Surrogate:
 
 
 class ATan(Surrogate):
-    """The slope of an arctangent, alpha / (2 (1 + (pi alpha u / 2)^2)); wide tails (Fang et al., 2021)."""
+    r"""The slope of an arctangent, with wide tails (Fang et al., ICCV 2021).
+
+    .. math:: \Theta'(u) = \frac{\alpha}{2\,(1 + (\frac{\pi}{2} \alpha u)^2)}
+
+    Args:
+        alpha: twice the slope at u = 0; larger is narrower and higher.
+
+    Example:
+        >>> from tfexplore import surrogates
+        >>> float(surrogates.ATan(alpha=2.0).derivative(0.0))
+        1.0
+    """
 
     alpha: float = 2.0
 
@@ -77,7 +96,18 @@ class ATan(Surrogate):
 
 
 class Sigmoid(Surrogate):
-    """The slope of a logistic step, alpha p (1 - p) with p = 1 / (1 + exp(-alpha u))."""
+    r"""The slope of a logistic step.
+
+    .. math:: \Theta'(u) = \alpha\, p\, (1 - p), \quad p = \frac{1}{1 + e^{-\alpha u}}
+
+    Args:
+        alpha: four times the slope at u = 0.
+
+    Example:
+        >>> from tfexplore import surrogates
+        >>> float(surrogates.Sigmoid(alpha=4.0).derivative(0.0))
+        1.0
+    """
 
     alpha: float = 4.0
 
@@ -91,7 +121,18 @@ class Sigmoid(Surrogate):
 
 
 class Triangle(Surrogate):
-    """A tent of half-width `width` and area 1: (1 - |u| / width) / width (Esser et al., 2016; Bellec et al., 2018)."""
+    r"""A tent of area 1 (Esser et al., 2016; Bellec et al., 2018).
+
+    .. math:: \Theta'(u) = \frac{1}{w} \max(0, 1 - |u| / w)
+
+    Args:
+        width: w, half of its base.
+
+    Example:
+        >>> from tfexplore import surrogates
+        >>> float(surrogates.Triangle(width=2.0).derivative(1.0))
+        0.25
+    """
 
     width: float = 1.0
 
@@ -105,7 +146,20 @@ class Triangle(Surrogate):
 
 
 class Rectangle(Surrogate):
-    """1 / width where |u| < width / 2, else 0 (Wu et al., 2018; the temporal-fusion paper's, with width 1)."""
+    r"""A box of area 1 (Wu et al., 2018; the temporal-fusion paper's, with width 1).
+
+    .. math:: \Theta'(u) = \begin{cases} 1 / w & |u| < w / 2 \\ 0 & \text{else} \end{cases}
+
+    With it, most neurons need only the outcomes of comparisons in the backward pass: `keep="bits"` is exact.
+
+    Args:
+        width: w.
+
+    Example:
+        >>> from tfexplore import surrogates
+        >>> [float(surrogates.Rectangle(width=2.0).derivative(u)) for u in (0.5, 1.5)]
+        [0.5, 0.0]
+    """
 
     width: float = 1.0
 
@@ -119,7 +173,18 @@ class Rectangle(Surrogate):
 
 
 class SuperSpike(Surrogate):
-    """The slope of a fast sigmoid, 1 / (1 + alpha |u|)^2 (Zenke and Ganguli, 2018)."""
+    r"""The slope of a fast sigmoid (Zenke and Ganguli, 2018).
+
+    .. math:: \Theta'(u) = \frac{1}{(1 + \alpha |u|)^2}
+
+    Args:
+        alpha: larger is narrower; the slope at u = 0 is 1.
+
+    Example:
+        >>> from tfexplore import surrogates
+        >>> float(surrogates.SuperSpike(alpha=1.0).derivative(1.0))
+        0.25
+    """
 
     alpha: float = 10.0
 
@@ -131,7 +196,18 @@ class SuperSpike(Surrogate):
 
 
 class Gaussian(Surrogate):
-    """A normal density of standard deviation sigma (Yin et al., 2021, use sums of these)."""
+    r"""A normal density (Yin et al., 2021, use sums of these).
+
+    .. math:: \Theta'(u) = \frac{1}{\sigma \sqrt{2 \pi}}\, e^{-u^2 / 2 \sigma^2}
+
+    Args:
+        sigma: the standard deviation.
+
+    Example:
+        >>> from tfexplore import surrogates
+        >>> round(float(surrogates.Gaussian(sigma=0.4).derivative(0.0)), 4)
+        0.9974
+    """
 
     sigma: float = 0.4
 
@@ -143,16 +219,30 @@ class Gaussian(Surrogate):
 
 
 def custom(name: str, derivative: Value, primitive: Value = None, **scales: float) -> Surrogate:
-    """A surrogate from a SymPy expression (or its text) in `u` and the scales named here.
+    """A surrogate from a SymPy expression, or its text, in `u` and the scales named here.
 
-    >>> custom("Cauchy", "1 / (pi * g * (1 + (u / g)**2))", g=0.5)
-    Cauchy(g=0.5)
+    Args:
+        name: the name under which it is shown.
+        derivative: the slope that stands in for the spike's.
+        primitive: the smooth step with that slope; left to SymPy by default.
+        scales: the numbers of the expressions, each above 0, by name.
+
+    Returns:
+        A surrogate that prints, pickles and compiles like those of the library.
+
+    Raises:
+        ValueError: for an expression with other symbols, or a scale that is not a finite number above 0.
+
+    Example:
+        >>> from tfexplore import surrogates
+        >>> surrogates.custom("Cauchy", "1 / (pi * g * (1 + (u / g)**2))", g=0.5)
+        Cauchy(g=0.5)
     """
     names: dict[str, Any] = {key: sympy.Symbol(key, real=True) for key in ("u", *scales)}
     given = {"derivative": derivative, "primitive": primitive}
     expressions = {key: sympy.sympify(value, locals=names) for key, value in given.items() if value is not None}
     for key, expression in expressions.items():
-        # a symbol made by hand may lack real=True: the name is what counts
+        # the user's own symbol may lack real=True: the name is what counts
         expression = expression.subs({symbol: names.get(symbol.name, symbol) for symbol in expression.free_symbols})
         if unknown := {symbol.name for symbol in expression.free_symbols} - names.keys():
             raise ValueError(

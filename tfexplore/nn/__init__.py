@@ -1,1 +1,21 @@
-"""PyTorch modules and operators: layers, wrappers, state carried and traces recorded, schedules."""
+"""PyTorch modules and operators: layers, wrappers, state carried and traces recorded, schedules.
+
+>>> import torch
+>>> from tfexplore import nn
+>>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), nn.LIF(tau=2.0))
+>>> with nn.carry(net):
+...     chunks = [net(x) for x in torch.rand(10, 2, 4).split(5)]     # the second goes on from the state of the first
+>>> [chunk.shape for chunk in chunks]
+[torch.Size([5, 2, 3]), torch.Size([5, 2, 3])]
+"""
+
+from tfexplore.nn.layers import Layer, State, Stateful
+from tfexplore.nn.library import ALIF, EIF, IF, LI, LIF, QIF, CubaLIF, Izhikevich, NeuronLayer, PaperLIF, ParametricLIF
+from tfexplore.nn.schedules import layer_by_layer, step_by_step
+from tfexplore.nn.states import States, Traces, carry, record
+from tfexplore.nn.wrappers import FoldTime, Recurrent
+
+__all__ = [
+    "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "NeuronLayer", "PaperLIF",
+    "ParametricLIF", "Recurrent", "State", "Stateful", "States", "Traces", "carry", "layer_by_layer", "record", "step_by_step",
+]  # fmt: skip

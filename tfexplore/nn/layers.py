@@ -1,37 +1,38 @@
-"""Neurons as `torch.nn` modules: a layer runs a neuron over time, x [T, B, *features] -> spikes of the same shape.
+"""Neurons as `torch.nn` modules: a layer runs a neuron over time, x `[T, B, *features]` -> spikes of the same shape.
 
-`Layer` takes any neuron value; `LIF(tau=2.0)` is short for `Layer(neurons.LIF(tau=2.0))`. This file checks what comes
-in, picks the backend and unfolds shapes; the work is done in `ops` (fused) or `backends.torch_reference` (eager).
+`Layer` takes any neuron value; those of the library have layers of their own (`library.py`). This file checks the input,
+holds the learned parameters and unfolds shapes; the work is done in `ops` (fused) or `backends.torch_reference` (eager).
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-import sys
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from tfexplore import backends, neurons
-from tfexplore.backends import torch_reference, tuned
+from tfexplore import backends
+from tfexplore.backends import torch_reference
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
-from tfexplore.machine.files import fingerprint
-from tfexplore.neurons.neuron import COMMON, Neuron
+from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
-from tfexplore.neurons.step import Step, by_value, scalars_of, step_of
+from tfexplore.neurons.step import by_value, scalars_of, step_of
 from tfexplore.nn import ops
+from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, memory_order, unflattened
+from tfexplore.nn.routes import kernel_for, name_of, state_dtype
 
 State: TypeAlias = tuple[Tensor, ...]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class Stateful(nn.Module):
-    """A module with a state over time. `carry` puts a state provider in `provider`, `record` a sink in `sink`."""
+    """Base of modules with a hidden state over time: `Layer` and `Recurrent`.
+
+    `carry` sets a state provider in `provider`, `record` a sink for traces in `sink`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,17 +41,38 @@ class Stateful(nn.Module):
 
     @property
     def state_names(self) -> tuple[str, ...]:
+        """The names of the hidden states, in the order of the state tuple."""
         raise NotImplementedError
 
     def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
-        """The spikes, and the state after the last step; without `want_state` nobody looks at that, and it may be ()."""
+        """The spikes, and the state after the last step, which may be () without `want_state`."""
         raise NotImplementedError
 
     def forward(
         self, x: Tensor, state: Sequence[Tensor] | None = None, *, return_state: bool = False
     ) -> Tensor | tuple[Tensor, State]:
+        """Runs all time steps.
+
+        Args:
+            x: the input current, `[T, B, *features]`, in float32, float64, float16 or bfloat16; any strides.
+            state: the hidden state to start from, a tuple of `[B, *features]` in the order of `state_names`; None for the initial
+                state, or within `carry` for the state of the last call.
+            return_state: return the hidden state after the last step too.
+
+        Shape:
+            - x: `[T, B, *features]`
+            - each state: `[B, *features]`, in float32 (float64 for float64 input)
+            - output: that of x, in x's dtype
+
+        Returns:
+            The spikes (of a neuron that does not spike, its potential), or with `return_state` the pair (spikes, state).
+
+        Raises:
+            TypeError: for an input that is no dense tensor of an allowed dtype, or a state of another length.
+            ValueError: for another shape, dtype or device than is allowed; the message names the argument.
+        """
         check_input(x)
-        provider = self.provider if state is None else None  # a state given by hand comes first
+        provider = self.provider if state is None else None  # an explicit state takes precedence
         given = provider.take(self) if provider is not None else state
         names = self.state_names
         if given is not None and not (
@@ -68,25 +90,40 @@ class Stateful(nn.Module):
 
 
 class Layer(Stateful):
-    """All time steps of a layer of neurons: charge, fire, reset (see `equations.Neuron`).
+    r"""All time steps of a layer of neurons: for t = 1 ... T charge, fire, reset (see `neurons.Neuron`).
 
-    neuron:   a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
-    backend:  "torch" (eager), "numba" (fused, CPU), "cuda" (fused, GPU) or "auto"; `layer.choice(x)` says which and why.
-    keep:     what the forward pass keeps for the backward pass: "potential" (what the adjoint needs of every step), "input"
-              (the input alone; the rest is recomputed in chunks), "bits" (a bit or two of every step, for neurons where
-              that is exact) or "auto" (the fastest that is exact; see `tfexplore.codegen.keep`). Same gradients, bit for bit.
-    channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of one in all.
-    relaxed:  fire returns the surrogate's primitive, so that `torch.autograd.gradcheck` can test the kernels.
+    A layer is a neuron on a backend. A fused backend runs all T steps in one kernel, forward and backward, compiled from the
+    neuron's equations the first time and cached on disk; "torch" runs the same equations eagerly. All backends give the same
+    spikes, bit for bit in float32.
 
-    forward(x [T, B, *features], state=None, return_state=False) -> spikes, of x's shape and dtype; with return_state
-    also the state: a tuple of [B, *features] in the order of `neuron.states`, in float32 (float64 for float64 input).
+    Args:
+        neuron: a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
+        backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
+            it can run; `layer.choice(x)` reports which, and why.
+        keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
+            `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
+            bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
+            `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
+            test the kernels.
 
-    >>> layer = Layer(neurons.LIF(tau=2.0), backend="torch")
-    >>> spikes, (v,) = layer(torch.full((3, 1, 1), 0.8), return_state=True)
-    >>> spikes.flatten().tolist(), round(v.item(), 4)
-    ([0.0, 1.0, 0.0], 0.9)
+    Shape:
+        - x: `[T, B, *features]`
+        - state: a tuple of `[B, *features]` in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - output: that of x, in x's dtype
 
-    Raises TypeError or ValueError, naming the argument, for input of another dtype, shape or device than is allowed.
+    Raises:
+        TypeError, ValueError: naming the argument, what came and what is allowed; at the call for input of another dtype, shape
+            or device.
+
+    Example:
+        >>> import torch
+        >>> from tfexplore import Layer, neurons
+        >>> layer = Layer(neurons.LIF(tau=2.0), backend="torch")
+        >>> spikes, (v,) = layer(torch.full((3, 1, 1), 0.8), return_state=True)
+        >>> spikes.flatten().tolist(), round(v.item(), 4)
+        ([0.0, 1.0, 0.0], 0.9)
     """
 
     _neuron: Neuron
@@ -99,7 +136,7 @@ class Layer(Stateful):
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
-        relaxed: bool = False,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         self.neuron = neuron
@@ -111,8 +148,8 @@ class Layer(Stateful):
             raise ValueError(
                 f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=)."
             )
-        keeping.check(keep, self.step, relaxed)
-        self.backend, self.keep, self.channels, self.relaxed = backend, keep, channels, relaxed
+        keeping.check(keep, self.step, smooth)
+        self.backend, self.keep, self.channels, self.smooth = backend, keep, channels, smooth
         shape = () if channels is None else (channels,)
         self.raw = nn.ParameterDict(
             {
@@ -140,7 +177,7 @@ class Layer(Stateful):
         self.scalars, self.by_value = list(scalars_of(neuron).values()), by_value(neuron)
         self.bounds = dict(parameters_of(type(neuron)))
         self.initial = [float(value) for value in neuron.initial()]
-        self.learns_initial = any(value.free_symbols & set(self.step.rows) for value in self.step.initial)
+        self.learns_initial = any(value.free_symbols & set(self.step.per_neuron) for value in self.step.initial)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -148,63 +185,58 @@ class Layer(Stateful):
 
     @property
     def learned(self) -> dict[str, Tensor]:
-        """The learned parameters as they are now; training moves `raw`, which no bound constrains."""
-        names = [symbol.name for symbol in self.step.rows]  # in the kernels' order
+        """The learned parameters by name, as they are now; training moves `raw`, which no bound constrains."""
+        names = [symbol.name for symbol in self.step.per_neuron]  # in the kernels' order
         return {name: self.bounds[name].from_free(self.raw[name]) for name in names}
 
     def choice(self, x: Tensor) -> backends.Choice:
-        """The backend that would run x, and why."""
+        """The backend that would run x, and why.
+
+        >>> import torch, tfexplore
+        >>> tfexplore.LIF(backend="torch").choice(torch.zeros(4, 1))
+        Choice(name='torch', reason='requested')
+        """
         return backends.choose(self.backend, x.device)
 
     def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
-        dtype = state_dtype(x.dtype)
-        shape, order = x.shape[1:], memory_order(x)
-        rows = self._rows(x, dtype, order) if self.neuron.learn else None
-        start = None
-        if state is not None:
-            check_state(state, self.neuron.states, x, dtype)
-            start = flattened(torch.stack(state), order)
-        elif self.learns_initial:
-            assert rows is not None
-            start = self._initial(rows)
-        names = () if self.sink is None else self.sink.kernel_names(self)
+        order = memory_order(x)
+        per_neuron = self._per_neuron(x, order) if self.neuron.learn else None
+        start = self._start(x, state, per_neuron, order)
+        record = () if self.sink is None else self.sink.kernel_names(self)
         if x.numel() == 0:
             if self.sink is not None:
-                self.sink.add(self, x, dict.fromkeys(names, x.to(dtype)))
-            start, _ = self._written_out(x, start, rows)
-            return x.clone(), tuple(z.clone().view(shape) for z in start.unbind(0))
+                self.sink.add(self, x, dict.fromkeys(record, x.to(state_dtype(x.dtype))))
+            start, _ = self._as_tensors(x, start, per_neuron)
+            return x.clone(), tuple(z.clone().view(x.shape[1:]) for z in start.unbind(0))
 
-        needs_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, start, rows))
-        keep = self.keep if needs_grad else "nothing"
-        key = key_of(
-            self.step_name, self.backend, x.device.type, x.device.index or 0, x.dtype, keep, names, self.relaxed
+        with_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, start, per_neuron))
+        keep, device = self.keep if with_grad else "nothing", x.device
+        kernel = kernel_for(
+            self.step_name, self.backend, device.type, device.index or 0, x.dtype, keep, record, self.smooth
         )
         after: Tensor | None
-        watched: Tensor | None
-        if key == "torch":
-            variant = Variant(self.step, record=names, relaxed=self.relaxed)
-            given = self._written_out(x, start, rows)
-            found, after, watched = torch_reference.run(variant, flattened(x, order), *given, self.scalars)
-            out = unflattened(found, shape, order)
+        recorded: Tensor | None
+        if kernel is None:
+            variant = Variant(self.step, record=record, smooth=self.smooth)
+            tensors = self._as_tensors(x, start, per_neuron)
+            out, after, recorded = torch_reference.run(variant, flattened(x, order), *tensors, self.scalars)
+            out = unflattened(out, x.shape[1:], order)
         else:
-            lying = x if order is None else x.permute(0, *order)
-            if not lying.is_contiguous():
-                # a piece of something larger: saved for backward, it would keep all of that alive
-                lying = flattened(x, None).view(x.shape)
-            out, after, watched = ops.fused(lying, start, rows, self.by_value, want_state, key)
-            out = out if order is None else named(out, order)
+            given = (start, per_neuron, self.by_value, want_state, kernel)
+            out, after, recorded = ops.fused(as_in_memory(x, order), *given)
+            out = as_named(out, order)
         if self.sink is not None:
-            each = () if watched is None else watched.unbind(1)
-            traces = {name: unflattened(trace, shape, order) for name, trace in zip(names, each, strict=True)}
+            each = () if recorded is None else recorded.unbind(1)
+            traces = {name: unflattened(trace, x.shape[1:], order) for name, trace in zip(record, each, strict=True)}
             self.sink.add(self, out, traces)
         if not want_state:
             return out, ()
         assert after is not None
-        after = unflattened(after, shape, order)
+        after = unflattened(after, x.shape[1:], order)
         return out, tuple(after[k] for k in range(len(after)))
 
-    def _rows(self, x: Tensor, dtype: torch.dtype, order: Order) -> Tensor:
-        """The learned parameters, one value per neuron: [ROWS, N]. Autograd sums their gradients back."""
+    def _per_neuron(self, x: Tensor, order: Order) -> Tensor:
+        """The learned parameters, one value per neuron: [PER_NEURON, N]. Autograd sums their gradients back."""
         learned = self.learned
         if elsewhere := {key: v.device for key, v in learned.items() if v.device != x.device}:
             key, device = elsewhere.popitem()
@@ -216,24 +248,34 @@ class Layer(Stateful):
                 f"x must be [T, B, {self.channels}, ...] for channels={self.channels}, but got shape {tuple(x.shape)}."
             )
         spread = (1, -1) + (1,) * (x.ndim - 3) if self.channels is not None else (1,) * (x.ndim - 1)
-        each = [v.to(dtype).view(spread).expand(x.shape[1:]) for v in learned.values()]
+        each = [v.to(state_dtype(x.dtype)).view(spread).expand(x.shape[1:]) for v in learned.values()]
         return flattened(torch.stack(each), order)
 
-    def _written_out(self, x: Tensor, start: Tensor | None, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Both as tensors also where there is nothing to say: only fused kernels do with None."""
-        if rows is None:
-            rows = x.new_empty((0, math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
-        return self._initial(rows) if start is None else start, rows
+    def _start(self, x: Tensor, state: State | None, per_neuron: Tensor | None, order: Order) -> Tensor | None:
+        """The states before the first step, [STATES, N]; None where all neurons begin alike, with `self.initial`."""
+        if state is not None:
+            check_state(state, self.neuron.states, x, state_dtype(x.dtype))
+            return flattened(torch.stack(state), order)
+        if self.learns_initial:
+            assert per_neuron is not None
+            return self._initial(per_neuron)
+        return None
 
-    def _initial(self, rows: Tensor) -> Tensor:
+    def _as_tensors(self, x: Tensor, start: Tensor | None, per_neuron: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both as tensors, for the eager backend: only fused kernels take None."""
+        if per_neuron is None:
+            per_neuron = x.new_empty((0, math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
+        return self._initial(per_neuron) if start is None else start, per_neuron
+
+    def _initial(self, per_neuron: Tensor) -> Tensor:
         """The states before the first step, [STATES, N]."""
         if self.learns_initial:
-            values = torch_reference.initial(self.step, rows, self.scalars)
+            values = torch_reference.initial(self.step, per_neuron, self.scalars)
         elif len(set(self.initial)) == 1:
-            return rows.new_full((len(self.initial), rows.shape[1]), self.initial[0])
+            return per_neuron.new_full((len(self.initial), per_neuron.shape[1]), self.initial[0])
         else:
-            values = tuple(rows.new_full((), value) for value in self.initial)
-        return torch.stack([value.expand(rows.shape[1:]) for value in values])
+            values = tuple(per_neuron.new_full((), value) for value in self.initial)
+        return torch.stack([value.expand(per_neuron.shape[1:]) for value in values])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -244,101 +286,13 @@ class Layer(Stateful):
         return f"{type(self.neuron).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
-        shown = {"backend": "auto", "keep": "auto", "channels": None, "relaxed": False}
+        shown = {"backend": "auto", "keep": "auto", "channels": None, "smooth": False}
         changed = [f"{key}={getattr(self, key)!r}" for key, usual in shown.items() if getattr(self, key) != usual]
         return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])
 
 
-STEPS: dict[str, Step] = {}
-"""By name. torch.compile can hold literals constant, but no object of ours: a step goes by its name where it looks on."""
-
-
-@functools.cache
-def name_of(step: Step) -> str:
-    """The name of the step in `STEPS`."""
-    name = f"{step.name}-{fingerprint(repr(step))}"
-    while STEPS.setdefault(name, step) != step:  # other equations that print alike
-        name += "'"
-    return name
-
-
-def key_of(*wanted: Any) -> str:
-    """`fused_key`; torch.compile traces through a cache, but not through this."""
-    if "torch._dynamo" in sys.modules:
-        torch_reference.stay_eager()
-    return fused_key(*wanted)
-
-
-# torch.compiler.assume_constant_result, which loads all of Dynamo, does this alone
-setattr(key_of, "_dynamo_marked_constant", True)  # noqa: B010  (mypy knows no such field)
-
-
-@functools.cache
-def fused_key(
-    step_name: str,
-    backend: str,
-    device: str,
-    index: int,
-    dtype: torch.dtype,
-    keep: str,
-    names: tuple[str, ...],
-    relaxed: bool,
-) -> str:
-    """ "torch", or the name of the fused kernel: looked up once per kind of input."""
-    name, step = backends.choose(backend, device).name, STEPS[step_name]
-    if name == "torch":
-        return name
-    if keep == "auto":
-        keep = keeping.fastest(step, name, relaxed)
-    data = str(dtype).removeprefix("torch.")
-    real = str(state_dtype(dtype)).removeprefix("torch.")
-    # half precision is unpacked before the CPU kernel, so that both share one variant
-    variant = Variant(step, real, data if name == "cuda" else real, keep, names, relaxed)
-    if name == "cuda":
-        variant = tuned.built(variant, index)
-    return ops.register(name, variant)
-
-
-Order: TypeAlias = tuple[int, ...] | None
-
-
-def memory_order(x: Tensor) -> Order:
-    """x's axes after time, outermost in memory first, if that is not as they are named but each step lies without gaps.
-
-    The neurons of a layer are independent, so those of a channels-last x are walked as they lie, without a copy.
-
-    >>> memory_order(torch.zeros(4, 2, 3, 5, 5)), memory_order(torch.zeros(4, 2, 5, 5, 3).movedim(-1, 2))
-    (None, (1, 3, 4, 2))
-    """
-    if x.is_contiguous():
-        return None
-    order = tuple(sorted(range(1, x.ndim), key=x.stride, reverse=True))
-    return order if x.permute(0, *order).is_contiguous() else None
-
-
-def flattened(x: Tensor, order: Order) -> Tensor:
-    """[K, *shape] -> [K, N], the neurons in this order of axes."""
-    return (x if order is None else x.permute(0, *order)).reshape(len(x), math.prod(x.shape[1:]))
-
-
-def unflattened(flat: Tensor, shape: torch.Size, order: Order) -> Tensor:
-    """[K, N], the neurons in this order of axes -> [K, *shape]."""
-    if order is None:
-        return flat.view(len(flat), *shape)
-    return named(flat.view(len(flat), *(shape[axis - 1] for axis in order)), order)
-
-
-def named(lying: Tensor, order: tuple[int, ...]) -> Tensor:
-    """[K, *shape as it lies in memory] -> [K, *shape]."""
-    return lying.permute(0, *(1 + order.index(axis) for axis in range(1, lying.ndim)))
-
-
-def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The state of float64 input is float64, that of all other input float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def check_input(x: Any) -> None:
+    """Raises TypeError or ValueError unless x is a dense tensor `[T, B, *features]` of an allowed dtype."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a tensor [T, B, *features], but got {type(x).__name__}.")
     if x.dtype not in DTYPES:
@@ -353,6 +307,7 @@ def check_input(x: Any) -> None:
 
 
 def check_state(state: State, names: tuple[str, ...], x: Tensor, dtype: torch.dtype) -> None:
+    """Raises ValueError unless each state has x's shape without time, x's device, and this dtype."""
     for name, z in zip(names, state, strict=True):
         if z.shape != x.shape[1:]:
             raise ValueError(
@@ -361,64 +316,3 @@ def check_state(state: State, names: tuple[str, ...], x: Tensor, dtype: torch.dt
             )
         if z.dtype != dtype or z.device != x.device:
             raise ValueError(f"state {name!r} must be {dtype} on {x.device}, but got {z.dtype} on {z.device}.")
-
-
-class NeuronLayer(Layer):
-    """A layer that makes its own neuron: takes the neuron's parameters and the options of `Layer` together."""
-
-    kind: ClassVar[type[Neuron]]
-    options: ClassVar[tuple[str, ...]] = ("backend", "keep", "channels", "relaxed")
-
-    def __init_subclass__(cls, kind: type[Neuron]) -> None:
-        super().__init_subclass__()
-        cls.kind = kind
-        equations, _, _ = (inspect.getdoc(kind) or "").partition("\n\n>>>")
-        cls.__doc__ = (
-            f"{equations}\n\nA layer of `neurons.{kind.__name__}`; see `Layer` for backend, keep and channels."
-        )
-        own = sorted(inspect.signature(kind).parameters.values(), key=lambda p: p.name in COMMON)
-        chosen = [p for name, p in inspect.signature(Layer).parameters.items() if name in cls.options]
-        setattr(cls, "__signature__", inspect.Signature([*own, *chosen]))  # noqa: B010  (for help(); mypy knows no such field)
-
-    def __init__(self, *unnamed: Any, **given: Any) -> None:
-        if unnamed:
-            first = next(iter(parameters_of(self.kind)))
-            raise TypeError(
-                f"{self.kind.__name__} takes its parameters by name: {self.kind.__name__}({first}={unnamed[0]!r})."
-            )
-        chosen = {name: given.pop(name) for name in self.options if name in given}
-        known = inspect.signature(self.kind).parameters
-        if unknown := [name for name in given if name not in known]:
-            allowed = ", ".join((*known, *self.options))
-            raise TypeError(f"{self.kind.__name__} has no parameter {unknown[0]!r}; it takes {allowed}.")
-        super().__init__(self.kind(**given), **chosen)
-
-
-class IF(NeuronLayer, kind=neurons.IF): ...
-
-
-class LIF(NeuronLayer, kind=neurons.LIF): ...
-
-
-class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF): ...
-
-
-class ALIF(NeuronLayer, kind=neurons.ALIF): ...
-
-
-class CubaLIF(NeuronLayer, kind=neurons.CubaLIF): ...
-
-
-class LI(NeuronLayer, kind=neurons.LI): ...
-
-
-class QIF(NeuronLayer, kind=neurons.QIF): ...
-
-
-class EIF(NeuronLayer, kind=neurons.EIF): ...
-
-
-class Izhikevich(NeuronLayer, kind=neurons.Izhikevich): ...
-
-
-class PaperLIF(NeuronLayer, kind=neurons.PaperLIF): ...

@@ -1,4 +1,4 @@
-"""The two small networks of the course, the digits as they take them, and how they are trained."""
+"""The two small networks of the course, the digits in the shape of their input, and their training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfexplore.data.digits import Split, currents, digits
-from tfexplore.nn import layers
+from tfexplore.data import Split, currents, digits
+from tfexplore.nn.library import LIF
 from tfexplore.nn.wrappers import FoldTime
 
 Walk = Callable[[nn.Module, Tensor], Tensor]
@@ -29,7 +29,7 @@ def mlp(hidden: int = 128, seed: int = 0) -> nn.Sequential:
         strong(linear1, 2)
         strong(linear2, 2)
         last = nn.Linear(hidden, 10)
-    parts = {"linear1": linear1, "lif1": layers.LIF(), "linear2": linear2, "lif2": layers.LIF(), "linear3": last}
+    parts = {"linear1": linear1, "lif1": LIF(), "linear2": linear2, "lif2": LIF(), "linear3": last}
     return nn.Sequential(OrderedDict(parts))
 
 
@@ -47,9 +47,9 @@ def conv(channels: int = 16, seed: int = 0) -> nn.Sequential:
         last = nn.Linear(2 * channels * 4 * 4, 10)
     parts: dict[str, nn.Module] = {
         "conv1": FoldTime(conv1),
-        "lif1": layers.LIF(),
+        "lif1": LIF(),
         "conv2": FoldTime(nn.AvgPool2d(2), conv2),
-        "lif2": layers.LIF(),
+        "lif2": LIF(),
         "linear": FoldTime(nn.Flatten(), last),
     }
     return nn.Sequential(OrderedDict(parts))
@@ -62,7 +62,7 @@ def strong(module: nn.Linear | nn.Conv2d, gain: float) -> None:
 
 
 def built_in(network: str, seed: int = 0, hidden: int = 128) -> tuple[nn.Sequential, Split]:
-    """The network of this name, and the digits as it takes them."""
+    """The network of this name, and the digits in the shape of its input."""
     if network not in RATES:
         allowed = ", ".join(map(repr, RATES))
         raise ValueError(f"network must be one of {allowed}, or a module of your own, but got {network!r}.")
@@ -81,7 +81,7 @@ def images(data: Split | None = None) -> Split:
 
 
 def fit(net: nn.Module, data: Split, walk: Walk, steps: int, rate: float = 2e-3, seed: int = 0) -> Iterator[float]:
-    """Trains without end, a batch at a time (Adam, cross-entropy of the mean output over time); yields the losses."""
+    """Trains until the caller stops, a batch at a time (Adam, cross-entropy of the mean output over time); yields the losses."""
     optimiser = torch.optim.Adam(net.parameters(), lr=rate)
     order = torch.Generator().manual_seed(seed)
     while True:

@@ -1,4 +1,4 @@
-"""Two orders in which the same network walks its (layer, time) grid.
+"""Two orders in which the same network walks its (layer, time) grid::
 
     step by step      for every time step: all layers         one column of the grid after the other
     layer by layer    for every layer: all time steps         one row after the other; a fused kernel runs a row at once
@@ -18,15 +18,26 @@ from tfexplore.nn.states import carry_on
 
 
 def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Tensor:
-    """Runs the network one time step at a time, every layer going on from its state: x [T, B, ...] -> [T, B, ...].
+    """Runs the network one time step at a time, every layer going on from its hidden state.
 
-    batch_norm: BatchNorm in training mode takes its statistics over all time steps at once, so a walk step by step
-    computes something else; "refuse" says so, "per step" does it all the same, with the statistics of each step.
+    Args:
+        net: any module that maps [T, B, ...] to [T, B, ...].
+        x: its input, time first.
+        batch_norm: BatchNorm in training mode takes its statistics over all time steps at once, which a walk step by step
+            cannot; `"refuse"` raises ValueError, `"per step"` normalises each step with its own statistics.
 
-    >>> from tfexplore.nn.layers import LIF
-    >>> net, x = nn.Sequential(nn.Linear(4, 3), LIF()), torch.rand(5, 2, 4)
-    >>> bool((step_by_step(net, x) == layer_by_layer(net, x)).all())
-    True
+    Shape:
+        - x: `[T, B, *features]`
+        - output: [T, B, ...], as from `net(x)`
+
+    Raises:
+        ValueError: for a BatchNorm in training mode (see `batch_norm`), or a network whose output has no time axis.
+
+    Example:
+        >>> import torch, tfexplore
+        >>> net, x = torch.nn.Sequential(torch.nn.Linear(4, 3), tfexplore.LIF()), torch.rand(5, 2, 4)
+        >>> torch.equal(tfexplore.step_by_step(net, x), tfexplore.layer_by_layer(net, x))
+        True
     """
     check_input(x)
     if batch_norm not in ("refuse", "per step"):
@@ -36,7 +47,7 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
         if mixes_time and batch_norm == "refuse":
             raise ValueError(
                 f"{name!r} is a BatchNorm in training mode: its mean and variance couple all time steps, so step by step is "
-                "another computation; call net.eval(), or ask for batch_norm='per step' to normalise each step by itself."
+                "another computation; call net.eval(), or pass batch_norm='per step' to normalise each step by itself."
             )
     if len(x) == 0:
         return net(x)
@@ -53,7 +64,24 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
 
 
 def layer_by_layer(net: nn.Module, x: Tensor) -> Tensor:
-    """Runs the network one layer at a time, each over all time steps: x [T, B, ...] -> [T, B, ...]."""
+    """Runs the network one layer at a time, each over all time steps: `net(x)`, where that is possible.
+
+    Args:
+        net: any module that maps [T, B, ...] to [T, B, ...].
+        x: its input, time first.
+
+    Shape:
+        - x: `[T, B, *features]`
+        - output: [T, B, ...]
+
+    Raises:
+        ValueError: for a network with a `Recurrent` layer, whose step t needs the spikes of t - 1.
+
+    Example:
+        >>> import torch, tfexplore
+        >>> tfexplore.layer_by_layer(torch.nn.Sequential(torch.nn.Linear(4, 3), tfexplore.LIF()), torch.rand(5, 2, 4)).shape
+        torch.Size([5, 2, 3])
+    """
     check_input(x)
     if name := _recurrent(net):
         raise ValueError(

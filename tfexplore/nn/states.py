@@ -1,8 +1,8 @@
-"""State and traces of a whole network, from outside: `carry` hands every layer its state, `record` listens in.
+"""Hidden states and traces of a whole network, from outside: `carry` hands every layer its state, `record` collects variables.
 
 `carry` is the one state provider: streaming, chunks of time, truncated backpropagation and step-by-step are all "take
-the state you left last time". A provider is anything with the four methods of `States`: take, leave, begin_pass, end_pass.
-`leave` is given the layer's output too and returns it, so that time splitting can hang the state's way back on it.
+the state that the last call left". A provider is anything with the four methods of `States`: take, leave, begin_pass, end_pass.
+`leave` gets the layer's output too and returns it, so that time splitting can attach the state's backward pass to it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.nn.layers import Layer, State, Stateful
+from tfexplore.nn.torch_private import backward_frees_graph, backward_pass
 
 Key = tuple[str, int]
 """A module's name, and which of its calls within one pass of the network (a shared layer has several)."""
 
 
 class Passes:
-    """Tells the calls of a layer within one pass of the network apart. Passes nest: a part may be walked on its own."""
+    """Distinguishes the calls of a layer within one pass of the network. Passes nest: a part may be walked on its own."""
 
     def __init__(self) -> None:
         self._names: dict[nn.Module, str] = {}
@@ -47,7 +48,10 @@ class Passes:
 
 
 class States(dict[Key, State], Passes):
-    """The states that the layers left, keyed by (module name, which call of it within one pass of the network)."""
+    """The hidden states that layers left: `carry` yields them.
+
+    A dictionary from (module name, number of its call within one pass of the network) to a tuple of tensors `[B, *features]`.
+    """
 
     handed_over = True
     """To the user, who may detach them."""
@@ -57,9 +61,7 @@ class States(dict[Key, State], Passes):
         Passes.__init__(self)
 
     def take(self, layer: Stateful) -> State | None:
-        if (
-            torch._C._current_graph_task_id() != -1
-        ):  # as torch's own checkpointing asks whether a backward pass is running
+        if backward_pass() is not None:
             raise RuntimeError(
                 "a layer runs again during the backward pass (activation checkpointing), when carry holds a later state; "
                 "hand the state over explicitly: layer(x, state, return_state=True)."
@@ -74,24 +76,24 @@ class States(dict[Key, State], Passes):
         return out
 
     def detach(self) -> None:
-        """Cuts the gradient here, after `backward()`: what follows does not reach back before this point."""
+        """Cuts the gradient here (truncated backpropagation): call it after each `backward()`; later ones end at this point."""
         for key, state in self.items():
             self[key] = tuple(z.detach() for z in state)
 
 
 def explain_a_freed_graph(out: Tensor, state: State) -> None:
-    """A backward pass that comes through `state` when an earlier one, through `out`, has freed the graph says what to do.
+    """A backward pass that comes through `state` when an earlier one, through `out`, has freed the graph raises what to do.
 
-    Hooks of the nodes and not of the tensors: a gradient asked for at a tensor does not go through its node.
+    The hooks are those of nodes, not of tensors: a gradient taken at a tensor does not go through its node.
     """
-    freed_by: list[int] = []  # the backward pass that did
+    freed_by: list[int | None] = []  # the backward pass that freed it
 
     def freed(*_: Any) -> None:
-        if not torch._C._autograd._get_current_graph_task_keep_graph():
-            freed_by.append(torch._C._current_graph_task_id())
+        if backward_frees_graph():
+            freed_by.append(backward_pass())
 
     def reached(*_: Any) -> None:
-        if freed_by and freed_by[0] != torch._C._current_graph_task_id():
+        if freed_by and freed_by[0] != backward_pass():
             raise RuntimeError(
                 "the backward pass comes, through the states that carry holds, to an earlier call whose graph a backward pass "
                 "has freed; call states.detach() after each backward(), or keep the graph: backward(retain_graph=True)."
@@ -105,14 +107,15 @@ def explain_a_freed_graph(out: Tensor, state: State) -> None:
 
 
 def stateful(net: nn.Module) -> list[Stateful]:
+    """The modules of `net` with a hidden state, in the order in which it names them."""
     return [module for module in net.modules() if isinstance(module, Stateful)]
 
 
 @contextmanager
-def _within(
+def attached(
     net: nn.Module, role: str, given: Any, layers: Iterable[Stateful], watching: Iterable[Any]
 ) -> Iterator[None]:
-    """Sets the `provider` or `sink` of the layers, and tells all of `watching` when a pass of `net` begins and ends."""
+    """Sets the `provider` or `sink` of the layers, and notifies all of `watching` when a pass of `net` begins and ends."""
     before = [(layer, getattr(layer, role)) for layer in layers]
     with ExitStack() as undo:
         for layer, old in before:
@@ -126,41 +129,51 @@ def _within(
 
 @contextmanager
 def carry(net: nn.Module, states: States | None = None) -> Iterator[States]:
-    """Within this block, every layer of `net` goes on from the state it left at its last call.
+    """Within this block, every layer of `net` goes on from the hidden state that its last call left.
 
-    Give the states of an earlier block, or of a copy of the network, to go on from there. A forward pass within `carry`
-    cannot be recomputed by activation checkpointing: the state has moved on by then.
+    Running T steps equals running T1 and then T2 of them, forward and backward: gradients flow through the states too. Where
+    each chunk has a `backward()` of its own, call `states.detach()` after it (truncated backpropagation).
 
-    A gradient flows back through the states too. Where each chunk has a `backward()` of its own, call `states.detach()` after it.
+    Args:
+        net: any module; its layers are found by `net.modules()`.
+        states: those of an earlier block, or of a copy of the network, to go on from there; None begins anew.
 
-    >>> from tfexplore.nn.layers import LIF
-    >>> net, x = nn.Sequential(LIF(), LIF()), torch.rand(10, 2, 3)
-    >>> with carry(net) as states:
-    ...     first, second = net(x[:4]), net(x[4:])
-    >>> torch.equal(torch.cat([first, second]), net(x))
-    True
+    Yields:
+        The states, a dictionary from (module name, number of the call within a pass) to a tuple of tensors.
+
+    Raises:
+        RuntimeError: where a forward pass within `carry` is recomputed by activation checkpointing (the state has moved on by
+            then), or a backward pass comes to a graph that an earlier one has freed; the message says what to do.
+
+    Example:
+        >>> import torch, tfexplore
+        >>> net, x = torch.nn.Sequential(tfexplore.LIF(), tfexplore.LIF()), torch.rand(10, 2, 3)
+        >>> with tfexplore.carry(net) as states:
+        ...     first, second = net(x[:4]), net(x[4:])
+        >>> torch.equal(torch.cat([first, second]), net(x))
+        True
     """
     states = States() if states is None else states
     states.know(net)
-    with _within(net, "provider", states, stateful(net), [states]):
+    with attached(net, "provider", states, stateful(net), [states]):
         yield states
 
 
 @contextmanager
 def carry_on(net: nn.Module) -> Iterator[None]:
-    """Like `carry`, for a walk in several calls of `net`: layers within a `carry` of the user's keep theirs."""
+    """Like `carry`, for one walk in several calls of `net`: layers within a `carry` of the user's keep its provider."""
     new = States()
     new.handed_over = False
     new.know(net)
     layers = stateful(net)
     watching = {id(w): w for layer in layers for w in (layer.provider, layer.sink) if w is not None}
     without = [layer for layer in layers if layer.provider is None]
-    with _within(net, "provider", new, without, [new, *watching.values()]):
+    with attached(net, "provider", new, without, [new, *watching.values()]):
         yield
 
 
 class Traces(Passes):
-    """What was recorded: `traces[module name][variable]` is a tensor [T, B, *features], without gradient.
+    """What was recorded: `record` yields them. `traces[module name][variable]` is a tensor `[T, B, *features]`, without gradient.
 
     Passes follow each other in time, as in step-by-step. A module called several times in one pass has a trace for each:
     `traces[name]` is that of the first call, `traces[name, 1]` that of the second.
@@ -211,15 +224,27 @@ class Traces(Passes):
 def record(net: nn.Module, *names: str) -> Iterator[Traces]:
     """Within this block, the layers of `net` also write the variables named here, at every time step.
 
-    A state ("v"; ALIF's "b", ...) as it is after the step, "h" the charged potential before the reset, "s" the output.
+    The fused kernels write them, so that recording changes neither the spikes nor the gradients.
 
-    >>> from tfexplore.nn.layers import LIF
-    >>> net = nn.Sequential(LIF())
-    >>> with record(net, "v", "s") as traces:
-    ...     _ = net(torch.full((3, 1, 1), 0.8))
-    >>> [round(v, 4) for v in traces["0"]["v"].flatten().tolist()]
-    [0.8, 0.2, 0.9]
+    Args:
+        net: any module; its layers are found by `net.modules()`.
+        names: a state as it is after the step (`"v"`; ALIF's `"b"`, ...), `"h"` (the charged potential, before the reset) or
+            `"s"` (the output); by default `"v"`.
+
+    Yields:
+        The traces: `traces[module name][variable]` is a tensor `[T, B, *features]`, without gradient.
+
+    Raises:
+        ValueError: if `net` has no layer of neurons, or none that has such a variable.
+
+    Example:
+        >>> import torch, tfexplore
+        >>> net = torch.nn.Sequential(tfexplore.LIF())
+        >>> with tfexplore.record(net, "v", "s") as traces:
+        ...     _ = net(torch.full((3, 1, 1), 0.8))
+        >>> [round(v, 4) for v in traces["0"]["v"].flatten().tolist()]
+        [0.8, 0.2, 0.9]
     """
     traces = Traces(net, names or ("v",))
-    with _within(net, "sink", traces, stateful(net), [traces]):
+    with attached(net, "sink", traces, stateful(net), [traces]):
         yield traces

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.codegen.variant import LONGEST_CHUNK
 from tfexplore.neurons.library import LIF
 from tfexplore.neurons.surrogates import ATan
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, Puzzle
 
-POTENTIAL = words(traffic(LIF(), "potential"), "backward")
-INPUT = words(traffic(LIF(), "input"), "backward")
+POTENTIAL = words(traffic_of(LIF(), "potential"), "backward")
+INPUT = words(traffic_of(LIF(), "input"), "backward")
 BITS = POTENTIAL + Fraction(2, 32)
 """The potential is read once all the same, on the way there; then a bit of 1/32 word is written, and read."""
 AXES = ("time step t", "neuron i")

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.neurons.library import LIF
 from tfexplore.puzzles.puzzle import Array, Case, Function, Memory, Puzzle
 
-FORWARD = words(traffic(LIF(), gradient=False))
+FORWARD = words(traffic_of(LIF(), gradient=False))
 
 
 def one_thread(i, T, N, x, out, tau, v_threshold):

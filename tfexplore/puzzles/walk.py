@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from tfexplore.codegen.traffic import traffic, words
+from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.neurons.library import LIF
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, Puzzle
 
 NEURONS = 10
 """Neurons of a layer, for counting the words of its state."""
-ONE_PASS = words(traffic(LIF(), gradient=False))
+ONE_PASS = words(traffic_of(LIF(), gradient=False))
 """Words per element-step of a fused layer without gradient, its state at both ends of time left out."""
 
 

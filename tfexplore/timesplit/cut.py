@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from tfexplore.nn.layers import DTYPES, State, Stateful
 from tfexplore.nn.states import Passes
+from tfexplore.nn.torch_private import backward_pass
 from tfexplore.timesplit.ranks import Coming, Ranks
 
 HEAD = 16
@@ -183,7 +184,7 @@ class NoSecondRun(Passes):
         self.ranks = ranks
 
     def take(self, layer: Stateful) -> None:
-        if torch._C._current_graph_task_id() != -1:
+        if backward_pass() is not None:
             error = RuntimeError(
                 "a layer runs again during the backward pass (activation checkpointing), when its state is gone; time splitting "
                 "saves memory itself: use more ranks, or keep='bits'."

@@ -14,7 +14,8 @@ from torch.func import functional_call
 
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn.layers import DTYPES, Layer, Stateful, check_input
-from tfexplore.nn.states import _within, stateful
+from tfexplore.nn.states import attached, stateful
+from tfexplore.nn.torch_private import after_backward
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.cut import Cut, NoSecondRun
 from tfexplore.timesplit.ranks import RankError, Ranks
@@ -99,7 +100,7 @@ class TimeSplit(nn.Module):
         named = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         layers, outs = stateful(self.net), []
         with ExitStack() as undo:
-            undo.enter_context(_within(self.net, "provider", self.cut, layers, [self.cut]))
+            undo.enter_context(attached(self.net, "provider", self.cut, layers, [self.cut]))
             undo.enter_context(no_state_by_hand(layers))
             undo.enter_context(batchnorm.synchronised(self.net, self.ranks))
             self.ranks.sent()  # of a pass without a way back
@@ -127,7 +128,7 @@ class TimeSplit(nn.Module):
                 layer.provider = self._again
                 self._guarded.append(layer)
         # at the end of the way, wherever that is: a gradient may be asked for in the middle
-        torch.autograd.Variable._execution_engine.queue_callback(self._arrived)
+        after_backward(self._arrived)
 
     @contextmanager
     def _random(self, x: Tensor, seed: int) -> Iterator[None]:

@@ -1,9 +1,8 @@
-"""Large CPU tensors in memory that is used again, for what the kernels write.
+"""Recycled output buffers of the CPU kernels: a caching allocator for large CPU tensors, as torch has one for GPUs.
 
 The system clears every page of fresh memory when it is first touched: for a tensor of 64 MiB that takes longer than the
-kernel that fills it. torch gives CPU memory back to the system at once (on a GPU it keeps it, as it is kept here), so every
-training step would pay for that anew. A tensor from `empty` returns its memory when the last view of it is gone, and the
-next one of that size takes it.
+kernel that fills it. torch frees CPU memory at once, so every training step would pay for that anew. A tensor from `empty`
+returns its memory when the last view of it is gone, and the next one of that size takes it.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from torch import Tensor
 
 HUGE_PAGE = 1 << 21
 LARGE = 1 << 19
-"""Bytes from which on a tensor is kept for the next one; the C library does so itself with what is much smaller."""
+"""Bytes from which on memory is recycled here; the C library does so itself with what is much smaller."""
 LIMIT = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 8 if hasattr(os, "sysconf") else 1 << 30
-"""Bytes held at most while nobody uses them: an eighth of the machine's memory."""
+"""Bytes of unused memory that are held at most: an eighth of the machine's."""
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _MADV_HUGEPAGE = 14
@@ -56,7 +55,7 @@ def rounded(size: int) -> int:
 
 
 def held() -> int:
-    """Bytes that nobody uses now, and that wait for the next tensor.
+    """Bytes of unused memory, held for the next tensor.
 
     >>> held() <= LIMIT
     True
@@ -66,7 +65,7 @@ def held() -> int:
 
 
 def release() -> None:
-    """Gives what nobody uses back to the system."""
+    """Frees the unused memory."""
     with _lock:
         _free.clear()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Split(NamedTuple):
-    """Images [n, 64] in 0..1 and labels [n], to train with and to test on."""
+    """Images [n, 64] in 0..1 and labels [n], for training and for testing."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -18,10 +18,23 @@ class Split(NamedTuple):
 
 
 def digits(test_fraction: float = 0.2, seed: int = 0) -> Split:
-    """The digits of the UCI test set by Alpaydin and Kaynak (1998), shuffled by `seed` and split.
+    """The digits of the UCI test set by Alpaydin and Kaynak (1998), shuffled and split: 1,797 images of 8 x 8 pixels.
 
-    >>> digits().train_images.shape
-    torch.Size([1438, 64])
+    Args:
+        test_fraction: the part of the images for testing, between 0 and 1.
+        seed: of the shuffle; the same seed gives the same split.
+
+    Returns:
+        A named tuple: train_images [n, 64] in 0..1, train_labels [n], test_images and test_labels.
+
+    Raises:
+        ValueError: for a fraction outside of 0..1.
+        ImportError: without scikit-learn, which brings the images.
+
+    Example:
+        >>> from tfexplore import data
+        >>> data.digits().train_images.shape
+        torch.Size([1438, 64])
     """
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction must be between 0 and 1, but got {test_fraction!r}.")
@@ -39,5 +52,19 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Split:
 
 
 def currents(images: Tensor, steps: int) -> Tensor:
-    """Images [B, ...] as constant currents [T, B, ...]: every pixel's brightness, at every step."""
+    """Images as constant currents: every pixel's brightness, at every time step; a view, without a copy.
+
+    Args:
+        images: [B, ...].
+        steps: T.
+
+    Returns:
+        [T, B, ...].
+
+    Example:
+        >>> import torch
+        >>> from tfexplore import data
+        >>> data.currents(torch.rand(8, 64), steps=10).shape
+        torch.Size([10, 8, 64])
+    """
     return images.expand(steps, *images.shape)

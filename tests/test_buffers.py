@@ -1,4 +1,4 @@
-"""Memory that is used again, and the stores past the cache."""
+"""Recycled output buffers, and stores that bypass the cache."""
 
 from __future__ import annotations
 
@@ -9,63 +9,63 @@ import numpy as np
 import pytest
 import torch
 
-from tfexplore.backends import memory
+from tfexplore.backends import buffers
 from tfexplore.backends.streaming import cache_size, cut, fence, prefetch, write
 
-LARGE = (memory.LARGE // 4,)
+LARGE = (buffers.LARGE // 4,)
 
 
 @pytest.fixture(autouse=True)
 def nothing_held():
     gc.collect()
-    memory.release()
+    buffers.release()
     yield
-    memory.release()
+    buffers.release()
 
 
 def test_a_large_tensor_takes_the_memory_of_one_that_is_gone() -> None:
-    first = memory.empty(LARGE, torch.float32)
+    first = buffers.empty(LARGE, torch.float32)
     place = first.data_ptr()
-    assert memory.held() == 0
+    assert buffers.held() == 0
     del first
-    assert memory.held() >= memory.LARGE
-    second = memory.empty(LARGE, torch.float32)
+    assert buffers.held() >= buffers.LARGE
+    second = buffers.empty(LARGE, torch.float32)
     assert second.data_ptr() == place
-    assert memory.held() == 0
-    assert memory.empty(LARGE, torch.float32).data_ptr() != place
+    assert buffers.held() == 0
+    assert buffers.empty(LARGE, torch.float32).data_ptr() != place
 
 
 def test_a_view_an_array_or_autograd_keeps_it() -> None:
-    made = memory.empty((4, *LARGE), torch.float64)
+    made = buffers.empty((4, *LARGE), torch.float64)
     view, array = made[1:].T, made.numpy()
     other = torch.ones_like(made, requires_grad=True)
     loss = (other * made).sum()
     for name in ("made", "view", "array"):
-        assert memory.held() == 0, name
+        assert buffers.held() == 0, name
         if name == "made":
             del made
         elif name == "view":
             del view
         else:
             del array
-    assert memory.held() == 0, "autograd needs it for the way back"
+    assert buffers.held() == 0, "autograd needs it for the backward pass"
     loss.backward()
     del loss
-    assert memory.held() > 0
+    assert buffers.held() > 0
 
 
 def test_small_tensors_are_torchs_own() -> None:
-    made = memory.empty((3, 5), torch.float16)
+    made = buffers.empty((3, 5), torch.float16)
     assert (made.shape, made.dtype) == ((3, 5), torch.float16)
     del made
-    assert memory.held() == 0
+    assert buffers.held() == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32, torch.float64], ids=str)
 def test_shape_and_dtype(dtype) -> None:
-    made = memory.empty((3, 7, memory.LARGE + 1), dtype)
+    made = buffers.empty((3, 7, buffers.LARGE + 1), dtype)
     assert (made.shape, made.dtype, made.is_contiguous(), made.data_ptr() % 64) == (
-        (3, 7, memory.LARGE + 1),
+        (3, 7, buffers.LARGE + 1),
         dtype,
         True,
         0,
@@ -74,14 +74,14 @@ def test_shape_and_dtype(dtype) -> None:
     assert made.sum(dtype=torch.float64) == made.numel()
 
 
-def test_what_nobody_uses_is_limited(monkeypatch) -> None:
-    monkeypatch.setattr(memory, "LIMIT", 3 * memory.HUGE_PAGE)
-    several = [memory.empty((memory.HUGE_PAGE // 4,), torch.float32) for _ in range(5)]
+def test_unused_memory_is_limited(monkeypatch) -> None:
+    monkeypatch.setattr(buffers, "LIMIT", 3 * buffers.HUGE_PAGE)
+    several = [buffers.empty((buffers.HUGE_PAGE // 4,), torch.float32) for _ in range(5)]
     places = [made.data_ptr() for made in several]
     while several:
         several.pop(0)
-    assert memory.held() <= memory.LIMIT
-    again = [memory.empty((memory.HUGE_PAGE // 4,), torch.float32).data_ptr() for _ in range(1)]
+    assert buffers.held() <= buffers.LIMIT
+    again = [buffers.empty((buffers.HUGE_PAGE // 4,), torch.float32).data_ptr() for _ in range(1)]
     assert again[0] == places[-1], "the last one returned is the one that the cache still holds"
 
 
@@ -90,7 +90,7 @@ def test_from_several_threads() -> None:
 
     def work(number: int) -> None:
         for _ in range(50):
-            made = memory.empty(LARGE, torch.float32).fill_(number)
+            made = buffers.empty(LARGE, torch.float32).fill_(number)
             if not (made == number).all():
                 wrong.append(number)
 

@@ -1,0 +1,75 @@
+"""What this library needs of PyTorch that has no public name: each in one place, with what it does and what could stand in.
+
+tests/test_torch_private.py holds each to its sentence, so that a release of PyTorch that renames one fails there first.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+PLAIN = (Tensor, torch.nn.Parameter, type(None))
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def backward_pass() -> int | None:
+    """The number of the backward pass that runs in this thread, or None outside of one.
+
+    `torch._C._current_graph_task_id`, since PyTorch 2.1; torch.utils.checkpoint uses it. In its stead: a counter that hooks of
+    the graph's first and last node change.
+    """
+    number: int = torch._C._current_graph_task_id()
+    return None if number == -1 else number
+
+
+def backward_frees_graph() -> bool:
+    """Whether the running backward pass frees the graph behind it: retain_graph=False.
+
+    `torch._C._autograd._get_current_graph_task_keep_graph`, since PyTorch 2.1. In its stead: nothing; without it, the message
+    about a freed graph is PyTorch's own.
+    """
+    return not torch._C._autograd._get_current_graph_task_keep_graph()
+
+
+def after_backward(callback: Callable[[], None]) -> None:
+    """Calls this at the end of the backward pass that runs, whichever gradient that ends with.
+
+    `Variable._execution_engine.queue_callback`, since PyTorch 1.0; DistributedDataParallel uses it. In its stead: hooks of all
+    leaves.
+    """
+    torch.autograd.Variable._execution_engine.queue_callback(callback)
+
+
+def operators_are_observed(*tensors: Tensor | None) -> bool:
+    """Whether something observes the operators that these tensors pass through: a mode, a transform, a tracer, a profiler, or
+    a tensor of a type of its own.
+
+    `torch._C._len_torch_dispatch_stack` (since PyTorch 1.13), `torch._C._functorch.peek_interpreter_stack` (2.0) and
+    `torch.autograd._profiler_enabled` (1.10). In their stead: True, which is slower for small layers and always right.
+    """
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.jit.is_tracing()
+        or torch.autograd._profiler_enabled()
+        or any(type(tensor) not in PLAIN for tensor in tensors)
+    )
+
+
+def constant_when_compiled(function: F) -> F:
+    """torch.compile calls the function once, and holds its result constant; arguments and result must be literals.
+
+    What `torch.compiler.assume_constant_result` does, without loading Dynamo (half a second) at import. In its stead: that.
+    """
+    setattr(function, "_dynamo_marked_constant", True)  # noqa: B010  (mypy knows no such field)
+    return function
+
+
+def dynamo_is_loaded() -> bool:
+    """Whether torch.compile may be at work: its front end, Dynamo, is a module that is imported when it is first used."""
+    return "torch._dynamo" in sys.modules
