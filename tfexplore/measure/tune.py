@@ -107,7 +107,7 @@ class Trial:
 
         self.x, self.g_out = noise(steps, dtype).add_(0.3), noise(steps, dtype)
         learned = [float(getattr(neuron, symbol.name)) for symbol in step.rows]
-        self.rows = self.x.new_tensor(learned, dtype=getattr(torch, real)).reshape(-1, 1).repeat(1, self.neurons)
+        self.per_neuron = self.x.new_tensor(learned, dtype=getattr(torch, real)).reshape(-1, 1).repeat(1, self.neurons)
         self.first: dict[str, tuple[Tensor, ...]] = {}
         self.why: dict[tuple[str, Build, int], str] = {}
 
@@ -119,7 +119,7 @@ class Trial:
         """A function that runs one pass of this loop in this build."""
         usual = default(self.shape)
         variant = self.variant.for_gpu(replace(usual, chunk=chunk, **{loop: build}))
-        given = (None, self.rows if len(self.rows) else None, self.scalars)  # no initial state, as in most layers
+        given = (None, self.per_neuron if len(self.per_neuron) else None, self.scalars)  # no initial state, as in most layers
 
         def forward() -> tuple[Tensor, Any, Any, Any]:
             return cuda.forward(variant, self.x, *given, want_state=False)

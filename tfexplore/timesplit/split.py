@@ -25,9 +25,9 @@ AXES = 8
 
 
 class TimeSplit(nn.Module):
-    """Runs a network with its time steps split over ranks: each rank gives its own time steps, and gets theirs back.
+    r"""Runs a network with its time steps split over ranks: each rank gives its own time steps, and gets theirs back.
 
-    Rank p runs the steps :math:`t_p \\le t < t_{p+1}` of every layer, from the hidden state at :math:`t_p` that rank p - 1
+    Rank p runs the steps :math:`t_p \le t < t_{p+1}` of every layer, from the hidden state at :math:`t_p` that rank p - 1
     sends; in the backward pass it sends the gradient of that state back. With :math:`L` layers the ranks work as a wavefront,
     :math:`L + P - 1` turns long.
 
