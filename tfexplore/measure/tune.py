@@ -119,7 +119,11 @@ class Trial:
         """A function that runs one pass of this loop in this build."""
         usual = default(self.shape)
         variant = self.variant.for_gpu(replace(usual, chunk=chunk, **{loop: build}))
-        given = (None, self.per_neuron if len(self.per_neuron) else None, self.scalars)  # no initial state, as in most layers
+        given = (
+            None,
+            self.per_neuron if len(self.per_neuron) else None,
+            self.scalars,
+        )  # no initial state, as in most layers
 
         def forward() -> tuple[Tensor, Any, Any, Any]:
             return cuda.forward(variant, self.x, *given, want_state=False)
