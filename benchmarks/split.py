@@ -64,13 +64,13 @@ def measured(group: Ranks, kind: str, steps: int, batch: int, runs: int) -> dict
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(runs + 1):
         for name, step in ways.items():
-            group.gather([turn])
+            group.all_gather([turn])
             begin = time.perf_counter()
             step()
-            group.gather([turn])  # until the last rank is through
+            group.all_gather([turn])  # until the last rank is through
             if turn:  # the first is for warming up
                 seconds[name].append(time.perf_counter() - begin)
-    found, wire = mean_costs(group.gather_objects(costs(network(kind), x, group))), link(group)
+    found, wire = mean_costs(group.all_gather_object(costs(network(kind), x, group))), link(group)
     predicted = {
         name: 1e3 * plan(found, steps, batch, wire, **how).seconds
         for name, how in {

@@ -98,7 +98,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             from tfexplore.machine.doctor import checks
 
             device = next(check for check in checks() if check.name == "device")
-            pytest.skip(f"needs an NVIDIA GPU that torch can use; here: {device.says}")
+            pytest.skip(f"needs an NVIDIA GPU that torch can use; here: {device.message}")
 
 
 def children() -> dict[int, str]:

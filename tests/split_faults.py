@@ -1,4 +1,4 @@
-"""What the processes of the tests of faults run: one rank does something else; what each of them raises is told to who asked."""
+"""What the processes of the tests of faults run: one rank does something else; each of them returns what it has raised."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tfexplore import LIF, neurons
 from tfexplore.timesplit import TimeSplit
 
 
-def told(work: Callable[[], Any]) -> tuple[str, str, float]:
+def outcome(work: Callable[[], Any]) -> tuple[str, str, float]:
     """What was raised, and after how many seconds."""
     begin = time.monotonic()
     try:
@@ -52,7 +52,7 @@ class Failing(nn.Module):
         return out
 
     def fail(self, gradient: Tensor) -> Tensor:
-        raise ArithmeticError("a mistake on the way back")
+        raise ArithmeticError("a mistake in the backward pass")
 
 
 def step_with(ranks: Any, where: str, rank: int = 1) -> tuple[str, str, float]:
@@ -65,8 +65,8 @@ def step_with(ranks: Any, where: str, rank: int = 1) -> tuple[str, str, float]:
             split.mean(split(split.piece(x))).sum().backward()
 
     if where in ("backward", "hangs"):
-        work()  # an error of the network's own on the way back is told when it leaves the group
-    return told(work)
+        work()  # an error of the network itself in the backward pass is published when it leaves the group
+    return outcome(work)
 
 
 def fails_outside(ranks: Any) -> tuple[str, str, float]:
@@ -76,7 +76,7 @@ def fails_outside(ranks: Any) -> tuple[str, str, float]:
     split(split.piece(x))
     if ranks.rank == 1:
         raise ArithmeticError("a mistake in the loss")
-    return told(lambda: split(split.piece(x)))
+    return outcome(lambda: split(split.piece(x)))
 
 
 def other_pieces(ranks: Any, what: str) -> tuple[str, str, float]:
@@ -93,7 +93,7 @@ def other_pieces(ranks: Any, what: str) -> tuple[str, str, float]:
             "no tensor": [1.0],
             "one axis": own[:, 0, 0],
         }[what]
-    return told(lambda: split(own))
+    return outcome(lambda: split(own))
 
 
 def other_networks(ranks: Any, what: str) -> tuple[str, str, float]:
@@ -101,16 +101,16 @@ def other_networks(ranks: Any, what: str) -> tuple[str, str, float]:
     width = 11 if odd and what == "width" else 9
     neuron = neurons.ALIF() if odd and what == "neuron" else neurons.LIF(tau=3.0 if odd and what == "tau" else 2.0)
     net = nn.Sequential(nn.Linear(12, width), tfexplore.Layer(neuron))
-    return told(lambda: TimeSplit(net, micro_batches=2 if odd and what == "micro-batches" else 1, ranks=ranks))
+    return outcome(lambda: TimeSplit(net, micro_batches=2 if odd and what == "micro-batches" else 1, ranks=ranks))
 
 
 def too_few_steps(ranks: Any) -> tuple[str, str, float]:
     split = TimeSplit(seeded(mlp), ranks=ranks)
-    return told(lambda: split.piece(data(ranks.size - 1)[0]))
+    return outcome(lambda: split.piece(data(ranks.size - 1)[0]))
 
 
 class Moody(nn.Module):
-    """Calls other layers, or in another order, when it is told to."""
+    """Calls other layers, or in another order, by its mood."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,14 +125,14 @@ class Moody(nn.Module):
             return self.a(self.b(x))
         if self.mood == "one only":
             return self.a(x)
-        if self.mood == "by hand":
+        if self.mood == "given a state":
             return self.b(self.a(x, (torch.zeros_like(x[0]),)))
         if self.mood == "wider":
             return self.b(self.a(torch.cat([x, x], -1)))
         return x.mean(0)  # "mean"
 
 
-def moods(ranks: Any, before: str | None, mood: str, who: tuple[int, ...] = (0, 1, 2, 3)) -> tuple[str, str, float]:
+def moods(ranks: Any, before: str | None, mood: str, odd: tuple[int, ...] = (0, 1, 2, 3)) -> tuple[str, str, float]:
     net = Moody().double()
     x, _ = data(13)
     net(x)  # loads the kernels
@@ -140,8 +140,8 @@ def moods(ranks: Any, before: str | None, mood: str, who: tuple[int, ...] = (0, 
     if before is not None:
         net.mood = before
         split(split.piece(x))
-    net.mood = mood if ranks.rank in who else "usual"
-    return told(lambda: split.mean(split(split.piece(x))))
+    net.mood = mood if ranks.rank in odd else "usual"
+    return outcome(lambda: split.mean(split(split.piece(x))))
 
 
 class Quarter(nn.BatchNorm1d):
@@ -160,24 +160,24 @@ def memory() -> nn.Module:
 
 
 def refused(ranks: Any, what: str) -> tuple[str, str, float]:
-    """What all ranks are told alike; the group goes on."""
+    """What all ranks raise alike; the group remains usable."""
     x, _ = data(13, batch=4)
     make: Any = {"batch norm": normed, "norm of its own": own_norm, "memory of its own": memory}.get(what, mlp)
     net = seeded(make)
     split = TimeSplit(net, micro_batches={"batch norm": 2, "few": 5}.get(what, 1), ranks=ranks)
     if what == "carry":
         with tfexplore.carry(net):
-            found = told(lambda: split(split.piece(x)))
+            found = outcome(lambda: split(split.piece(x)))
     elif what == "recorded":
         with tfexplore.record(net):
-            found = told(lambda: TimeSplit(net, micro_batches=2, ranks=ranks)(split.piece(x)))
+            found = outcome(lambda: TimeSplit(net, micro_batches=2, ranks=ranks)(split.piece(x)))
     elif what == "many axes":
-        found = told(lambda: split(split.piece(x).reshape(-1, *[1] * 7, 4 * 12)))
+        found = outcome(lambda: split(split.piece(x).reshape(-1, *[1] * 7, 4 * 12)))
     elif what == "other length":
         split(split.piece(x))
-        found = told(lambda: split.mean(x))
+        found = outcome(lambda: split.mean(x))
     else:
-        found = told(lambda: split(split.piece(x)))
+        found = outcome(lambda: split(split.piece(x)))
     if what in ("carry", "recorded", "many axes", "other length"):
         split(split.piece(x))  # the group is as it was
     return found
@@ -198,7 +198,7 @@ def checkpointing(ranks: Any) -> tuple[str, str, float]:
     split = TimeSplit(Again().double(), ranks=ranks)
     x, _ = data(13)
     checkpoint(nn.Identity(), x, use_reentrant=False)  # the first one loads all of Dynamo, which is not waiting
-    return told(lambda: split.mean(split(split.piece(x))).sum().backward())
+    return outcome(lambda: split.mean(split(split.piece(x))).sum().backward())
 
 
 def pid(ranks: Any) -> int:

@@ -281,7 +281,7 @@ def recorded(ranks: Any, micro_batches: int) -> list[Any]:
     split = TimeSplit(seeded(mlp), micro_batches=micro_batches, ranks=ranks)
     x, y = data(13)
     for _ in range(2):
-        with timesplit.what_ran(split) as events:
+        with timesplit.rank_events(split) as events:
             cross_entropy(split.mean(split(split.piece(x))), y).backward()
     return list(events)
 

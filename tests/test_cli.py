@@ -9,8 +9,7 @@ import pytest
 
 from tfexplore import cli
 from tfexplore.backends import cuda
-from tfexplore.machine import doctor, paths
-from tfexplore.machine import wheels as room
+from tfexplore.machine import doctor, paths, wheels
 from tfexplore.measure import tune
 
 FIRST = cli.FIRST
@@ -112,7 +111,7 @@ def test_lab_opens_jupyterlab_on_the_first_notebook(shipped, mine, monkeypatch):
 
 
 def test_errors_are_one_sentence(shipped, mine, monkeypatch, capsys):
-    def says() -> str:
+    def printed() -> str:
         out, err = capsys.readouterr()
         assert err.count("\n") == 1, err
         assert "Traceback" not in out + err
@@ -120,23 +119,23 @@ def test_errors_are_one_sentence(shipped, mine, monkeypatch, capsys):
 
     mine.write_text("a file")
     assert copy(mine) == 1
-    assert "is a file: name a folder" in says()
+    assert "is a file: name a folder" in printed()
     mine.unlink()
     (mine / FIRST).mkdir(parents=True)
     assert copy(mine) == 1
-    assert "is a folder where the notebook" in says()
+    assert "is a folder where the notebook" in printed()
     (mine / FIRST).rmdir()
 
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["lab", str(mine)]) == 1
-    assert "JupyterLab is not installed: " in says()
+    assert "JupyterLab is not installed: " in printed()
 
     def missing():
         raise paths.MissingFiles("tfexplore's notebooks are nowhere: reinstall tfexplore")
 
     monkeypatch.setattr(paths, "notebooks_dir", missing)
     assert copy(mine) == 1
-    assert says().startswith("tfexplore lab: tfexplore's notebooks are nowhere")
+    assert printed().startswith("tfexplore lab: tfexplore's notebooks are nowhere")
 
 
 def test_only_lab_passes_options_on(capsys):
@@ -154,13 +153,13 @@ def test_tuning_comes_before_compiling_ahead(monkeypatch, capsys):
     monkeypatch.setattr(tune, "tune", lambda: iter(done))
     monkeypatch.setitem(sys.modules, "tfexplore.backends.warm", SimpleNamespace(warm=lambda: iter(())))
     assert cli.main(["warm", "--tune"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[:2] == [
+    output = capsys.readouterr().out.splitlines()
+    assert output[:2] == [
         "[1/2] float32, keep=input: as predicted, A",
         "[2/2] bfloat16, keep=input: 1.25 times as fast as predicted, B",
     ]
-    assert "tuned.json" in said[2]
-    assert said[3].startswith("0 kernels are ready")
+    assert "tuned.json" in output[2]
+    assert output[3].startswith("0 kernels are ready")
 
 
 def test_tuning_without_a_gpu_is_one_sentence(monkeypatch, capsys):
@@ -171,7 +170,7 @@ def test_tuning_without_a_gpu_is_one_sentence(monkeypatch, capsys):
     )
 
 
-def test_warm_tells_its_progress(monkeypatch, capsys):
+def test_warm_prints_its_progress(monkeypatch, capsys):
     steps = [(1, 2, "LIF soft float32 forward", 0.5), (2, 2, "LIF soft float32 backward", 1.5)]
     monkeypatch.setitem(sys.modules, "tfexplore.backends.warm", SimpleNamespace(warm=lambda: iter(steps)))
     assert cli.main(["warm"]) == 0
@@ -196,7 +195,7 @@ def test_doctor_exits_by_the_cpu_path(monkeypatch, capsys):
     assert "put right: Numba" in capsys.readouterr().out
 
 
-def test_doctor_short_is_one_line_and_asks_for_what_the_notebooks_need(monkeypatch, capsys):
+def test_doctor_short_is_one_line_and_needs_what_the_notebooks_need(monkeypatch, capsys):
     fine = [doctor.Check("torch", "ok", "2.0", needed=True), doctor.Check("CuPy", "missing", "not installed", "pip x")]
     monkeypatch.setattr(doctor, "checks", lambda: fine)
     assert cli.main(["doctor", "--short"]) == 0
@@ -211,17 +210,17 @@ def test_doctor_short_is_one_line_and_asks_for_what_the_notebooks_need(monkeypat
         assert "CuPy" not in line
 
 
-def test_wheels_hands_its_words_to_the_room(monkeypatch, tmp_path, capsys):
+def test_wheels_passes_its_arguments_on(monkeypatch, tmp_path, capsys):
     calls = []
-    monkeypatch.setattr(room, "collect", lambda *words: calls.append(words) or "done")
+    monkeypatch.setattr(wheels, "collect", lambda *words: calls.append(words) or "done")
     words = ["wheels", str(tmp_path), "--platform", "windows", "--platform", "macos", "--python-version", "3.12"]
     assert cli.main([*words, "--no-constraints", "--", "--index-url", "x"]) == 0
-    kinds = [room.Target("windows", "3.12"), room.Target("macos", "3.12")]
+    kinds = [wheels.Target("windows", "3.12"), wheels.Target("macos", "3.12")]
     assert calls.pop() == (tmp_path, kinds, None, ["--index-url", "x"])
     assert capsys.readouterr().out == "done\n"
     assert cli.main(["wheels", str(tmp_path)]) == 0
-    assert calls.pop() == (tmp_path, [room.Target()], room.default_constraints(tmp_path), [])
+    assert calls.pop() == (tmp_path, [wheels.Target()], wheels.default_constraints(tmp_path), [])
     assert cli.main(["wheels", str(tmp_path), "--constraints", str(tmp_path / "none.txt")]) == 1
-    assert "none.txt, which is not there" in capsys.readouterr().err
+    assert "none.txt, which does not exist" in capsys.readouterr().err
     assert cli.main(["wheels", str(tmp_path), "--python-version", "3.9"]) == 1
-    assert "needs Python 3.11 or newer, but --python-version 3.9 came" in capsys.readouterr().err
+    assert "needs Python 3.11 or newer, but got --python-version 3.9" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Arrays that count, against counts made by hand; what they compute, against NumPy itself."""
+"""Arrays that count, against manual counts; what they compute, against NumPy itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfexplore.measure.counting import Counted, Event, Log
+from tfexplore.measure.counting import Access, Counted, Log
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_expressions_give_what_numpy_gives(log: Log, code: str) -> None:
 def test_events_say_what_and_where_in_the_whole_array(log: Log) -> None:
     x = counted(log)
     x[1:][0, 2] = x[:, 3][2]
-    assert log.events == [Event("x", "read", (2, 3)), Event("x", "write", (1, 2))]
+    assert log.events == [Access("x", "read", (2, 3)), Access("x", "write", (1, 2))]
     log.clear()
     assert log.words() == 0
     assert not log.events

@@ -71,7 +71,7 @@ def test_a_wheel_newer_than_the_driver_is_a_fault(machine, monkeypatch):
     machine((12, 4), ["cupy-cuda13x"])
     check = doctor._cupy()
     assert check.status == "missing"
-    assert "is for CUDA 13, but the driver runs CUDA 12.4 at most" in check.says
+    assert "is for CUDA 13, but the driver runs CUDA 12.4 at most" in check.message
     assert "pip install cupy-cuda12x" in check.fix
     machine((13, 0), ["cupy-cuda12x"])
     assert doctor._cupy().status == "ok"  # drivers run older CUDA
@@ -178,16 +178,16 @@ MESSAGES = [
 ]
 
 
-@pytest.mark.parametrize(("error", "says", "cure"), MESSAGES, ids=lambda value: str(value)[:40].strip())
-def test_explain_knows_the_real_messages(machine, error, says, cure):
+@pytest.mark.parametrize(("error", "sentence", "cure"), MESSAGES, ids=lambda value: str(value)[:40].strip())
+def test_explain_knows_the_real_messages(machine, error, sentence, cure):
     machine((12, 4), ["cupy-cuda12x"])
-    told = doctor.explain(error)
-    assert says in told
-    assert cure in told
-    assert "\n" not in told
+    message = doctor.explain(error)
+    assert sentence in message
+    assert cure in message
+    assert "\n" not in message
 
 
-def test_explain_tells_no_driver_from_an_old_one(machine):
+def test_explain_separates_no_driver_from_an_old_one(machine):
     error = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
     machine(None, ["cupy-cuda12x"])
     assert "no working NVIDIA driver" in doctor.explain(error)
@@ -196,10 +196,10 @@ def test_explain_tells_no_driver_from_an_old_one(machine):
 
 
 def test_explain_passes_on_what_it_does_not_know():
-    told = doctor.explain(RuntimeError("something new\nwith details"))
-    assert "something new" in told
-    assert "tfexplore doctor" in told
-    assert "\n" not in told
+    message = doctor.explain(RuntimeError("something new\nwith details"))
+    assert "something new" in message
+    assert "tfexplore doctor" in message
+    assert "\n" not in message
 
 
 def test_nvrtc_compiles_without_a_gpu():
@@ -215,8 +215,8 @@ def test_the_real_error_of_a_machine_without_a_gpu_is_explained():
         pytest.skip("needs a machine without a GPU")
     with pytest.raises(Exception, match="cuda") as caught:
         cupy.zeros(3)
-    told = doctor.explain(caught.value)
-    assert not told.startswith("CUDA cannot be used here")  # it is one of the known ones
+    message = doctor.explain(caught.value)
+    assert not message.startswith("CUDA cannot be used here")  # it is one of the known ones
 
 
 def test_commands_name_this_python():

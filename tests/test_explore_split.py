@@ -221,7 +221,7 @@ def test_a_process_that_dies_is_told_and_the_next_start_works(ran: Any, monkeypa
     def killed(group: Any, *_: Any) -> None:
         if group.rank == 1:  # by itself: from here, the signal might come between two jobs
             os.kill(os.getpid(), signal.SIGKILL)
-        group.gather([0])
+        group.all_gather([0])
 
     with monkeypatch.context() as patch:
         patch.setattr(SPLIT_RUN, "one_pass", killed)

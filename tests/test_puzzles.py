@@ -1,4 +1,4 @@
-"""The puzzles: solutions pass, stubs do not, waste is told from right, and bad answers are answered helpfully."""
+"""The puzzles: solutions pass, stubs do not, waste is separated from right, and bad answers are answered helpfully."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests import oracle
 from tests.pictures import spread
 from tfexplore import puzzles
 from tfexplore.puzzles import ALL, sandbox
-from tfexplore.puzzles.memory import Memory
+from tfexplore.puzzles.counted_memory import Memory
 from tfexplore.puzzles.puzzle import digits
 
 BUDGETED = [name for name, puzzle in ALL.items() if any(case.budget is not None for case in puzzle.cases())]
@@ -53,7 +53,7 @@ def test_every_solution_passes_within_its_budget(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_stub_is_told_that_it_is_not_written(name: str) -> None:
+def test_a_stub_counts_as_not_written(name: str) -> None:
     def stub(*_: Any, **__: Any) -> None:
         raise NotImplementedError  # your turn
 
@@ -82,8 +82,8 @@ def test_texts_are_whole(name: str) -> None:
     assert puzzle.solution.__doc__
     assert 2 <= len(puzzle.hints) <= 4
     for argument in inspect.signature(puzzle.solution).parameters:
-        told = puzzle.text + (puzzle.solution.__doc__ or "")
-        assert f"`{argument}`" in told or f"{argument} " in told or argument in ("v_threshold", "tau"), argument
+        words = puzzle.text + (puzzle.solution.__doc__ or "")
+        assert f"`{argument}`" in words or f"{argument} " in words or argument in ("v_threshold", "tau"), argument
     for text in (puzzle.text, *puzzle.hints, *puzzle.slips):
         assert "parallel" not in text
         assert text.count("`") % 2 == 0
@@ -91,7 +91,7 @@ def test_texts_are_whole(name: str) -> None:
     assert "###" not in puzzles.solution(name)
 
 
-# -- what is expected, by another road -----------------------------------------------------------------------------------
+# -- what is expected, by another method -----------------------------------------------------------------------------------
 
 
 def through(x: np.ndarray, tau: float, threshold: float, g: np.ndarray | None = None) -> list[np.ndarray]:
@@ -127,7 +127,7 @@ def test_expected_gradients_are_those_of_a_plain_loop(name: str) -> None:
         _, h, g_x = through(case.given["x"], case.given["tau"], case.given["v_threshold"], case.given["g_s"])
         np.testing.assert_allclose(case.expected, g_x, rtol=1e-6, atol=1e-9)
         assert np.abs(h - case.given["v_threshold"]).min() > 1e-5
-    for case in ALL["whole_backward"].cases():  # the gradient of h, walked back by hand
+    for case in ALL["whole_backward"].cases():  # the gradient of h, by a hand-written backward pass
         given, g_v = case.given, 0.0
         for t in reversed(range(len(given["h"]))):
             u = given["h"][t].astype(float) - given["v_threshold"]
@@ -283,12 +283,12 @@ WASTEFUL = [
 ]
 
 
-@pytest.mark.parametrize(("name", "answer", "words", "told"), WASTEFUL)
-def test_right_but_too_much_traffic(name: str, answer: Any, words: float, told: str) -> None:
+@pytest.mark.parametrize(("name", "answer", "words", "excerpt"), WASTEFUL)
+def test_right_but_too_much_traffic(name: str, answer: Any, words: float, excerpt: str) -> None:
     verdict = puzzles.check(name, answer)
     assert verdict.outcome == "too much traffic", verdict
     assert float(sum(verdict.traffic.values())) == pytest.approx(words)
-    assert told in verdict.sentence
+    assert excerpt in verdict.sentence
     assert not puzzles.passed(name)
     assert spread(verdict.picture()) > 0.05
 
@@ -334,7 +334,7 @@ def never_reads_it(u, kept, g_s, g_u, width):
 def test_the_bits_must_go_through_what_is_kept(answer: Any) -> None:
     verdict = puzzles.check("keep_bits", answer)
     assert verdict.outcome == "wrong"
-    assert "the answers did not go through `kept`. On the way back `u` is gone" in verdict.sentence
+    assert "the answers did not go through `kept`. In the backward pass `u` is gone" in verdict.sentence
 
 
 def test_the_chunks_are_not_there_all_at_once() -> None:
@@ -362,7 +362,7 @@ def test_scalar_loops_are_welcome() -> None:
 
     assert puzzles.check("fuse_the_loop", scalars).right
 
-    def by_hand(u, kept, g_s, g_u, width):
+    def bit_by_bit(u, kept, g_s, g_u, width):
         for t in range(u.shape[0]):
             for first in range(0, u.shape[1], 8):
                 bits = 0
@@ -375,13 +375,13 @@ def test_scalar_loops_are_welcome() -> None:
                 for k in range(8):
                     g_u[t, first + k] = g_s[t, first + k] * ((bits >> k) & 1) / width
 
-    assert puzzles.check("keep_bits", by_hand).right
+    assert puzzles.check("keep_bits", bit_by_bit).right
 
 
 # -- wrong, crashed, not finished ----------------------------------------------------------------------------------------
 
 
-def test_a_wrong_answer_says_where() -> None:
+def test_a_wrong_answer_names_the_place() -> None:
     verdict = puzzles.check("fire", lambda h, v_threshold: np.where(h > v_threshold, 1, 0))
     assert verdict.sentence.startswith(
         "Wrong, with eight neurons at once, one exactly at the threshold: 1 of 8 values differs, at i = 4: "
@@ -394,7 +394,7 @@ def test_a_wrong_answer_says_where() -> None:
         for t in range(len(h)):
             g_x[t] = 0
 
-    assert "the first on the way back at t = 3, i = 0" in str(puzzles.check("whole_backward", backwards))
+    assert "the first in the backward pass at t = 3, i = 0" in str(puzzles.check("whole_backward", backwards))
 
     def lazy(x, h, out, tau, v_threshold):
         out[0] = 0
@@ -419,7 +419,7 @@ def one_for_all(v, x, tau):
 
 
 @pytest.mark.parametrize(
-    ("name", "answer", "outcome", "told"),
+    ("name", "answer", "outcome", "excerpt"),
     [
         ("charge", forgot, "wrong", "`charge` returned None. Did you forget `return`?"),
         ("charge", not_numbers, "wrong", "returned a str that cannot be read as one number"),
@@ -436,10 +436,10 @@ def one_for_all(v, x, tau):
         ("walk_the_grid", lambda layers, steps, feedback, cell: [cell(0, 0), cell(0, 0)], "wrong", "was run twice"),
     ],
 )  # fmt: skip
-def test_answers_of_the_wrong_kind(name: str, answer: Any, outcome: str, told: str) -> None:
+def test_answers_of_the_wrong_kind(name: str, answer: Any, outcome: str, excerpt: str) -> None:
     verdict = puzzles.check(name, answer)
     assert verdict.outcome == outcome
-    assert told in verdict.sentence
+    assert excerpt in verdict.sentence
     assert spread(verdict.picture()) > 0.02
 
 
@@ -490,7 +490,7 @@ def raises_nothing_we_know(h, v_threshold):
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "excerpt"),
     [
         (divides_by_zero, "ZeroDivisionError, at the line `return h / (v_threshold - v_threshold)`: float division by zero"),
         (decides_once, "`if`, `and` and `max()` decide for one number"),
@@ -502,11 +502,11 @@ def raises_nothing_we_know(h, v_threshold):
         (raises_nothing_we_know, "even this"),
     ],
 )  # fmt: skip
-def test_crashes_are_told_and_never_get_out(answer: Any, told: str) -> None:
+def test_crashes_are_reported_and_never_get_out(answer: Any, excerpt: str) -> None:
     verdict = puzzles.check("fire", answer)
     assert verdict.outcome == "crashed"
     assert verdict.sentence.startswith("Crashed, with ")
-    assert told in verdict.sentence
+    assert excerpt in verdict.sentence
     assert spread(verdict.picture()) > 0.02
 
 
@@ -567,7 +567,7 @@ def asleep(v, x, tau):
 
 
 def deletes(v, x, tau):
-    """To delete one takes so long that being asked to end comes in the middle, where Python ignores it and says so."""
+    """To delete one takes so long that it is stopped in the middle, where Python ignores the error and prints that."""
 
     class SlowToGo:
         def __del__(self) -> None:
@@ -647,7 +647,7 @@ class Uncooperative:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "excerpt"),
     [
         (10**400, "returned an int that cannot be read as one number"),
         ([10**400], "returned a list that cannot be read as one number"),
@@ -656,10 +656,10 @@ class Uncooperative:
     ],
     ids=["too large", "a list", "needs its gradient", "raises"],
 )
-def test_no_error_of_reading_an_answer_gets_out(value: Any, told: str) -> None:
+def test_no_error_of_reading_an_answer_gets_out(value: Any, excerpt: str) -> None:
     verdict = puzzles.check("charge", lambda v, x, tau: value)
     assert verdict.outcome == "wrong"
-    assert told in verdict.sentence
+    assert excerpt in verdict.sentence
 
 
 def test_an_answer_is_read_inside_the_sandbox() -> None:
@@ -670,7 +670,7 @@ def test_an_answer_is_read_inside_the_sandbox() -> None:
     assert verdict.outcome == "not finished"
 
 
-def test_budgets_are_told_exactly() -> None:
+def test_budgets_are_printed_exactly() -> None:
     for name in BUDGETED:
         for case in ALL[name].cases():
             assert float(digits(case.budget)) == case.budget

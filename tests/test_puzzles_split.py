@@ -1,4 +1,4 @@
-"""The puzzles of notebook 06: what is expected, by another road, and what is said of answers that wait, send or end wrongly."""
+"""The puzzles of notebook 06: what is expected, by another method, and the verdicts on answers that wait, send or end wrongly."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def in_a_circle(rank, ranks, x, layers, send, receive):
     return x
 
 
-def sends_to_who_went_before(rank, ranks, send, state):
+def sends_to_the_rank_before(rank, ranks, send, state):
     if rank:
         send(rank - 1, state)
 
@@ -133,7 +133,7 @@ def sends_on_and_on(rank, ranks, send, state):
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "excerpt"),
     [
         (forward(lambda rank, receive: None, passes), "layer 0 on rank 1 began at rest; it must"),
         (forward(lambda rank, receive: receive(rank - 1), passes), "rank 0 receives from rank -1, but ranks run from 0 to 0."),
@@ -143,7 +143,7 @@ def sends_on_and_on(rank, ranks, send, state):
         (forward(takes, lambda rank, ranks, send, state: send(rank + 1, state)), "rank 0 sends to rank 1, but ranks"),
         (forward(takes, lambda rank, ranks, send, state: send(state, rank + 1)), "rank 0 sends to 'ndarray'; give"),
         (forward(takes, lambda *_: None), "deadlock, nobody can go on: rank 1 waits for rank 0, which has ended."),
-        (forward(takes, sends_to_who_went_before), "deadlock, nobody can go on: rank 1 waits for rank 0, which has ended."),
+        (forward(takes, sends_to_the_rank_before), "deadlock, nobody can go on: rank 1 waits for rank 0, which has ended."),
         (forward(takes, lambda *given: (passes(*given), passes(*given))), "never received: messages from rank 0 to rank 1."),
         (forward(takes, sends_on_and_on), "rank 0 sends rank 1 more than 100 messages"),
         (in_a_circle, "deadlock, nobody can go on: rank 0 waits for rank 1, and rank 1 waits for rank 0."),
@@ -158,21 +158,21 @@ def sends_on_and_on(rank, ranks, send, state):
         (lambda rank, ranks, x, layers, send, receive: None, "`split_forward` returned None. Did you forget `return`?"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_between_ranks_is_told(answer: Any, told: str) -> None:
+def test_what_goes_wrong_between_ranks_is_reported(answer: Any, excerpt: str) -> None:
     verdict = puzzles.check("split_forward", answer)
-    assert verdict.outcome == ("wrong" if told else "crashed"), verdict
-    assert told in verdict.sentence
+    assert verdict.outcome == ("wrong" if excerpt else "crashed"), verdict
+    assert excerpt in verdict.sentence
     assert spread(verdict.picture()) > 0.02
 
 
-def test_a_deadlock_says_what_was_sent_past() -> None:
+def test_a_deadlock_lists_messages_never_received() -> None:
     def skips_a_rank(rank, ranks, send, state):
         if rank + 1 < ranks:
             send((rank + 2) if rank + 2 < ranks else rank + 1, state)
 
-    told = puzzles.check("split_forward", forward(takes, skips_a_rank)).sentence
-    assert "rank 1 waits for rank 0, which has ended, and rank 2 waits for rank 1. " in told
-    assert told.endswith("Never received: messages from rank 0 to rank 2.")
+    text = puzzles.check("split_forward", forward(takes, skips_a_rank)).sentence
+    assert "rank 1 waits for rank 0, which has ended, and rank 2 waits for rank 1. " in text
+    assert text.endswith("Never received: messages from rank 0 to rank 2.")
 
 
 def test_the_serial_answer_has_right_spikes_and_late_slots() -> None:
@@ -215,7 +215,7 @@ def test_a_state_that_leaves_one_layer_late_costs_a_slot_per_rank() -> None:
 
 
 def test_ranks_may_talk_in_both_directions() -> None:
-    """A rank that waits for a later one is begun anew; nothing is sent twice, and the times are those of one run."""
+    """A rank that waits for a later one is started again; nothing is sent twice, and the times are those of one run."""
     runs: list[int] = []
 
     def with_thanks(rank, ranks, x, layers, send, receive):
@@ -271,8 +271,8 @@ def test_a_rank_that_catches_everything_still_waits() -> None:
                 pass
         return x
 
-    told = str(puzzles.check("split_forward", catches))
-    assert "deadlock, nobody can go on: rank 0 waits for rank 1, which has ended." in told
+    text = str(puzzles.check("split_forward", catches))
+    assert "deadlock, nobody can go on: rank 0 waits for rank 1, which has ended." in text
 
 
 def crashes_on_the_last(rank, ranks, x, layers, send, receive):
@@ -340,7 +340,7 @@ def test_trying_all_numbers_is_an_answer_too() -> None:
 
 
 def endings(programs: list[list[tuple[str, int]]]) -> set[tuple[bool, ...]]:
-    """Who may be stuck in the end, of every order in which messages can go over: all of them are walked."""
+    """The ranks that may be stuck in the end, for every order in which messages can go over: all of them are walked."""
     seen, found = set(), set()
 
     def walk(at: tuple[int, ...]) -> None:
@@ -359,7 +359,7 @@ def endings(programs: list[list[tuple[str, int]]]) -> set[tuple[bool, ...]]:
     return found
 
 
-def test_who_is_stuck_is_so_in_whatever_order_messages_go_over() -> None:
+def test_the_same_ranks_are_stuck_in_whatever_order_messages_go_over() -> None:
     cases = ALL["stuck_ranks"].cases()
     for case in cases:
         assert endings(case.given["programs"]) == {tuple(map(bool, case.expected))}, case.name

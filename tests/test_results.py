@@ -94,7 +94,7 @@ def test_a_curve_over_dtype(place: Path) -> None:
 @pytest.mark.parametrize(
     ("contestant", "passes", "dtype"),
     [
-        ("torch.compile", "forward", "float32"),  # nobody of that name
+        ("torch.compile", "forward", "float32"),  # no contestant of that name
         ("fused", "forward + backward", "float32"),  # one point only
         ("fused", "forward", "float16"),  # another dtype is not taken instead
     ],

@@ -1,4 +1,4 @@
-"""The record of what ran: the cells in their order, and launches and words counted, against counts by hand."""
+"""The record of what ran: the cells in their order, and launches and words counted, against manual counts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_step_by_step_walks_columns_and_layer_by_layer_rows():
     assert cells(events, "gather") == [("1", 0, 3), ("3", 0, 3)]
 
 
-def test_a_fused_layer_is_one_piece():
+def test_a_fused_layer_is_one_event():
     net = small("numba")
     with what_ran(net) as events:
         net(torch.rand(5, 2, 8))
@@ -186,7 +186,7 @@ def test_steps_go_on_counting_while_the_state_is_carried():
 
 
 def test_time_folded_into_the_batch_is_still_all_steps():
-    # a Flatten does no work, so it is no piece of it
+    # a Flatten does no work, so it is no event
     folded = nn.Sequential(nn.Flatten(0, 1), nn.Linear(8, 6), nn.Unflatten(0, (3, 2)), tfexplore.LIF(backend="numba"))
     wrapped = nn.Sequential(FoldTime(nn.Linear(8, 6), nn.ReLU()), tfexplore.LIF(backend="numba"))
     for net, names in ((folded, "13"), (wrapped, "01")):
@@ -263,7 +263,7 @@ def test_training_with_a_backward_pass_inside_is_recorded_apart():
     with torch.enable_grad(), what_ran(net) as events:
         net(torch.rand(3, 2, 8)).sum().backward()
     assert cells(events) == [(str(row), 0, 3) for row in range(4)]
-    assert events.outside.launches > 4  # the way back is no layer's forward work
+    assert events.outside.launches > 4  # the backward pass is no layer's forward work
 
 
 def test_truth_values_count_one_byte_each():

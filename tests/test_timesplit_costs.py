@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tfexplore import LIF, FoldTime, ParametricLIF, carry
 from tfexplore.timesplit import Crew, costs, link, ranks
-from tfexplore.timesplit.standin import StandIn, Waits
+from tfexplore.timesplit.standin import Sleep, StandIn
 
 WORD = 4  # bytes of float32
 measuring: Any = importlib.import_module("tfexplore.timesplit.costs")  # the package's `costs` is the function
@@ -49,20 +49,20 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    for module in ("record", "standin", "costs"):
+    for module in ("events", "standin", "costs"):
         monkeypatch.setattr(importlib.import_module(f"tfexplore.timesplit.{module}"), "time", clock)
     return clock
 
 
 class Call(nn.Module):
-    """Takes as long for any number of time steps; twice as long on the way back."""
+    """Takes as long for any number of time steps; twice as long in the backward pass."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds, self.gain = seconds, nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = Waits.apply(x * self.gain, self.seconds)
+        out: Tensor = Sleep.apply(x * self.gain, self.seconds)
         return out
 
 
@@ -71,11 +71,11 @@ class Call(nn.Module):
     "slow", [(), range(24), [*range(12), *range(36, 48)]], ids=["evenly", "the second", "the last"]
 )
 def test_seconds_per_step_and_per_call(clock, steps, slow) -> None:
-    """A pass there and back sleeps 6 times, a run is two of them: the first does not count, one more may be slow."""
+    """A forward and backward pass sleeps 6 times, a run is two of them: the first does not count, one more may be slow."""
     clock.slow, clock.times = slow, 64
     net = nn.Sequential(StandIn(2**-10), Call(2**-5), StandIn(2**-8))
     found = costs(net, torch.rand(steps, 4, 3), runs=3)
-    assert len(clock.slept) == 4 * 2 * 6 + 3  # and there once more, for the bytes
+    assert len(clock.slept) == 4 * 2 * 6 + 3  # and one more forward pass, for the bytes
     assert [cost.layer for cost in found] == ["0", "1", "2"]
     for cost, per_step, per_call in zip(found, (2**-8, 0, 2**-6), (0, 2**-5, 0), strict=True):
         assert cost.forward == pytest.approx(per_step, rel=1e-12, abs=1e-15)
@@ -101,7 +101,7 @@ def test_a_layer_that_is_called_twice_costs_both(clock) -> None:
     assert (folded.layer, folded.forward, folded.forward_call, folded.backward_call) == ("folded", 0, 2**-5, 2**-4)
 
 
-def test_where_nothing_is_trained_there_is_no_way_back(clock) -> None:
+def test_where_nothing_is_trained_there_is_no_backward_pass(clock) -> None:
     for net in (nn.Sequential(StandIn(2**-10), LIF(), StandIn(2**-9)).requires_grad_(False), nn.Sequential(LIF())):
         for cost in costs(net, torch.rand(8, 2, 3), runs=1):
             assert (cost.backward, cost.backward_call, cost.kept, cost.weights) == (0, 0, 0, 0)
@@ -222,8 +222,8 @@ def test_costs_that_ranks_measure_at_once(crew) -> None:
                 for what in ("layer", "state", "kept", "weights", "barrier"):
                     assert getattr(cost, what) == getattr(expected, what)
                 assert cost.forward + cost.forward_call > 0
-    told = "group must be given within a group of processes, whose ranks measure at once: costs(net, x, group)."
-    assert crew.run(programs.measured_without_the_group) == [told, told]
+    message = "group must be given within a group of processes, whose ranks measure at once: costs(net, x, group)."
+    assert crew.run(programs.measured_without_the_group) == [message, message]
 
 
 # -- the link ------------------------------------------------------------------------------------------------------------
@@ -240,8 +240,8 @@ def test_latency_and_bandwidth_from_two_sizes(clock, monkeypatch) -> None:
     def echo(group: Any, message: Tensor, tag: int) -> None:
         clock.sleep(2 * (2**-10 + message.numel() * message.element_size() / 2**30))
 
-    monkeypatch.setattr(measuring, "there_and_back", echo)
-    group = SimpleNamespace(size=2, rank=0, device=torch.device("cpu"), gather_objects=lambda value: [value, None])
+    monkeypatch.setattr(measuring, "round_trip", echo)
+    group = SimpleNamespace(size=2, rank=0, device=torch.device("cpu"), all_gather_object=lambda value: [value, None])
     found = link(group, runs=3)
     assert found.latency == pytest.approx(2**-10, rel=1e-5)
     assert found.bandwidth == pytest.approx(2**30)
@@ -288,7 +288,7 @@ def test_its_state_goes_on_over_chunks(clock, dtype) -> None:
 def test_its_seconds_are_proportional_to_time_and_batch(clock) -> None:
     for steps, batch in ((1, 1), (3, 1), (1, 5), (3, 5)):
         StandIn(0.25)(torch.rand(steps, batch, 3)).sum().backward()
-        assert clock.slept == [steps * batch * 0.25, steps * batch * 0.5], "on the way back twice as many"
+        assert clock.slept == [steps * batch * 0.25, steps * batch * 0.5], "twice as many in the backward pass"
         clock.slept.clear()
 
 

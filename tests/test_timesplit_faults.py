@@ -25,7 +25,7 @@ AT_ONCE = 10.0  # seconds on a busy machine (some hundredths on a quiet one); th
 
 @pytest.fixture(scope="session")
 def compiled(crews) -> None:
-    """Nobody's seconds are those of a compiler."""
+    """No time is measured while a compiler runs."""
     with ranks() as alone:  # all ranks would compile the same kernels, at the same time
         jobs.compare(alone, jobs.mlp)
     crews(3, 60).run(jobs.compare, jobs.mlp)
@@ -33,7 +33,7 @@ def compiled(crews) -> None:
 
 @pytest.fixture
 def crew(crews, compiled):
-    """For errors that must be told at once, not by the timeout."""
+    """For errors that must be raised at once, not by the timeout."""
     return crews(3, 60)
 
 
@@ -43,7 +43,7 @@ def hasty(crews, compiled):
     return crews(3, TIMEOUT)
 
 
-def all_told(found, kind: str, sentence: str) -> None:
+def all_raised(found, kind: str, sentence: str) -> None:
     """Every rank has raised this, and soon."""
     for name, text, seconds in found:
         assert name == kind
@@ -51,33 +51,33 @@ def all_told(found, kind: str, sentence: str) -> None:
         assert seconds < AT_ONCE
 
 
-def others_told(found, kind: str, sentence: str, by: int = 1, end: str = "; all ranks stop.") -> None:
+def others_raised(found, kind: str, sentence: str, by: int = 1, end: str = "; all ranks stop.") -> None:
     """The rank that failed has raised its own error, all others that it failed."""
-    all_told(found[by : by + 1], kind, sentence)
+    all_raised(found[by : by + 1], kind, sentence)
     others = [own for rank, own in enumerate(found) if rank != by]
-    all_told(others, "RankError", f"rank {by} failed: {kind}: {sentence.rstrip('.') if end else sentence}{end}")
+    all_raised(others, "RankError", f"rank {by} failed: {kind}: {sentence.rstrip('.') if end else sentence}{end}")
 
 
 def test_an_exception_in_the_network(crew) -> None:
     for rank in range(3):
         found = crew.run(faults.step_with, "forward", rank)
-        others_told(found, "ArithmeticError", "a mistake in the network", rank)
+        others_raised(found, "ArithmeticError", "a mistake in the network", rank)
 
 
 @pytest.mark.parametrize(
-    ("job", "mistake"), [("way back", "a mistake on the way back"), ("outside", "a mistake in the loss")]
+    ("job", "mistake"), [("backward", "a mistake in the backward pass"), ("outside", "a mistake in the loss")]
 )
 def test_an_exception_that_leaves_the_group(crew, job, mistake) -> None:
     begin = time.monotonic()
     with pytest.raises(RankError) as caught:
-        crew.run(*((faults.step_with, "backward") if job == "way back" else (faults.fails_outside,)))
+        crew.run(*((faults.step_with, "backward") if job == "backward" else (faults.fails_outside,)))
     assert time.monotonic() - begin < AT_ONCE
     assert (caught.value.rank, str(caught.value)) == (1, f"rank 1 failed: ArithmeticError: {mistake}")
     assert "split_faults.py" in caught.value.__notes__[0], "where it happened"
 
 
 def test_a_rank_that_is_killed(crew) -> None:
-    """Who asked is told which one; no process stays, and the next job starts new ones."""
+    """The caller learns which one; no process stays, and the next job starts new ones."""
     before = crew.pids
     begin = time.monotonic()
     with pytest.raises(RankError, match=r"^rank 1 was killed by SIGKILL in the middle of a job; all ranks stop\.$"):
@@ -94,7 +94,7 @@ def test_a_rank_that_hangs(hasty) -> None:
         hasty.run(faults.step_with, "hangs")
     assert TIMEOUT < time.monotonic() - begin < TIMEOUT + GRACE + AT_ONCE
     # on a busy machine another one may not have come to its answer either
-    assert re.fullmatch(r"(rank 0 and )?rank 1( and rank 2)? gave no answer\.", caught.value.__notes__[-1])
+    assert re.fullmatch(r"(rank 0 and )?rank 1( and rank 2)? did not respond\.", caught.value.__notes__[-1])
     assert caught.value.rank != 1
     assert not any(alive(pid) for pid in before)
     assert len(hasty.run(faults.pid)) == 3
@@ -119,7 +119,7 @@ def test_pieces_that_do_not_fit_together(crew, what, odd) -> None:
     has = rf"rank 0 has float64 of shape \[T, 6, 12\], {how}, and rank 1 has {re.escape(odd)}, {how}"
     for name, text, seconds in crew.run(faults.other_pieces, what):
         assert (name, seconds < AT_ONCE) == ("ValueError", True)
-        assert re.fullmatch(rf"the pieces of all ranks must differ in their time steps only, but {has}\.", text)
+        assert re.fullmatch(rf"the inputs of all ranks must differ in their time steps only, but {has}\.", text)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_pieces_that_do_not_fit_together(crew, what, odd) -> None:
     ],
 )
 def test_a_piece_that_is_wrong_by_itself(crew, what, kind, sentence) -> None:
-    others_told(crew.run(faults.other_pieces, what), kind, sentence, end="")
+    others_raised(crew.run(faults.other_pieces, what), kind, sentence, end="")
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_networks_that_differ(crew, what, usual, odd) -> None:
 
 
 def test_more_ranks_than_time_steps(crew) -> None:
-    sentence = "x must have at least one time step for each of the 3 ranks, but has 2 in all; start fewer ranks."
-    all_told(crew.run(faults.too_few_steps), "ValueError", sentence)
+    sentence = "x must have at least one time step for each of the 3 ranks, but has 2; start fewer ranks."
+    all_raised(crew.run(faults.too_few_steps), "ValueError", sentence)
 
 
 ORDER = "the network must call its layers in the same order"
@@ -179,12 +179,12 @@ STATE = "of shape (1, 6, 24), torch.float64, gradient True; in the first pass it
             2,
             f"is at 'the end of the pass', but the rank before is elsewhere: {ORDER} on every rank, {DATA}.",
         ),
-        ("usual", "turned", 0, f"called 'b' otherwise than in the first pass: {ORDER} every time, whatever the data."),
+        ("usual", "turned", 0, f"called 'b', unlike in the first pass: {ORDER} every time, whatever the data."),
         (
             "usual",
             "one only",
             1,
-            f"left out 'b' otherwise than in the first pass: {ORDER} every time, whatever the data.",
+            f"left out 'b', unlike in the first pass: {ORDER} every time, whatever the data.",
         ),
         (
             "usual",
@@ -195,7 +195,7 @@ STATE = "of shape (1, 6, 24), torch.float64, gradient True; in the first pass it
     ],
 )
 def test_states_that_do_not_match(crew, before, mood, by, sentence) -> None:
-    others_told(crew.run(faults.moods, before, mood, (by,)), "RuntimeError", f"rank {by} {sentence}", by)
+    others_raised(crew.run(faults.moods, before, mood, (by,)), "RuntimeError", f"rank {by} {sentence}", by)
 
 
 def test_a_state_of_another_shape_in_the_first_pass(crew) -> None:
@@ -203,15 +203,15 @@ def test_a_state_of_another_shape_in_the_first_pass(crew) -> None:
     found = crew.run(faults.moods, None, "wider", (0,))
     sentence = "state 'v' must have x's shape without time, (6, 12), but got (6, 24)"
     sentence += "; begin anew with state=None (or a new carry) when the batch changes."
-    others_told(found, "ValueError", sentence)
+    others_raised(found, "ValueError", sentence)
 
 
 @pytest.mark.parametrize(
     ("mood", "sentence"),
     [
         (
-            "by hand",
-            "net gives a LIF its state by hand; in a time split it comes from the rank before: call the layer without one.",
+            "given a state",
+            "net passes a LIF its state; in a time split the state comes from the rank before: call the layer without one.",
         ),
         (
             "mean",
@@ -220,7 +220,7 @@ def test_a_state_of_another_shape_in_the_first_pass(crew) -> None:
     ],
 )
 def test_networks_that_cannot_be_split(crew, mood, sentence) -> None:
-    all_told(crew.run(faults.moods, None, mood), "ValueError", sentence)
+    all_raised(crew.run(faults.moods, None, mood), "ValueError", sentence)
 
 
 REFUSED = {
@@ -228,7 +228,7 @@ REFUSED = {
     "compute something else; use micro_batches=1, or net.eval().",
     "norm of its own": "'0.0' is a Quarter with a forward of its own, which cannot be taken over all ranks; use torch's "
     "BatchNorm, or net.eval().",
-    "few": "x has a batch of 4, fewer than the 5 micro-batches; ask for fewer.",
+    "few": "x has a batch of 4, fewer than the 5 micro-batches; use fewer.",
     "memory of its own": "'0' is torch's GRU, whose memory of the past would not cross the cuts; only this library's layers have "
     "theirs carried over.",
     "carry": "'1' is within a `carry`, which holds its states; time splitting needs them: leave the carry first.",
@@ -240,7 +240,7 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_refused_before_anything_is_sent(crew, what) -> None:
     """On all ranks alike; the group is as it was (the job goes on with it)."""
-    all_told(crew.run(faults.refused, what), "ValueError", REFUSED[what])
+    all_raised(crew.run(faults.refused, what), "ValueError", REFUSED[what])
 
 
 def test_an_output_of_another_pass(crew) -> None:
@@ -258,7 +258,7 @@ def test_activation_checkpointing_is_refused(crew) -> None:
         "a layer runs again during the backward pass (activation checkpointing), when its state is gone; time splitting"
     )
     sentence += " saves memory itself: use more ranks, or keep='bits'."
-    others_told(found, "RuntimeError", sentence, by=2)
+    others_raised(found, "RuntimeError", sentence, by=2)
 
 
 def test_bad_arguments() -> None:
@@ -333,7 +333,7 @@ def test_no_process_outlives_the_one_that_started_it(python, then) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every rank imports torch by itself")
 def test_ranks_are_copies_of_one_process_and_draw_their_own_numbers(crew) -> None:
     parents, *drawn = zip(*crew.run(faults.copied), strict=True)
-    assert set(parents) == {crew._engine.process.pid}
+    assert set(parents) == {crew._workers.process.pid}
     assert all(len(set(numbers)) == 3 for numbers in drawn)
 
 
@@ -342,8 +342,8 @@ def test_large_jobs_and_results() -> None:
         for _ in range(3):  # what was sent does not stay in the store
             found = crew.run(lambda ranks, x: x + ranks.rank, torch.zeros(5_000_000))
             assert [float(x.max()) for x in found] == [0.0, 1.0]
-        assert crew._engine is not None
-        assert crew._engine.store.num_keys() < 40
+        assert crew._workers is not None
+        assert crew._workers.store.num_keys() < 40
 
 
 def test_functions_of_a_script_and_what_they_print(capsys) -> None:

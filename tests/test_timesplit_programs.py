@@ -1,4 +1,4 @@
-"""The program that torchrun starts: trains as a plain loop does, and says in one sentence what is wrong."""
+"""The program that torchrun starts: trains as a plain loop does, and reports in one sentence what is wrong."""
 
 from __future__ import annotations
 
@@ -79,29 +79,29 @@ for case, (fails, timeout, absent) in enumerate([(0, 12, ""), (1, 12, ""), (9, 6
         continue
     try:
         with timesplit.ranks(timeout=timeout) as group:
-            said = f"{group.timeout:g} {int(group.sum(torch.tensor([group.rank + 1]), 'all'))}"
+            result = f"{group.timeout:g} {int(group.all_reduce(torch.tensor([group.rank + 1]), 'all'))}"
     except timesplit.RankError as error:
-        said = f"{error.rank}: {error}"
-    print(f"{case} {said}\\n", end="")
+        result = f"{error.rank}: {error}"
+    print(f"{case} {result}\\n", end="")
 """
 """A script whose rank 1 cannot start so often, as happens on a busy machine: the others wait for it, or have started."""
 
 
 def test_a_start_that_failed_is_tried_again(tmp_path: Path) -> None:
-    """Within the timeout, and then the group has the timeout that was asked for; else every rank is told what happened."""
+    """Within the timeout, and then the group has the requested timeout; else every rank learns what happened."""
     script = tmp_path / "faulty.py"
     script.write_text(FAULTY)
     status, out, errors = torchrun(3, program=[str(script)])
     assert status == 0, errors
     reason = (
-        "the process group did not start in 3 attempts; at the last, rank 1 said: Gloo connectFullMesh failed with "
+        "the process group did not start in 3 attempts; at the last, rank 1 reported: Gloo connectFullMesh failed with "
     )
     assert sorted(out.splitlines()) == [
         *["0 12 6"] * 3,
         *["1 12 6"] * 3,
         *[f"2 1: {reason}Connection closed by peer; all ranks stop."] * 3,
-        "3 2: rank 0 waited 4 s for the process group to start, and rank 2 did not come; all ranks stop.",
-        "3 2: rank 1 waited 4 s for the process group to start, and rank 2 did not come; all ranks stop.",
+        "3 2: rank 0 waited 4 s for the process group to start, and rank 2 did not join; all ranks stop.",
+        "3 2: rank 1 waited 4 s for the process group to start, and rank 2 did not join; all ranks stop.",
     ]
 
 
@@ -148,9 +148,9 @@ def test_training_under_torchrun_is_that_of_a_plain_loop() -> None:
     [
         (
             ["--steps", "1"],
-            "x must have at least one time step for each of the 2 ranks, but has 1 in all; start fewer ranks.",
+            "x must have at least one time step for each of the 2 ranks, but has 1; start fewer ranks.",
         ),
-        (["--micro-batches", "65"], "x has a batch of 64, fewer than the 65 micro-batches; ask for fewer."),
+        (["--micro-batches", "65"], "x has a batch of 64, fewer than the 65 micro-batches; use fewer."),
     ],
 )
 def test_each_rank_says_in_one_sentence_what_is_wrong(args, sentence) -> None:
@@ -212,19 +212,19 @@ def test_errors_of_the_split_end_it_with_their_sentence(program, monkeypatch, er
 
 
 def test_a_timeout_that_is_none(program) -> None:
-    told = "rank 0: timeout must be seconds greater than 0, but got 0.0.\n"
-    assert program("--timeout", "0") == (1, "", told)
+    sentence = "rank 0: timeout must be seconds greater than 0, but got 0.0.\n"
+    assert program("--timeout", "0") == (1, "", sentence)
 
 
 @pytest.mark.parametrize("wrong", [0.5, float("nan")])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_losses_that_are_apart_are_told(program, monkeypatch, wrong, dtype) -> None:
+def test_losses_that_are_apart_are_reported(program, monkeypatch, wrong, dtype) -> None:
     losses = iter([wrong, 2.5])
     monkeypatch.setattr(__main__, "fit", lambda *_: iter([next(losses)]))
     status, out, errors = program("--check", "--batches", "1", "--dtype", dtype)
     apart = "2.0e+00" if wrong == 0.5 else "nan"
     assert status == 1
     assert out.endswith(f"; losses at most {apart} apart\n")
-    hint = "; rounding in float32 moves a spike in the end, --dtype float64 tells that from a mistake"
-    told = f"the losses of 1 ranks and of one process are {apart} apart{hint * (dtype == 'float32')}."
-    assert errors == f"rank 0: {told}\n"
+    hint = "; rounding in float32 moves a spike in the end, --dtype float64 separates that from a mistake"
+    sentence = f"the losses of 1 ranks and of one process are {apart} apart{hint * (dtype == 'float32')}."
+    assert errors == f"rank 0: {sentence}\n"

@@ -55,22 +55,22 @@ def test_batch_norm_in_half_precision(three, dtype, close) -> None:
 
 def test_batch_norm_of_one_value_per_channel() -> None:
     with timesplit.ranks() as alone:
-        said = uses.one_value(alone)
-    assert said == "'0.0' has one value per channel over all ranks, so no variance; give it more, or use net.eval()."
+        message = uses.one_value(alone)
+    assert message == "'0.0' has one value per channel over all ranks, so no variance; give it more, or use net.eval()."
 
 
-def test_who_leaves_first_leaves_nobody_waiting(crews) -> None:
+def test_a_rank_that_leaves_first_leaves_none_waiting(crews) -> None:
     assert all(total != 0 for total in crews(2, 20).run(uses.leaves_first))
 
 
 def test_second_derivatives_are_refused(three) -> None:
-    for said in three.run(uses.twice_derived):
-        assert "once_differentiable" in said
+    for message in three.run(uses.twice_derived):
+        assert "once_differentiable" in message
 
 
 def test_a_split_network_is_not_copied(three) -> None:
-    for said, keys in three.run(uses.copied):
-        assert said == "a TimeSplit belongs to its group of processes; copy or save its network instead: split.net."
+    for message, keys in three.run(uses.copied):
+        assert message == "a TimeSplit belongs to its group of processes; copy or save its network instead: split.net."
         assert keys[0] == "0.weight"
 
 

@@ -1,7 +1,7 @@
 """The command `tfexplore`: lab (notebooks into a folder, then JupyterLab), doctor, warm, bench, wheels.
 
-It only parses, copies and prints; the work is done by the modules it calls. What can be expected to go wrong ends in
-one sentence and exit status 1, never in a traceback.
+It only parses, copies and prints; the work is done by the modules it calls. Expected failures end in one sentence and exit
+status 1, never in a traceback.
 """
 
 import argparse
@@ -15,24 +15,33 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from tfexplore.machine import doctor, paths
-from tfexplore.machine import wheels as room
+from tfexplore.machine import doctor, paths, wheels
 
 FIRST = "00_start_here.ipynb"
 MANIFEST = ".tfexplore-copied.json"
 
 
 class Refused(Exception):
-    """Something the user can put right; the message says how."""
+    """An error that the user can put right; its message names what to do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    cut = words.index("--") if "--" in words else len(words)
-    parser = _parser()
-    args = parser.parse_args(words[:cut])
-    args.passed_on = words[cut + 1 :]
+    """Runs one command.
+
+    Args:
+        argv: its arguments; by default those of this process. What follows `--` is passed on to JupyterLab or pip.
+
+    Returns:
+        The exit status: 0, 1 after an error in one sentence, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: argparse printed help, the version, or an error in the arguments (status 2).
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    cut = given.index("--") if "--" in given else len(given)
+    parser = command_line()
+    args = parser.parse_args(given[:cut])
+    args.passed_on = given[cut + 1 :]
     if args.passed_on and args.command not in ("lab", "wheels"):
         parser.error("only `tfexplore lab` and `tfexplore wheels` pass options on after --")
     try:
@@ -44,67 +53,97 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tfexplore", description="See, measure and use temporal fusion in SNNs.")
-    parser.add_argument("--version", action="version", version=f"tfexplore {_version()}")
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    lab = commands.add_parser(
-        "lab",
-        help="copy the notebooks to a folder (your edits are kept) and open JupyterLab there",
-        epilog="Options after -- go to JupyterLab: tfexplore lab -- --no-browser --port 9999",
+def command_line() -> argparse.ArgumentParser:
+    """The parser of `tfexplore`, with one subcommand for each entry of `COMMANDS`; its help is the reference."""
+    parser = argparse.ArgumentParser(
+        prog="tfexplore",
+        description="See, measure and use temporal fusion in spiking neural networks (SNNs).",
+        epilog="tfexplore COMMAND --help describes each command.",
     )
-    lab.add_argument("folder", nargs="?", default="tfexplore-notebooks", type=Path, help="default: %(default)s")
-    lab.add_argument("--copy-only", "--no-open", action="store_true", help="copy, and do not start JupyterLab")
+    parser.add_argument("--version", action="version", version=f"tfexplore {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (help, epilog, add_arguments) in COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.", epilog=epilog)
+        add_arguments(command)
+    return parser
+
+
+def _lab_arguments(lab: argparse.ArgumentParser) -> None:
+    folder = "where the notebooks go, created if needed; default: %(default)s"
+    lab.add_argument("folder", nargs="?", default="tfexplore-notebooks", type=Path, help=folder)
+    copy_only = "copy or update the notebooks, and do not start JupyterLab"
+    lab.add_argument("--copy-only", "--no-open", action="store_true", help=copy_only)
     lab.set_defaults(run=_lab)
 
-    looks = commands.add_parser("doctor", help="what this machine can do, and the command for what is missing")
-    looks.add_argument("--short", action="store_true", help="one line: is this machine ready for the notebooks?")
-    looks.set_defaults(run=lambda args: doctor.short() if args.short else doctor.report())
-    warm = commands.add_parser("warm", help="compile the common kernels ahead, so that nothing waits later")
-    warm.add_argument(
-        "--tune", action="store_true", help="on a GPU: measure which build of the kernels is the fastest, and keep it"
-    )
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    short = "print one line: whether this machine is ready for the notebooks, else what is missing"
+    parser.add_argument("--short", action="store_true", help=short)
+    parser.set_defaults(run=lambda args: doctor.short() if args.short else doctor.report())
+
+
+def _warm_arguments(warm: argparse.ArgumentParser) -> None:
+    tune = "on a GPU, first measure which build of the kernels is the fastest, and store it for all later processes"
+    warm.add_argument("--tune", action="store_true", help=tune)
     warm.set_defaults(run=_warm)
 
-    bench = commands.add_parser(
-        "bench",
-        help="measure the fused layers side by side with other libraries, or draw what was measured",
-        epilog="`make peers` installs the other libraries; one that is missing is named and left out.",
-    )
-    bench.add_argument("names", nargs="*", help="neuron, keep, linear_lif, training, growth, split; default: all")
+
+def _bench_arguments(bench: argparse.ArgumentParser) -> None:
+    names = "benchmarks to run: neuron, keep, linear_lif, training, growth, split; default: all"
+    bench.add_argument("names", nargs="*", metavar="NAME", help=names)
     sizes = bench.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", dest="size", action="store_const", const="quick", help="few cases, and not recorded")
-    sizes.add_argument(
-        "--full", dest="size", action="store_const", const="full", help="all that memory holds: hours on a CPU"
-    )
-    bench.add_argument("--device", help="default: cuda if there is one, else cpu")
-    bench.add_argument(
-        "--results", type=Path, metavar="FOLDER", help="of the recorded measurements; default: the checkout's"
-    )
-    bench.add_argument(
-        "--draw", action="store_true", help="measure nothing; draw docs/speed*.png from the measurements"
-    )
+    quick, full = "a few small cases, which are not recorded", "every size that memory holds: hours on a CPU"
+    sizes.add_argument("--quick", dest="size", action="store_const", const="quick", help=quick)
+    sizes.add_argument("--full", dest="size", action="store_const", const="full", help=full)
+    bench.add_argument("--device", help="cpu or cuda; default: cuda if there is a GPU, else cpu")
+    results = "folder of the recorded measurements; default: benchmarks/results of the checkout"
+    bench.add_argument("--results", type=Path, metavar="FOLDER", help=results)
+    draw = "measure nothing; draw docs/speed*.png from the recorded measurements"
+    bench.add_argument("--draw", action="store_true", help=draw)
     bench.set_defaults(run=_bench)
 
-    wheels = commands.add_parser(
-        "wheels",
-        help="collect all wheels for a room without a network in a folder",
-        epilog="Options after -- go to pip download: tfexplore wheels FOLDER -- --extra-index-url ADDRESS",
-    )
-    wheels.add_argument("folder", type=Path)
-    kinds = f"{', '.join(room.TAGS)}, or a platform tag of pip's; may be given several times; default: this machine's"
-    wheels.add_argument("--platform", action="append", default=[], help=kinds)
-    wheels.add_argument(
-        "--python-version", action="append", default=[], help="such as 3.12; may be given several times"
-    )
-    pins = wheels.add_mutually_exclusive_group()
-    pins.add_argument(
-        "--constraints", type=Path, help="pip's constraints; default: the checkout's, or what is installed here"
-    )
+
+def _wheels_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="where the wheels and their README.txt go, created if needed")
+    kinds = f"{', '.join(wheels.TAGS)}, or a platform tag of pip's; may be repeated; default: this machine's"
+    parser.add_argument("--platform", action="append", default=[], help=kinds)
+    versions = "of Python, such as 3.12; may be repeated; default: this Python's"
+    parser.add_argument("--python-version", action="append", default=[], metavar="VERSION", help=versions)
+    pins = parser.add_mutually_exclusive_group()
+    constraints = "pip's constraints file; default: the checkout's, or the versions that are installed here"
+    pins.add_argument("--constraints", type=Path, metavar="FILE", help=constraints)
     pins.add_argument("--no-constraints", action="store_true", help="take the newest versions")
-    wheels.set_defaults(run=_wheels)
-    return parser
+    parser.set_defaults(run=_wheels)
+
+
+COMMANDS = {
+    "lab": (
+        "copy the notebooks into a folder (your edits are kept) and open JupyterLab there",
+        "Options after -- go to JupyterLab: tfexplore lab -- --no-browser --port 9999",
+        _lab_arguments,
+    ),
+    "doctor": (
+        "report what this machine can do, with the command for whatever is missing",
+        "The exit status is 0 when everything that the CPU needs is there; a missing GPU is no error.",
+        _doctor_arguments,
+    ),
+    "warm": (
+        "compile the common kernels ahead of time, so that no later call waits for a compiler",
+        "The kernels are stored in the folder that `tfexplore doctor` names as cache.",
+        _warm_arguments,
+    ),
+    "bench": (
+        "measure the fused layers side by side with other libraries, or draw what was measured",
+        "`make peers` installs the other libraries; one that is missing is named and left out.",
+        _bench_arguments,
+    ),
+    "wheels": (
+        "collect all wheels for a classroom without a network in one folder",
+        "Options after -- go to pip download: tfexplore wheels FOLDER -- --extra-index-url ADDRESS",
+        _wheels_arguments,
+    ),
+}
+"""The subcommands: what each does, a note at the end of its help, and the function that adds its arguments."""
 
 
 def _version() -> str:
@@ -122,7 +161,7 @@ def _bench(args: argparse.Namespace) -> int:
     from benchmarks import bench, draw, record
 
     if unknown := [name for name in args.names if name not in bench.NAMES]:
-        raise Refused(f"there is no benchmark {unknown[0]!r}; there are {', '.join(bench.NAMES)}")
+        raise Refused(f"there is no benchmark {unknown[0]!r}; choose from {', '.join(bench.NAMES)}")
     if args.draw:
         if not (written := draw.draw(args.results)):
             raise Refused("there is no recorded measurement to draw: run `tfexplore bench neuron` first")
@@ -150,7 +189,7 @@ def _warm(args: argparse.Namespace) -> int:
 
 
 def _tune() -> None:
-    """Before what is compiled ahead, which then is what was found."""
+    """Finds the fastest builds; `warm` then compiles those."""
     from tfexplore.backends import cuda, tuned
     from tfexplore.measure import tune
 
@@ -163,11 +202,11 @@ def _tune() -> None:
 
 
 def _wheels(args: argparse.Namespace) -> int:
-    folder, wanted = args.folder.expanduser().resolve(), room.targets(args.platform, args.python_version)
+    folder, wanted = args.folder.expanduser().resolve(), wheels.targets(args.platform, args.python_version)
     if args.constraints is not None and not args.constraints.exists():
-        raise Refused(f"--constraints names {args.constraints}, which is not there")
-    pins = None if args.no_constraints else args.constraints or room.default_constraints(folder)
-    print(room.collect(folder, wanted, pins, args.passed_on))
+        raise Refused(f"--constraints names {args.constraints}, which does not exist")
+    pins = None if args.no_constraints else args.constraints or wheels.default_constraints(folder)
+    print(wheels.collect(folder, wanted, pins, args.passed_on))
     return 0
 
 
@@ -195,10 +234,16 @@ def _lab(args: argparse.Namespace) -> int:
 
 
 def copy_notebooks(shipped: Path, folder: Path) -> list[str]:
-    """Bring `folder` up to date with the notebooks in `shipped`, and say what was done.
+    """Brings `folder` up to date with the notebooks in `shipped`.
 
-    A manifest remembers the hash of each file as it was copied. So a file that still has that hash is the user's
-    untouched copy, and follows an upgrade; any other file that differs from the shipped one is theirs, and stays.
+    A manifest stores the hash of each file as it was copied. A file that still has that hash is the user's unchanged copy, and
+    follows an upgrade; any other file that differs from the shipped one is the user's own, and stays.
+
+    Returns:
+        What was done, in sentences.
+
+    Raises:
+        Refused: a file or a folder is in the way.
     """
     if folder.exists() and not folder.is_dir():
         raise Refused(f"{folder} is a file: name a folder, for example: tfexplore lab my-notebooks")
@@ -226,7 +271,7 @@ def copy_notebooks(shipped: Path, folder: Path) -> list[str]:
 
 
 def _shipped_files(shipped: Path) -> list[str]:
-    """Names of everything a learner needs: not the .py halves of the pairs, and nothing a tool left behind."""
+    """The files that a learner needs: not the .py halves of the pairs, and nothing that a tool left behind."""
     files = (path for path in sorted(shipped.rglob("*")) if path.is_file())
     return [
         file.relative_to(shipped).as_posix()
@@ -237,7 +282,7 @@ def _shipped_files(shipped: Path) -> list[str]:
 
 
 def _read_manifest(path: Path) -> dict[str, str]:
-    """What was copied before; nothing if that is unknown, which only means that more is taken for the user's own."""
+    """What was copied before; empty if that is unknown, so that more files count as the user's own."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -255,7 +300,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write(target: Path, content: bytes) -> None:
-    """All or nothing: an interrupted copy must not look like an edited notebook."""
+    """Writes atomically: an interrupted copy must not look like an edited notebook."""
     partial = target.with_name(f".{target.name}.partial")
     try:
         partial.write_bytes(content)
@@ -264,4 +309,4 @@ def _write(target: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-__all__ = ["copy_notebooks", "main"]
+__all__ = ["COMMANDS", "command_line", "copy_notebooks", "main"]

@@ -22,9 +22,9 @@ from tfexplore.measure.timeline import Event
 from tfexplore.nn import library
 from tfexplore.timesplit.costs import costs, link, mean_costs
 from tfexplore.timesplit.crew import Crew
+from tfexplore.timesplit.events import rank_events
 from tfexplore.timesplit.plan import Link, Plan, plan
 from tfexplore.timesplit.ranks import Ranks
-from tfexplore.timesplit.record import what_ran
 from tfexplore.timesplit.split import TimeSplit
 from tfexplore.timesplit.standin import StandIn
 
@@ -54,7 +54,7 @@ def inputs(kind: str, steps: int) -> torch.Tensor:
 
 def prepared(group: Ranks, kind: str, blocks: int, steps: int) -> Any:
     """In every process: what the layers cost while all are at work, and the link."""
-    found = mean_costs(group.gather_objects(costs(network(kind, blocks), inputs(kind, steps), group, runs=3)))
+    found = mean_costs(group.all_gather_object(costs(network(kind, blocks), inputs(kind, steps), group, runs=3)))
     return found, link(group) if group.size > 1 else None
 
 
@@ -63,11 +63,11 @@ def one_pass(group: Ranks, kind: str, blocks: int, steps: int, micro_batches: in
     split = TimeSplit(network(kind, blocks), micro_batches=micro_batches, ranks=group)
     x = inputs(kind, steps)
     split.mean(split(split.piece(x))).square().mean().backward()
-    with what_ran(split) as events:
-        group.gather([0])
+    with rank_events(split) as events:
+        group.all_gather([0])
         begin = time.perf_counter()
         split.mean(split(split.piece(x))).square().mean().backward()
-        group.gather([0])
+        group.all_gather([0])
         seconds = time.perf_counter() - begin
     return seconds, events
 
@@ -75,11 +75,11 @@ def one_pass(group: Ranks, kind: str, blocks: int, steps: int, micro_batches: in
 def alone(group: Ranks, kind: str, blocks: int, steps: int) -> float:
     """In every process; the first one does the whole step, the others wait for it."""
     net, x = network(kind, blocks), inputs(kind, steps)
-    group.gather([0])
+    group.all_gather([0])
     begin = time.perf_counter()
     if group.first:
         net(x).mean(0).square().mean().backward()
-    group.gather([0])
+    group.all_gather([0])
     return time.perf_counter() - begin
 
 

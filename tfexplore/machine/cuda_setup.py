@@ -1,7 +1,7 @@
 """What is installed for CUDA here, and what its errors mean: `explain` gives one sentence and one command for each.
 
-It reads versions and messages; it installs nothing, and it is no backend. It imports no package of its own accord: the
-cuda backend and the doctor both stand on it, also where CuPy is missing or broken.
+It reads versions and messages; it installs nothing, and it is no backend. Importing it imports no other package: the cuda
+backend and the doctor both use it, also where CuPy is missing or broken.
 """
 
 import os
@@ -25,7 +25,12 @@ extern "C" __global__ void tiny(__half* h, __nv_bfloat16* b, float* x) {
 
 
 def pip(*packages: str, verb: str = "install") -> str:
-    """The pip command, for this very Python (its virtual environment may not be activated)."""
+    """The pip command for this Python (its virtual environment may not be activated).
+
+    Example:
+        >>> pip("plotly")      # doctest: +SKIP
+        '.venv/bin/python -m pip install plotly'
+    """
     here = os.getcwd() + os.sep
     python = sys.executable.removeprefix(here) or "python"
     words = [python, "-m", "pip", *verb.split(), *packages]
@@ -60,9 +65,13 @@ def wheels_for_driver() -> tuple[str, ...]:
 
 
 def compile_tiny() -> tuple[str, tuple[int, int]]:
-    """Compile a kernel with the half-precision headers: as CuPy does on a GPU, by its NVRTC alone without one.
+    """Compiles a kernel with the half-precision headers: as CuPy does on a GPU, with its NVRTC alone without one.
 
-    Returns the route taken and NVRTC's version; raises what CuPy or NVRTC raise.
+    Returns:
+        How it was compiled, in words, and NVRTC's version.
+
+    Raises:
+        Exception: whatever CuPy or NVRTC raise.
     """
     import cupy
     from cupy_backends.cuda.libs import nvrtc
@@ -85,7 +94,11 @@ def compile_tiny() -> tuple[str, tuple[int, int]]:
 
 
 def explain(error: BaseException) -> str:
-    """One sentence on what is wrong with this machine's CUDA, and the command that puts it right."""
+    """One sentence on what is wrong with this machine's CUDA, and the command that puts it right.
+
+    Args:
+        error: what CuPy, NVRTC or torch raised; its causes are read as well.
+    """
     text = _whole_text(error)
     for pattern, sentence, cure in _KNOWN:
         if found := re.search(pattern, text, re.IGNORECASE):
@@ -96,7 +109,7 @@ def explain(error: BaseException) -> str:
 
 
 def _whole_text(error: BaseException) -> str:
-    """The messages of the error and of what caused it: CuPy wraps the telling one, sometimes twice."""
+    """The messages of the error and of its causes: CuPy wraps the informative one, sometimes twice."""
     parts: list[str] = []
     link: BaseException | None = error
     while link is not None and len(parts) < 8:
@@ -105,7 +118,7 @@ def _whole_text(error: BaseException) -> str:
     return "\n".join(parts)
 
 
-# (pattern in the error's text, sentence with {} for the pattern's group, name of the cure), the most telling first.
+# (pattern in the error's text, sentence with {} for the pattern's group, name of the cure), the most specific first.
 _KNOWN = (
     (r"multiple CuPy packages", "several CuPy wheels are installed at once and break each other", "again"),
     (r"No module named '?cupy'?$", "CuPy is not installed, and the fused CUDA kernels need it", "install"),
@@ -190,8 +203,8 @@ def _cure(name: str) -> str:
                 "there is no working NVIDIA driver here: install it from nvidia.com/drivers, or stay on backend='numba'"
             )
         older = f", or {remove}{pip(*CUPY_WHEELS[12])}" if in_use == CUPY_WHEELS[13] and driver[0] >= 12 else ""
-        says = f"the NVIDIA driver (CUDA {driver[0]}.{driver[1]}) is too old for what is installed"
-        return f"{says}: update it from nvidia.com/drivers{older}"
+        problem = f"the NVIDIA driver (CUDA {driver[0]}.{driver[1]}) is too old for what is installed"
+        return f"{problem}: update it from nvidia.com/drivers{older}"
     other = CUPY_WHEELS[12 if in_use == CUPY_WHEELS[13] else 13]
     return {
         "install": pip(*wheels_for_driver()),

@@ -1,7 +1,7 @@
 """What this machine can do, one line each, and the exact command for whatever is missing: `tfexplore doctor`.
 
-It looks and says; it installs nothing. What CUDA's own errors mean is in cuda_setup.py. Every check works with any
-package missing, and the packages under test are imported only inside their own check.
+It reports and installs nothing. CUDA's own errors are explained in cuda_setup.py. Every check works with any package missing,
+and the packages under test are imported only inside their own check.
 """
 
 import importlib
@@ -26,20 +26,32 @@ WHEEL_NAMES = {"sklearn": "scikit-learn"}
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report. `status` is "ok", "missing" (something is wrong or absent) or "info"."""
+    """One line of the report; `str(check)` is that line.
+
+    Attributes:
+        name: what was checked.
+        status: "ok", "missing" (something is wrong or absent) or "info".
+        message: what was found.
+        fix: the exact command that puts it right, or what to do.
+        needed: whether the CPU path does not work without it.
+
+    Example:
+        >>> print(Check("Numba", "missing", "not installed", "python -m pip install numba", needed=True))
+        missing Numba         not installed → python -m pip install numba
+    """
 
     name: str
     status: str
-    says: str
-    fix: str = ""  # the exact command, or what to do by hand
-    needed: bool = False  # the CPU path does not work without it
+    message: str
+    fix: str = ""
+    needed: bool = False
 
     def __str__(self) -> str:
-        return f"{self.status:8}{self.name:14}{self.says}{f' → {self.fix}' if self.fix else ''}"
+        return f"{self.status:8}{self.name:14}{self.message}{f' → {self.fix}' if self.fix else ''}"
 
 
 def report() -> int:
-    """Print the checks; 0 when the CPU path works (a missing GPU is not an error)."""
+    """Prints every check; returns 0 when the CPU path works (a missing GPU is not an error), else 1."""
     found = list(checks())
     for check in found:
         _print(str(check))
@@ -51,14 +63,14 @@ def report() -> int:
 
 
 def short() -> int:
-    """Print one line, for a room full of machines; 0 when this one is ready for the notebooks.
+    """Prints one line, for a classroom of machines; returns 0 when this one is ready for the notebooks, else 1.
 
     Stricter than `report`: the notebooks need their packages as well. A missing GPU is not an error here either.
     """
     course = {*(WHEEL_NAMES.get(name, name) for name in JUPYTER), "kernels", "notebooks"}
     wrong = [c for c in checks() if c.status == "missing" and (c.needed or c.name in course)]
     here = f"{platform.node()}: Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    faults = "; ".join(f"{check.name} {check.says}{f' → {check.fix}' if check.fix else ''}" for check in wrong)
+    faults = "; ".join(f"{check.name} {check.message}{f' → {check.fix}' if check.fix else ''}" for check in wrong)
     _print(f"NOT READY  {here}: {faults}" if wrong else f"ready      {here}, {os.cpu_count()} cores")
     return int(bool(wrong))
 
@@ -69,7 +81,7 @@ def _print(line: str) -> None:
 
 
 def checks() -> list[Check]:
-    """Every check, in the order in which one rests on another."""
+    """Runs every check; each depends only on those before it."""
     return [_python(), _torch(), _device(), _processes(), _cupy(), _nvrtc(), _numba(), _cache(), *_jupyter(), *_files()]
 
 
@@ -89,8 +101,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _python() -> Check:
-    says = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("Python", "ok", says, needed=True)
+    message = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("Python", "ok", message, needed=True)
 
 
 def _torch() -> Check:
@@ -98,11 +110,11 @@ def _torch() -> Check:
     if isinstance(torch, ModuleNotFoundError):
         return Check("torch", "missing", "not installed", pip("torch"), True)
     if isinstance(torch, Exception):
-        says = f"installed but does not load ({_first_line(torch)})"
-        return Check("torch", "missing", says, pip("torch", verb="install --force-reinstall"), True)
+        message = f"installed but does not load ({_first_line(torch)})"
+        return Check("torch", "missing", message, pip("torch", verb="install --force-reinstall"), True)
     if getattr(torch.version, "hip", None):
-        says = f"{_version(torch)} (ROCm build); fused kernels need CUDA, on this build the torch backend runs"
-        return Check("torch", "info", says, needed=True)
+        message = f"{_version(torch)} (ROCm build); fused kernels need CUDA, on this build the torch backend runs"
+        return Check("torch", "info", message, needed=True)
     build = f"CUDA {torch.version.cuda} build" if torch.version.cuda else "CPU build"
     return Check("torch", "ok", f"{_version(torch)} ({build}), {torch.get_num_threads()} threads", needed=True)
 
@@ -117,15 +129,17 @@ def _device() -> Check:
         return Check("device", "ok", f"{names}; driver for CUDA {driver[0]}.{driver[1]}" if driver else names)
     if driver is None:
         return Check("device", "info", "CPU only: no NVIDIA driver here, and none is needed")
-    says = f"the NVIDIA driver (CUDA {driver[0]}.{driver[1]}) is there"
+    message = f"the NVIDIA driver (CUDA {driver[0]}.{driver[1]}) is there"
     if torch.version.cuda is None:
         fix = f"{pip('torch', verb='uninstall')}, then the CUDA line of pytorch.org/get-started/locally"
-        return Check("device", "missing", f"{says}, but torch is a CPU build and cannot use the GPU", fix)
+        return Check("device", "missing", f"{message}, but torch is a CPU build and cannot use the GPU", fix)
     try:
         torch.cuda.init()
     except Exception as error:  # noqa: BLE001 - torch raises several types here
         return Check("device", "missing", explain(error))
-    return Check("device", "missing", f"{says}, but torch sees no GPU", "look at CUDA_VISIBLE_DEVICES and nvidia-smi")
+    return Check(
+        "device", "missing", f"{message}, but torch sees no GPU", "look at CUDA_VISIBLE_DEVICES and nvidia-smi"
+    )
 
 
 def _processes() -> Check:
@@ -153,16 +167,16 @@ def _cupy() -> Check:
     module = _import("cupy")
     if isinstance(module, Exception):
         return Check("CuPy", "missing", explain(module))
-    says, major = f"{wheel} {_version(module)}", re.search(r"cuda(\d\d)x", wheel)
+    message, major = f"{wheel} {_version(module)}", re.search(r"cuda(\d\d)x", wheel)
     if driver is None:
-        return Check("CuPy", "info", f"{says}; it waits for an NVIDIA GPU")
+        return Check("CuPy", "info", f"{message}; it waits for an NVIDIA GPU")
     if major and int(major[1]) > driver[0]:
         fix = f"{pip(wheel, verb='uninstall -y')} && {pip(*wanted)} (or update the NVIDIA driver)"
-        says += f" is for CUDA {major[1]}, but the driver runs CUDA {driver[0]}.{driver[1]} at most"
-        return Check("CuPy", "missing", says, fix)
+        message += f" is for CUDA {major[1]}, but the driver runs CUDA {driver[0]}.{driver[1]} at most"
+        return Check("CuPy", "missing", message, fix)
     torch_cuda = getattr(getattr(_import("torch"), "version", None), "cuda", None) or "no CUDA"
     return Check(
-        "CuPy", "ok", f"{says} (the driver runs CUDA {driver[0]}.{driver[1]}, torch is built for {torch_cuda})"
+        "CuPy", "ok", f"{message} (the driver runs CUDA {driver[0]}.{driver[1]}, torch is built for {torch_cuda})"
     )
 
 
@@ -181,20 +195,20 @@ def _numba() -> Check:
     if isinstance(numba, ModuleNotFoundError):
         return Check("Numba", "missing", "not installed: the fused CPU kernels need it", pip("numba"), True)
     if isinstance(numba, Exception):
-        says = f"installed but does not load ({_first_line(numba)})"
-        return Check("Numba", "missing", says, pip("numba", verb="install --upgrade"), True)
+        message = f"installed but does not load ({_first_line(numba)})"
+        return Check("Numba", "missing", message, pip("numba", verb="install --upgrade"), True)
     from llvmlite import binding
 
-    says = f"{_version(numba)}, {numba.config.NUMBA_NUM_THREADS} threads, code for {binding.get_host_cpu_name()}"
-    return Check("Numba", "ok", says, needed=True)
+    message = f"{_version(numba)}, {numba.config.NUMBA_NUM_THREADS} threads, code for {binding.get_host_cpu_name()}"
+    return Check("Numba", "ok", message, needed=True)
 
 
 def _cache() -> Check:
     folder = os.environ.get("TFEXPLORE_CACHE") or paths.default_cache_dir()
     reason = paths.writable(paths.Path(folder).expanduser())
     if reason:
-        says = f"{folder} cannot be written ({reason}): kernels are compiled again in every session"
-        return Check("cache", "missing", says, "set TFEXPLORE_CACHE to a folder you can write")
+        message = f"{folder} cannot be written ({reason}): kernels are compiled again in every session"
+        return Check("cache", "missing", message, "set TFEXPLORE_CACHE to a folder you can write")
     return Check("cache", "ok", f"compiled kernels are kept in {folder}")
 
 
@@ -206,8 +220,8 @@ def _jupyter() -> Iterator[Check]:
         elif isinstance(module, ModuleNotFoundError):
             yield Check(wheel, "missing", f"not installed ({purpose})", pip(wheel))
         else:
-            says = f"installed but does not load ({_first_line(module)})"
-            yield Check(wheel, "missing", says, pip(wheel, verb="install --upgrade"))
+            message = f"installed but does not load ({_first_line(module)})"
+            yield Check(wheel, "missing", message, pip(wheel, verb="install --upgrade"))
 
 
 def _files() -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Files written whole: one named by its content is written once, and equal whoever writes it."""
+"""Atomic writes of files; a file that is named by its content is written once, and equal whichever process writes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def write_once(path: Path, text: str) -> None:
-    """Writes a file unless it is there. Two processes at once leave the same file, never half of one.
+    """Writes a file unless it exists. Two processes at the same time leave the same file, never a part of one.
 
-    The time stamp is fixed because Numba drops its cache when a source file's stamp changes.
+    The time stamp is fixed, since Numba drops its cache when a source file's time stamp changes.
     """
     if path.exists():
         return
@@ -23,7 +23,7 @@ def write_once(path: Path, text: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file, or another one in its place: who reads it meanwhile finds the old or the new, never half of one."""
+    """Writes or replaces a file: a process that reads it meanwhile finds the old text or the new one, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8", newline="\n")
@@ -31,5 +31,5 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def fingerprint(*texts: str) -> str:
-    """A short content hash: equal texts share one compiled kernel, whoever wrote them and in whichever process."""
+    """A short content hash: equal texts share one compiled kernel, in whichever process they were made."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Where things are: the kernels, the notebooks, and the folder for compiled code.
+"""The folders of tfexplore: kernels, notebooks, and the cache of compiled code.
 
 It finds and makes folders; it neither reads kernels nor copies notebooks. The kernels and the notebooks lie inside the
 package in an installed wheel, and beside it in a checkout.
@@ -41,16 +41,16 @@ def _shipped(name: str, pattern: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder for compiled kernels, made if need be. The environment variable TFEXPLORE_CACHE names another one.
+    """The folder for compiled kernels, created if needed. The environment variable TFEXPLORE_CACHE names another one.
 
-    Where it cannot be written, a warning says so and a folder that lives as long as this process takes its place.
+    Where it cannot be written, a RuntimeWarning names the reason, and a temporary folder of this process takes its place.
     """
     named = os.environ.get("TFEXPLORE_CACHE")
     return _usable(Path(named).expanduser().absolute() if named else default_cache_dir())
 
 
 def default_cache_dir() -> Path:
-    """Where this platform keeps caches."""
+    """The folder for compiled kernels among this platform's caches."""
     home = Path.home()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "tfexplore" / "Cache"
@@ -60,7 +60,7 @@ def default_cache_dir() -> Path:
 
 
 def writable(folder: Path) -> str | None:
-    """None if files can be made in `folder` (which is made if need be), else the reason why not."""
+    """None if files can be created in `folder` (which is created if needed), else the reason why not."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -74,7 +74,7 @@ def _usable(folder: Path) -> Path:
     reason = writable(folder)
     if reason is None:
         return folder
-    # A fresh private folder, never a guessable name in a shared one: what lies in it is loaded as code.
+    # A fresh private folder, never a guessable name in a shared one: its files are loaded as code.
     stand_in = Path(tempfile.mkdtemp(prefix="tfexplore-"))
     atexit.register(shutil.rmtree, stand_in, ignore_errors=True)
     warnings.warn(

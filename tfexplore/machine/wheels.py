@@ -1,8 +1,8 @@
-"""All wheels for a room without a network, in one folder: `tfexplore wheels FOLDER`.
+"""All wheels for a classroom without a network, in one folder: `tfexplore wheels FOLDER`.
 
-pip resolves and downloads, this module calls it: once for tfexplore's own wheel, and once for every platform and version
-of Python that was asked for. Then pip must be able to install from the folder alone; for the kind of machine this is, that
-is tried (without installing anything).
+pip resolves and downloads; this module calls it once for tfexplore's own wheel, and once for every platform and version of
+Python. Then pip must be able to install from the folder alone; for machines like this one, that is tried (without installing
+anything).
 """
 
 import base64
@@ -29,18 +29,23 @@ TAGS = {
     "windows": ["win_amd64"],
     "macos": ["macosx_14_0_arm64", "macosx_14_0_universal2"],
 }
-# pip judges "only on Windows" by the machine it runs on, so these are asked for by name.
+# pip evaluates "only on Windows" for the machine it runs on, so these are requested by name.
 ONLY_THERE = {"linux": ["pexpect", "ptyprocess"], "macos": ["pexpect", "ptyprocess", "appnope"]}
 ONLY_THERE["windows"] = ["colorama", "pywinpty"]
 
 
-class NoWheels(OSError):
-    """The folder could not be filled; the message says why, and what to do."""
+class WheelsError(OSError):
+    """The folder could not be filled; the message gives the reason, and what to do."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of machine: what it runs, and which Python. None is the machine at hand."""
+    """A kind of machine.
+
+    Args:
+        platform: "linux", "windows", "macos", or a platform tag of pip's; None for that of this machine.
+        python: a version such as "3.12"; None for that of this Python.
+    """
 
     platform: str | None = None
     python: str | None = None
@@ -57,16 +62,20 @@ class Target:
 
 
 def targets(platforms: Sequence[str], pythons: Sequence[str]) -> list[Target]:
-    """Every platform with every version of Python; the machine at hand if none is named.
+    """Every platform combined with every version of Python; those of this machine where none is named.
 
-    >>> [str(target) for target in targets(["windows", "macos"], ["3.12"])]
-    ['windows, Python 3.12', 'macos, Python 3.12']
+    Raises:
+        WheelsError: a version is malformed, or too old for tfexplore.
+
+    Example:
+        >>> [str(target) for target in targets(["windows", "macos"], ["3.12"])]
+        ['windows, Python 3.12', 'macos, Python 3.12']
     """
     for version in pythons:
         if not re.fullmatch(r"3\.\d+", version):
-            raise NoWheels(f"--python-version must look like 3.12, but {version!r} came")
+            raise WheelsError(f"--python-version must look like 3.12, but got {version!r}")
         if int(version[2:]) < 11:
-            raise NoWheels(f"tfexplore needs Python 3.11 or newer, but --python-version {version} came")
+            raise WheelsError(f"tfexplore needs Python 3.11 or newer, but got --python-version {version}")
     systems: list[str | None] = [*platforms] or [None]
     versions: list[str | None] = [*pythons] or [None]
     return [Target(*pair) for pair in itertools.product(systems, versions)]
@@ -75,23 +84,36 @@ def targets(platforms: Sequence[str], pythons: Sequence[str]) -> list[Target]:
 def collect(
     folder: Path, wanted: Sequence[Target], constraints: Path | None = None, passed_on: Sequence[str] = ()
 ) -> str:
-    """Fills `folder` with wheels and a README.txt, and says what is there."""
+    """Fills `folder` with wheels and a README.txt.
+
+    Args:
+        folder: created if needed.
+        wanted: the kinds of machines.
+        constraints: a constraints file of pip's, or None.
+        passed_on: further options for `pip download`.
+
+    Returns:
+        What is in the folder, and the command that installs from it.
+
+    Raises:
+        WheelsError: pip is missing or failed.
+    """
     # not find_spec("pip"): setuptools hooks into that, and warns in a process that has used distutils
     if not any(metadata.distributions(name="pip")):
-        raise NoWheels(f"pip is not installed in this Python: {sys.executable} -m ensurepip")
+        raise WheelsError(f"pip is not installed in this Python: {sys.executable} -m ensurepip")
     _make(folder)
     wheel = own_wheel(folder)
     pins = ["--constraint", str(constraints)] if constraints else []
     for target in wanted:
-        words = ["download", "--dest", str(folder), "--find-links", str(folder), "--only-binary", ":all:", *pins]
+        arguments = ["download", "--dest", str(folder), "--find-links", str(folder), "--only-binary", ":all:", *pins]
         names = ONLY_THERE.get(target.platform or "", [])
-        _pip([*words, *target.options(), *passed_on, f"{wheel}[notebooks]", *names], target)
+        _pip([*arguments, *target.options(), *passed_on, f"{wheel}[notebooks]", *names], target)
     if Target() in wanted:
-        words = ["install", "--isolated", "--dry-run", "--ignore-installed", "--quiet"]
-        _pip([*words, "--no-index", "--find-links", str(folder), EXTRA], Target())
-        tried = "pip was asked to install from this folder alone (without doing it), and can."
+        arguments = ["install", "--isolated", "--dry-run", "--ignore-installed", "--quiet"]
+        _pip([*arguments, "--no-index", "--find-links", str(folder), EXTRA], Target())
+        tried = "pip can install from this folder alone: a dry run succeeded."
     else:
-        tried = "That they are complete was not tried: pip can try it on such a machine only."
+        tried = "Whether they are complete was not tried: pip can try it on such a machine only."
     kinds = "; ".join(map(str, wanted))
     (folder / "README.txt").write_text(README.format(kinds=kinds, tried=tried), encoding="utf-8")
     wheels = list(folder.glob("*.whl"))
@@ -103,9 +125,9 @@ def collect(
 
 
 def default_constraints(folder: Path) -> Path:
-    """folder/versions.txt, versions that work together: the checkout's or, for an installed tfexplore, those at hand.
+    """Writes folder/versions.txt, versions that work together: the checkout's or, for an installed tfexplore, those installed.
 
-    Without CUDA's own packages: a wheel of PyTorch asks for those it was built with; the checkout's are for its tests.
+    Without CUDA's own packages: a wheel of PyTorch requires those it was built with; the checkout's are for its tests.
     """
     _make(folder)
     if _in_checkout():
@@ -120,12 +142,12 @@ def default_constraints(folder: Path) -> Path:
 
 def _make(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise NoWheels(f"{folder} is a file: name a folder, for example: tfexplore wheels wheels")
+        raise WheelsError(f"{folder} is a file: name a folder, for example: tfexplore wheels wheels")
     folder.mkdir(parents=True, exist_ok=True)
 
 
 def own_wheel(folder: Path) -> Path:
-    """tfexplore's wheel in `folder`: built from the checkout, or packed again from the files that pip installed."""
+    """Writes tfexplore's wheel into `folder`: built from the checkout, or packed again from the files that pip installed."""
     for old in folder.glob("tfexplore-*.whl"):
         old.unlink()
     if _in_checkout():
@@ -161,46 +183,46 @@ def _pack(installed: metadata.Distribution, folder: Path) -> None:
         wheel.writestr(f"{info}/RECORD", "".join([*record, f"{info}/RECORD,,\n"]))
 
 
-def _pip(words: Iterable[str], target: Target) -> None:
-    """Runs pip, passes its words on as they come, and says in one sentence why it failed."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
-    said: deque[str] = deque(maxlen=200)
+def _pip(arguments: Iterable[str], target: Target) -> None:
+    """Runs pip and prints its output as it comes; WheelsError with one sentence if it fails."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    output: deque[str] = deque(maxlen=200)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
-            said.append(line)
+            output.append(line)
     if process.returncode:
-        raise NoWheels(explain("".join(said), target))
+        raise WheelsError(explain("".join(output), target))
 
 
-def explain(said: str, target: Target) -> str:
-    """What pip's last words mean."""
-    if re.search(r"No space left on device|not enough space|Errno 28|WinError 112", said):
+def explain(output: str, target: Target) -> str:
+    """What pip's output means, in one sentence."""
+    if re.search(r"No space left on device|not enough space|Errno 28|WinError 112", output):
         return "the disk is full; free some space (or name a folder on another disk) and run this again, it goes on from there"
     if re.search(
-        r"NewConnectionError|name resolution|getaddrinfo|ConnectTimeout|Network is unreachable|ProxyError", said
+        r"NewConnectionError|name resolution|getaddrinfo|ConnectTimeout|Network is unreachable|ProxyError", output
     ):
-        return (
-            "pip cannot reach the package index; run this where there is a network, then carry the folder to the room"
-        )
-    elsewhere = f"; pip judges 'only on {platform.system()}' by the machine it runs on, so run this on one of that kind"
-    if missing := re.search(r"No matching distribution found for (\S+)", said):
+        return "pip cannot reach the package index; run this where there is a network, then carry the folder to the classroom"
+    elsewhere = (
+        f"; pip evaluates 'only on {platform.system()}' for the machine it runs on, so run this on one of that kind"
+    )
+    if missing := re.search(r"No matching distribution found for (\S+)", output):
         return (
             f"there is no wheel of {missing[1]} for {target}{elsewhere if target.platform else '; try another Python'}"
         )
-    if "ResolutionImpossible" in said:
+    if "ResolutionImpossible" in output:
         rest = elsewhere if target.platform else "; try --no-constraints"
         return f"for {target}, the versions in the constraints and what the packages need contradict each other{rest}"
-    last = [line.removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
-    return f"pip failed: {last[-1] if last else said.strip().splitlines()[-1] if said.strip() else 'it said nothing'}"
+    last = [line.removeprefix("ERROR:").strip() for line in output.splitlines() if line.startswith("ERROR:")]
+    return f"pip failed: {last[-1] if last else output.strip().splitlines()[-1] if output.strip() else 'it printed nothing'}"
 
 
 README = """\
-tfexplore for a room without a network
-======================================
+tfexplore for a classroom without a network
+===========================================
 
 These wheels are for: {kinds}.
 {tried}

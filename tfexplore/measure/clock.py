@@ -12,13 +12,22 @@ import torch
 
 
 def synchronise(device: torch.device | str) -> None:
-    """Waits until the device has done what was asked of it; a CPU has."""
+    """Waits until all work queued on the device is done; on a CPU it is."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds(work: Callable[[], object], device: torch.device | str = "cpu") -> float:
-    """One run of `work`, by the wall clock."""
+    """The seconds of one run of `work`, by the wall clock.
+
+    Args:
+        work: called without arguments.
+        device: synchronised before and after.
+
+    Example:
+        >>> seconds(lambda: torch.ones(3) + 1) > 0
+        True
+    """
     synchronise(device)
     begin = time.perf_counter()
     work()
@@ -27,16 +36,20 @@ def seconds(work: Callable[[], object], device: torch.device | str = "cpu") -> f
 
 
 FILL, MOST = 0.01, 50
-"""Seconds that one measurement of short work on a GPU takes, in at most so many runs."""
+"""A measurement of short work on a GPU repeats it until it takes `FILL` seconds, at most `MOST` times."""
 
 
 def event_seconds(
     work: Callable[[], object], before: Callable[[], object] = lambda: None, count: int | None = None
 ) -> float:
-    """One run of `work` on the GPU, by CUDA events: the mean of `count` runs asked for between two synchronisations.
+    """The seconds of one run of `work` on the GPU, by CUDA events: the mean of `count` runs between two synchronisations.
 
-    No run waits for the one before, so Python's own time counts only where the GPU has nothing left to do. `before` precedes
-    each run, unmeasured. count: by default what fills `FILL` seconds, after a first run.
+    No run waits for the one before, so Python's own time counts only where the GPU has nothing left to do.
+
+    Args:
+        work: called without arguments.
+        before: called before each run, unmeasured.
+        count: the number of runs; by default as many as fill `FILL` seconds, after a first run.
     """
     count = count or max(1, min(MOST, int(FILL / max(1e-7, event_seconds(work, before, 1)))))
     pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
@@ -51,7 +64,7 @@ def event_seconds(
 
 
 def pass_seconds(work: Callable[[], object], device: torch.device | str) -> float:
-    """One run of `work`, without Python's own time where that can be told apart: by CUDA events on a GPU, else by the clock."""
+    """The seconds of one run of `work`: by CUDA events on a GPU, which leaves out Python's own time, else by the clock."""
     return event_seconds(work) if torch.device(device).type == "cuda" else seconds(work, device)
 
 
@@ -61,6 +74,14 @@ def samples(
     """Runs every contestant once a round, in turn, so that noise hits all alike; yields all seconds so far after each run.
 
     The first round warms up: it counts only as long as there is no other.
+
+    Args:
+        contestants: the work of each, by name.
+        count: rounds after the first one.
+        device: synchronised before and after each run.
+
+    Returns:
+        An iterator of the seconds of each contestant, by name.
     """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(count + 1):
@@ -74,16 +95,17 @@ def rounds(
 ) -> Iterator[dict[str, float]]:
     """As `samples`, but yields the medians.
 
-    >>> *_, last = rounds({"a": lambda: None, "b": lambda: None}, count=3)
-    >>> sorted(last)
-    ['a', 'b']
+    Example:
+        >>> *_, last = rounds({"a": lambda: None, "b": lambda: None}, count=3)
+        >>> sorted(last)
+        ['a', 'b']
     """
     for taken in samples(contestants, count, device):
         yield {name: statistics.median(values) for name, values in taken.items()}
 
 
 def large_copy(device: torch.device | str = "cpu", mebibytes: int = 128) -> tuple[Callable[[], object], int]:
-    """A copy from one array to another, each of this size, and the bytes that it reads and writes together.
+    """A copy from one array of this size to another, and the bytes that it reads and writes together.
 
     The default is far beyond any cache. (A CPU may read a line of the target before it overwrites it; as is usual, that
     is not counted.)
@@ -94,10 +116,16 @@ def large_copy(device: torch.device | str = "cpu", mebibytes: int = 128) -> tupl
 
 
 def copy_bandwidth(device: torch.device | str = "cpu", mebibytes: int = 128, count: int = 7) -> float:
-    """Bytes per second, read and written ones counted, of a large copy: the median of several.
+    """Measures the bandwidth of a large copy in bytes per second, counting both those read and those written.
 
-    >>> copy_bandwidth(mebibytes=1, count=3) > 0
-    True
+    Args:
+        device: where the arrays lie.
+        mebibytes: the size of each of the two arrays.
+        count: rounds, of which the median counts; one more warms up.
+
+    Example:
+        >>> copy_bandwidth(mebibytes=1, count=3) > 0
+        True
     """
     copy, nbytes = large_copy(device, mebibytes)
     *_, last = rounds({"copy": copy}, count, device)
@@ -105,13 +133,13 @@ def copy_bandwidth(device: torch.device | str = "cpu", mebibytes: int = 128, cou
 
 
 def matrix_product(device: torch.device | str = "cpu", size: int = 1024) -> tuple[Callable[[], object], int]:
-    """A float32 product of two square matrices, and its multiplications and additions: near the most a machine computes."""
+    """A float32 product of two square matrices, and its number of operations: close to a machine's peak performance."""
     a = torch.ones(size, size, device=device)
     return lambda: a @ a, 2 * size**3
 
 
 def machine(device: torch.device | str = "cpu") -> str:
-    """The device in words, to stand beside every figure measured on it."""
+    """The name of the device, to stand beside every figure that was measured on it: "AMD EPYC, 2 of 2 cores"."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     name = platform.processor() or platform.machine()
@@ -119,5 +147,5 @@ def machine(device: torch.device | str = "cpu") -> str:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             name = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), name)
     except OSError:
-        pass  # not Linux: platform's word will do
+        pass  # not Linux: the name from `platform` stays
     return f"{name}, {torch.get_num_threads()} of {os.cpu_count()} cores"

@@ -5,7 +5,7 @@
     fused             layer by layer, all time steps of a layer in one kernel (of the backend that "auto" chooses)
     torch.compile     a loop over time as anyone would write it, compiled; every T, N and dtype is compiled for itself
 
-As a program, `python -m tfexplore.contestants`, it compiles and measures torch.compile for who asks (see `beside`).
+As a program, `python -m tfexplore.measure.contestants`, it measures all of them in a subprocess (see `beside`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PASSES = TRAINING, INFERENCE = ("forward + backward", "forward")
 LAYERS = 2
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in layers.DTYPES}
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12, "float16": 2e-2, "bfloat16": 1e-1}
-"""How far gradients may be apart, of the largest: each way adds in its own order; half precision rounds between layers."""
+"""How far gradients may differ, relative to the largest: each way adds in its own order; half precision rounds between layers."""
 
 Work: TypeAlias = Callable[[], tuple[Tensor, ...]]
-"""One pass: gives the spikes and, in training, the gradient of the input."""
+"""One pass: returns the spikes and, in training, the gradient of the input."""
 
 
 def contestants(
@@ -49,9 +49,22 @@ def contestants(
 ) -> dict[str, Work]:
     """The ways by name, on one input x [T, 1, N] of random current.
 
-    >>> work = contestants(3, 100)
-    >>> {name: [tuple(result.shape) for result in run()] for name, run in work.items()}["fused"]
-    [(3, 1, 100), (3, 1, 100)]
+    Args:
+        steps: time steps T.
+        neurons: neurons N of each layer.
+        dtype: of the input, one of `DTYPES`.
+        passes: `TRAINING` or `INFERENCE`.
+        device: where everything runs.
+        compiled: whether `torch.compile` takes part.
+        seed: of the random current and gradient.
+
+    Returns:
+        A function for each way, which runs one pass and returns the spikes and, in training, the gradient of the input.
+
+    Example:
+        >>> work = contestants(3, 100)
+        >>> {name: [tuple(result.shape) for result in run()] for name, run in work.items()}["fused"]
+        [(3, 1, 100), (3, 1, 100)]
     """
     make = torch.Generator().manual_seed(seed)
     draw = (torch.randn(steps, 1, neurons, generator=make) for _ in range(2))
@@ -77,9 +90,12 @@ def contestants(
 
 
 def check(work: Mapping[str, Work], dtype: str = "float32") -> None:
-    """Correct before fast: every contestant's spikes must be the first one's, and its gradient as near as rounding allows.
+    """Correct before fast: every contestant's spikes must equal the first one's, and its gradient must be equal up to rounding.
 
-    Raises RuntimeError, naming the contestant. torch.compile may turn one spike in ten thousand: a compiler may reorder sums.
+    `torch.compile` may flip one spike in ten thousand: a compiler may reorder sums.
+
+    Raises:
+        RuntimeError: a contestant differs; the message names it.
     """
     names, results = list(work), [run() for run in work.values()]
     for name, result in zip(names[1:], results[1:], strict=True):
@@ -100,7 +116,7 @@ def check(work: Mapping[str, Work], dtype: str = "float32") -> None:
 
 
 class Spike(torch.autograd.Function):
-    """1 where u >= 0; on the way back the ATan surrogate, as `surrogates.ATan()`."""
+    """1 where u >= 0; in the backward pass the ATan surrogate, as `surrogates.ATan()`."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
@@ -114,7 +130,7 @@ class Spike(torch.autograd.Function):
 
 
 def plain_loop(x: Tensor, tau: float = 2.0, threshold: float = 1.0) -> Tensor:
-    """Both layers in one loop over time, without tfexplore: x [T, B, N] -> spikes of the same shape."""
+    """Both layers in one hand-written loop over time, without tfexplore: x [T, B, N] -> spikes of the same shape."""
     potentials = [torch.zeros_like(x[0], dtype=layers.state_dtype(x.dtype))] * LAYERS
     spikes = []
     for s in x:
@@ -127,7 +143,7 @@ def plain_loop(x: Tensor, tau: float = 2.0, threshold: float = 1.0) -> Tensor:
 
 
 def why_not_compiled(device: str = "cpu") -> str:
-    """Why torch.compile cannot work here, or ""."""
+    """Why `torch.compile` cannot work here, or an empty text."""
     if torch.device(device).type == "cuda":
         if importlib.util.find_spec("triton") is None:
             return "torch.compile needs Triton for a GPU: pip install triton."
@@ -148,9 +164,11 @@ def point(
     rounds: int = 5,
     compiled: bool = True,
 ) -> dict[str, Any]:
-    """All ways measured in turn, after a check; with `compiled`, also the seconds of torch.compile's first call.
+    """All ways measured in turn, after a check.
 
-    seconds: by contestant the "median" of one pass, and the quartiles "low" and "high".
+    Returns:
+        "seconds" by contestant: the "median" of one pass, and the quartiles "low" and "high"; the "rounds"; and the seconds of
+        the "first_call" of `torch.compile`, 0 without it.
     """
     work = contestants(steps, neurons, dtype=dtype, passes=passes, device=device, compiled=compiled)
     first, rounds = clock.seconds(work[COMPILED], device) if compiled else 0.0, max(2, rounds)

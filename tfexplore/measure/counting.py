@@ -1,21 +1,21 @@
 """Arrays that count: they behave like NumPy arrays, and log every word that is read from them and written to them.
 
-With these in place of its arguments, any loop over `x[t, i]` or over rows `x[t]` tells its own memory traffic. It stands
-on NumPy alone, and neither knows what a kernel is nor what a budget is.
+With these in place of its arguments, any loop over `x[t, i]` or over rows `x[t]` measures its own memory traffic. They need
+NumPy only, and know neither kernels nor budgets.
 
 What counts:
 
     x[t, i]                       1 word read, every time it is written down
-    row = x[t]                    nothing yet; its words count when they are first used, and once: `row` is a local name,
-                                  as a value that was loaded into a register is
+    row = x[t]                    nothing yet; its words count once, when they are first used: `row` is a local variable,
+                                  like a value that was loaded into a register
     row + 1, np.where(x > 0, ..)  every word of what is used
     x[t, i] = 1.0, x[t] = row     1 word, or a row's words, written (and what stands on the right is read)
     x[t] += 1                     a row read and a row written
-    len(x), x.shape, np.zeros_like(x)   nothing: no word of x is looked at
+    len(x), x.shape, np.zeros_like(x)   nothing: no word of x is read
     x.reshape(-1), x.T            nothing yet: the same memory, like a row
-    x.fill(1), np.put(x, ..), np.add.at(x, ..)   an error: these write without saying which words
+    x.fill(1), np.put(x, ..), np.add.at(x, ..)   an error: which words these write cannot be seen
 
-Results of arithmetic are plain NumPy arrays and numbers: they are nobody's memory, and are not counted.
+Results of arithmetic are plain NumPy arrays and numbers: they belong to no counted memory, and are not counted.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 
-class Event(NamedTuple):
-    """One word of memory touched: which array, "read" or "write", and where in the array."""
+class Access(NamedTuple):
+    """One access to a word of memory.
+
+    Attributes:
+        array: the name of the array.
+        action: "read" or "write".
+        place: the index of the word in the whole array.
+    """
 
     array: str
     action: str
@@ -37,35 +43,44 @@ class Event(NamedTuple):
 
 
 class Log:
-    """What was read and written so far, in words, by array; with `events=True` also every word in order.
+    """What was read and written so far, in words, by array.
 
-    >>> log = Log(events=True)
-    >>> x = Counted("x", np.ones((3, 4)), log)
-    >>> out = Counted("out", np.zeros((3, 4)), log)
-    >>> for t in range(3):
-    ...     out[t] = 2 * x[t]
-    >>> log.reads["x"], log.writes["out"], log.reads["out"], log.words(), log.words("out")
-    (12, 12, 0, 24, 12)
-    >>> log.events[0]
-    Event(array='x', action='read', place=(0, 0))
+    Args:
+        events: whether to log every `Access`, in order, in `log.events`.
+
+    Attributes:
+        reads: words read, by the array's name.
+        writes: words written, by the array's name.
+        events: the accesses in order, with `events=True`.
+
+    Example:
+        >>> log = Log(events=True)
+        >>> x = Counted("x", np.ones((3, 4)), log)
+        >>> out = Counted("out", np.zeros((3, 4)), log)
+        >>> for t in range(3):
+        ...     out[t] = 2 * x[t]
+        >>> log.reads["x"], log.writes["out"], log.reads["out"], log.words(), log.words("out")
+        (12, 12, 0, 24, 12)
+        >>> log.events[0]
+        Access(array='x', action='read', place=(0, 0))
     """
 
     def __init__(self, events: bool = False) -> None:
         self.reads: Counter[str] = Counter()
         self.writes: Counter[str] = Counter()
-        self.events: list[Event] = []
+        self.events: list[Access] = []
         self.keep_events = events
 
     def words(self, *arrays: str) -> int:
-        """Words read and written, of these arrays or of all."""
+        """Words read and written, of the arrays with these names or of all."""
         counts = self.reads + self.writes
         return sum(counts[name] for name in arrays or counts)
 
     def note(self, array: str, action: str, places: list[tuple[int, ...]]) -> None:
-        """Called for every access, with the words it touches; a subclass may learn more here."""
+        """Called for every access, with the words it touches; a subclass may do more here."""
         (self.reads if action == "read" else self.writes)[array] += len(places)
         if self.keep_events:
-            self.events += [Event(array, action, place) for place in places]
+            self.events += [Access(array, action, place) for place in places]
 
     def clear(self) -> None:
         self.reads.clear()
@@ -74,17 +89,25 @@ class Log:
 
 
 class Counted(NDArrayOperatorsMixin):
-    """A NumPy array whose words are counted when they are read and written: `Counted(name, array, log)`.
+    """A NumPy array whose words are counted when they are read and written.
 
-    The array is not copied: writing here writes there. `array` is the one without counting, to look at afterwards.
+    Args:
+        name: its name in the log.
+        array: the memory, which is not copied; as an attribute, it is read and written without counting.
+        log: where the accesses are counted.
 
-    >>> log = Log()
-    >>> x = Counted("x", np.arange(6.0).reshape(2, 3), log)
-    >>> x[1, 2], log.reads["x"]
-    (np.float64(5.0), 1)
-    >>> row = x[0]
-    >>> np.where(row > 0, row, -1.0), log.reads["x"]  # the row is loaded once, and used twice
-    (array([-1.,  1.,  2.]), 4)
+    Raises:
+        AttributeError: a method that writes uncounted, such as `fill`, was called.
+        TypeError: a function of NumPy's that writes uncounted was called with it.
+
+    Example:
+        >>> log = Log()
+        >>> x = Counted("x", np.arange(6.0).reshape(2, 3), log)
+        >>> x[1, 2], log.reads["x"]
+        (np.float64(5.0), 1)
+        >>> row = x[0]
+        >>> np.where(row > 0, row, -1.0), log.reads["x"]  # the row is loaded once, and used twice
+        (array([-1.,  1.,  2.]), 4)
     """
 
     __slots__ = ("_loaded", "_where", "_whole", "array", "log", "name")  # so that `x.flat = 1` is an error
@@ -96,7 +119,7 @@ class Counted(NDArrayOperatorsMixin):
         self._whole: tuple[int, ...] = self.array.shape
         self._loaded: Any = None  # of a part taken out by slicing: which of its words are in registers
 
-    # -- what costs nothing --------------------------------------------------------------------------------------
+    # -- not counted ---------------------------------------------------------------------------------------------
 
     shape = property(lambda self: self.array.shape)
     ndim = property(lambda self: self.array.ndim)
@@ -121,17 +144,17 @@ class Counted(NDArrayOperatorsMixin):
         return part
 
     def _view(self, take: Any) -> Any:
-        """What `take` makes of the array, if it is the same memory; where NumPy copies, the words are read."""
+        """The result of `take`, if it is the same memory; where NumPy copies, the words are read."""
         same = np.may_share_memory(take(self.array), self.array)
         return self._part(take) if same else take(self._read())
 
     def _refused(self, what: str) -> str:
         return f"{what} writes into {self.name} uncounted; write with {self.name}[...] = ... instead."
 
-    # -- what is counted -----------------------------------------------------------------------------------------
+    # -- counted -------------------------------------------------------------------------------------------------
 
     def _note(self, action: str, where: Any) -> None:
-        """`where`: one number or many, each a place in the whole array read as one long row."""
+        """`where`: one flat index into the whole array, or many."""
         if not self._whole:  # an array without axes is one word
             self.log.note(self.name, action, [()])
         elif np.size(where):
@@ -164,7 +187,7 @@ class Counted(NDArrayOperatorsMixin):
         self.array[key] = plain(value)
         self._note("write", self._where[key])
         if self._loaded is not None:
-            self._loaded[key] = True  # what was just stored is still at hand
+            self._loaded[key] = True  # what was just stored is still in registers
 
     def __iter__(self) -> Iterator[Any]:
         return (self[k] for k in range(len(self)))
@@ -232,17 +255,17 @@ class Counted(NDArrayOperatorsMixin):
 
 
 FREE = {np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.shape, np.size, np.ndim}
-"""NumPy's functions that look at an array's shape only."""
+"""NumPy's functions that use an array's shape only."""
 
 VIEWS = {np.reshape, np.ravel, np.transpose, np.swapaxes, np.squeeze, np.moveaxis, np.expand_dims, np.flip}
-"""NumPy's functions that give the same memory in another shape; some are methods too."""
+"""NumPy's functions that return the same memory in another shape; some are methods too."""
 
 WRITERS = {"fill", "put", "sort", "partition", "itemset", "setfield", "resize", "byteswap"}
 """An array's methods that write into it."""
 
 
 def plain(value: Any, locked: bool = False) -> Any:
-    """The value with every counted array in it read; locked: so that an attempt to write into what was read is an error."""
+    """The value with every counted array in it read. locked: the result is read-only, so that writing into it is an error."""
     if isinstance(value, Counted):
         found = value._read()
         if locked and isinstance(found, np.ndarray):
@@ -254,19 +277,19 @@ def plain(value: Any, locked: bool = False) -> Any:
 
 
 def twin(place: Any) -> Any:
-    """What NumPy may write into, in the place of a counted array: its words as they are, uncounted."""
+    """A copy of a counted array, uncounted, for NumPy to write into instead of it."""
     return place.array.copy() if isinstance(place, Counted) else place
 
 
 def store(place: Any, made: Any, where: Any) -> None:
-    """Writes what NumPy made in the twin of a counted array, and counts the words that were asked for."""
+    """Writes what NumPy wrote into the twin of a counted array, and counts the words that `where` selects."""
     if not isinstance(place, Counted):
         return
     if where is True:
         place[...] = made
     else:
-        asked = np.broadcast_to(where, place.shape)
-        place[asked] = made[asked]
+        selected = np.broadcast_to(where, place.shape)
+        place[selected] = made[selected]
 
 
 def same_memory(one: Any, other: Any) -> bool:

@@ -1,6 +1,7 @@
-"""What the calls of a fused layer cost in this process, and how many kernels they compile: asked by another one.
+"""What the first calls of a fused layer cost in this process, and how many kernels they compile.
 
-As a program, `python -m tfexplore.measure.first_calls`, it answers (see `beside`); who asks gives it a cache of its own.
+As a program, `python -m tfexplore.measure.first_calls`, it answers requests (see `beside`); its client gives it a cache of its
+own.
 """
 
 from __future__ import annotations
@@ -20,17 +21,15 @@ from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import parameters_of
 from tfexplore.nn.layers import Layer
 
-SIZE, OTHER_SIZE = (
-    (32, 1000),
-    (24, 1200),
-)  # small: a call costs hardly more than its overhead, and torch starts no threads
+SIZE, OTHER_SIZE = (32, 1000), (24, 1200)  # small: a call is hardly more than its overhead, and torch starts no threads
 
 
 def changed(neuron: Neuron) -> tuple[str, Neuron]:
-    """The neuron with another value of its first parameter that admits one, and that parameter's name.
+    """The name of the neuron's first parameter that admits another value, and the neuron with that value.
 
-    >>> changed(neurons.LIF(tau=2.0))[0]
-    'tau'
+    Example:
+        >>> changed(neurons.LIF(tau=2.0))[0]
+        'tau'
     """
     for name in parameters_of(type(neuron)):
         try:
@@ -43,7 +42,7 @@ def changed(neuron: Neuron) -> tuple[str, Neuron]:
 
 
 def compiled() -> int:
-    """Compiled functions in this process's caches: Numba's data files, CuPy's cubins."""
+    """The number of compiled functions in this process's caches: Numba's data files, CuPy's cubins."""
     folders = {cache_dir(), Path(os.environ.get("CUPY_CACHE_DIR", cache_dir()))}
     return len({path for folder in folders for kind in ("*.nbc", "*.cubin") for path in folder.rglob(kind)})
 
@@ -53,7 +52,12 @@ def call(
 ) -> dict[str, Any]:
     """Seconds (the median of `count` calls) of one forward and backward pass, and how many kernels were compiled for it.
 
-    case: "same", "number" (another value of a parameter), "size" (other T and N), or "nothing", which only gets ready.
+    Args:
+        neuron: the class in `neurons.ALL`, by name.
+        case: "same", "number" (another value of a parameter), "size" (other T and N), or "nothing", which only warms up torch.
+        dtype: of the input.
+        device: where the layer runs.
+        count: calls, of which the median counts.
     """
     cell = next(cls for cls in neurons.ALL if cls.__name__ == neuron)()
     if case == "number":
@@ -61,7 +65,7 @@ def call(
     steps, size = OTHER_SIZE if case == "size" else SIZE
     x = torch.rand(steps, 1, size, dtype=getattr(torch, dtype), device=device, requires_grad=True)
     if case == "nothing":
-        seconds = clock.seconds((2 * x).sum().backward, device)  # torch's own first backward pass costs something, too
+        seconds = clock.seconds((2 * x).sum().backward, device)  # torch's own first backward pass costs something too
         return {"seconds": seconds, "compiled": 0}
     layer, before = Layer(cell), compiled()
     taken = [clock.seconds(lambda: layer(x).sum().backward(), device) for _ in range(count)]
@@ -69,7 +73,7 @@ def call(
 
 
 if __name__ == "__main__":
-    import numba  # noqa: F401  (takes its time to import; that is no compiling)
+    import numba  # noqa: F401  (importing it takes time that is not spent on compiling)
 
     from tfexplore.measure.beside import serve
 

@@ -1,6 +1,6 @@
 """Recorded measurements: the files of `benchmarks/results`, each with the machine that it was measured on.
 
-They stand beside what is measured live, always labelled. In a checkout they lie in `benchmarks/results`, in an installed
+They are shown beside what is measured live, always labelled. In a checkout they lie in `benchmarks/results`, in an installed
 wheel in `tfexplore/results`.
 """
 
@@ -21,10 +21,19 @@ AXES = ("T", "N", "dtype")
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One benchmark on one machine: what was measured (`what`), where and when, and a row for each case.
+    """One benchmark on one machine.
 
-    A row has the case (T, N, dtype, passes ...) and "median_ms" by contestant, and more beside: see `benchmarks/harness.py`.
-    versions: of what each contestant used, where it was written down.
+    Attributes:
+        benchmark: its name.
+        machine: the name of the device.
+        device: "cpu" or "cuda".
+        torch: the version of PyTorch.
+        date: when, as YYYY-MM-DD.
+        what: what was measured, in one sentence.
+        cores: of the CPU; None if that was not recorded.
+        rows: one for each case, with the case (T, N, dtype, passes ...), "median_ms" by contestant, and more: see
+            `benchmarks/harness.py`.
+        versions: of what each contestant used, where that was recorded.
     """
 
     benchmark: str
@@ -33,7 +42,7 @@ class Record:
     torch: str
     date: str
     what: str
-    cores: int | None  # of the CPU; None if it was not written down
+    cores: int | None
     rows: tuple[dict[str, Any], ...]
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -45,7 +54,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Curve:
-    """Recorded seconds of one contestant over one axis (T, N or dtype), the others being `fixed`."""
+    """Recorded seconds of one contestant over one axis (T, N or dtype), the others being `fixed`.
+
+    Attributes:
+        record: where it was measured.
+        contestant: whose seconds they are.
+        axis: "T", "N" or "dtype".
+        values: along the axis.
+        seconds: the median of one pass at each value.
+        rows: the recorded row at each value.
+    """
 
     record: Record
     contestant: str
@@ -60,7 +78,11 @@ class Curve:
 
 
 def read(path: Path) -> list[Record]:
-    """The records of one file: one for each benchmark of a machine. Raises ValueError, naming the file, if it is no such file."""
+    """The records of one file: one for each benchmark of a machine.
+
+    Raises:
+        ValueError: the file is not a recorded measurement; the message names it.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         parts = data["parts"] if "parts" in data else {data.get("benchmark", "neuron"): data}  # or a file of one script
@@ -86,15 +108,24 @@ def read(path: Path) -> list[Record]:
 
 
 def folder() -> Path | None:
-    """Where the recorded measurements of this installation lie; None if it has none."""
+    """The folder with the recorded measurements of this installation; None if it has none."""
     return next((place for place in FOLDERS if any(place.glob("*.json"))), None)
 
 
 def records(place: Path | None = None, benchmark: str | None = None) -> list[Record]:
-    """The recorded measurements of a folder (default: this installation's), all or those of one benchmark, by file name.
+    """The recorded measurements of a folder, sorted by file name.
 
-    >>> [record.machine for record in records(benchmark="neuron")][:1]
-    ['AMD EPYC, 2 of 2 cores']
+    Args:
+        place: the folder; by default that of this installation.
+        benchmark: only those of this benchmark; by default of all.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a file in it is not a recorded measurement.
+
+    Example:
+        >>> [record.machine for record in records(benchmark="neuron")][:1]
+        ['AMD EPYC, 2 of 2 cores']
     """
     if place is not None and not place.is_dir():
         raise FileNotFoundError(f"place must be a folder of recorded measurements (*.json), but there is no {place}.")
@@ -104,9 +135,20 @@ def records(place: Path | None = None, benchmark: str | None = None) -> list[Rec
 
 
 def curve(record: Record, contestant: str, axis: str, passes: str, wanted: dict[str, Any]) -> Curve | None:
-    """The recorded curve over `axis` whose fixed numbers come nearest to those `wanted`; None without two points.
+    """The recorded curve over an axis whose other values are nearest to those wanted.
 
-    dtype is never taken from another dtype, unless it is the axis.
+    Args:
+        record: of a benchmark with T, N and dtype in its rows.
+        contestant: whose seconds to take.
+        axis: "T", "N" or "dtype".
+        passes: of the rows to take, such as "forward + backward".
+        wanted: the values of the other axes; T and N may be replaced by the nearest ones recorded, dtype never.
+
+    Returns:
+        The `Curve`, or None without two points.
+
+    Raises:
+        ValueError: `axis` is none of the three.
     """
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(map(repr, AXES))}, but got {axis!r}.")

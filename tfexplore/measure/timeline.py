@@ -1,7 +1,7 @@
-"""One record of what ran: every executed piece of work is one event, in the order in which the pieces ended.
+"""The record of an execution: every unit of work is one event, in the order in which they ended.
 
-A piece is a layer and the time steps it covers: all of them for a fused kernel, one for each turn of an eager loop. Its
-launches, words and bytes are counted from the operations that PyTorch really dispatched, not predicted; so is what it needed.
+A unit of work is a layer and the time steps that it covers: all of them for a fused kernel, one for each turn of an eager loop.
+Its launches, words, bytes and dependencies are counted from the operations that PyTorch really dispatched, not predicted.
 """
 
 from __future__ import annotations
@@ -26,23 +26,29 @@ from tfexplore.nn.layers import Layer
 from tfexplore.nn.states import stateful
 from tfexplore.nn.wrappers import FoldTime, Recurrent
 
-OVERWRITE = ("copy_", "fill_", "zero_")  # they write their first argument in place, and do not read it
+OVERWRITE = ("copy_", "fill_", "zero_")  # these write their first argument in place, and do not read it
 
 
 @dataclass(frozen=True)
 class Event:
-    """One executed piece of work: a layer over the time steps first <= t < last. (A module that launches nothing, such as
+    """One executed unit of work: a layer over the time steps first <= t < last. (A module that launches nothing, such as
     `nn.Flatten`, does no work.)
 
-    begin, end:  seconds from the start of the record.
-    kind:        "forward", or "gather": the steps of an eager loop put together again (`torch.stack`).
-    launches:    dispatched operations that did work (not views, not empty memory). A few of them, like a convolution, may
-                 start more than one kernel on a GPU.
-    words:       tensor elements that these operations were given and wrote. A broadcast element counts once; an operation
-                 that looks up a few rows of a table counts all of it.
-    nbytes:      the same in bytes: a word of float32 has four, a truth value one.
-    needs:       the earlier events (by their place in the record) that wrote what this one read.
-    part:        the micro-batch, where the batch is cut (time splitting).
+    Attributes:
+        layer: the name of the layer.
+        first: its first time step.
+        last: the time step after its last one.
+        device: where it ran.
+        begin: seconds from the start of the record.
+        end: the same.
+        kind: "forward", or "gather": the steps of an eager loop put together again (`torch.stack`). Time splitting has more.
+        launches: dispatched operations that did work (not views, not empty memory). A few of them, like a convolution, may
+            start more than one kernel on a GPU.
+        words: tensor elements that these operations read and wrote. A broadcast element counts once; an operation that looks
+            up a few rows of a table counts all of it.
+        nbytes: the same in bytes: a word of float32 has four, a bool one.
+        needs: the earlier events (by their index in the record) that wrote what this one read.
+        part: the micro-batch, where the batch is cut (time splitting).
     """
 
     layer: str
@@ -59,13 +65,17 @@ class Event:
     part: int = 0
 
     def moved(self, seconds: float) -> Event:
-        """The same, later."""
+        """The same event, `seconds` later."""
         return replace(self, begin=self.begin + seconds, end=self.end + seconds)
 
 
 class Events(list[Event]):
-    """The record; `outside` is the work within the block that no layer did, as one piece (an addition of branches, the
-    steps put together by `step_by_step`)."""
+    """The events of a record, as a list.
+
+    Attributes:
+        outside: the work within the block that no layer did, as one event (an addition of branches, the steps that
+            `step_by_step` puts together).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,27 +83,27 @@ class Events(list[Event]):
 
     @property
     def launches(self) -> int:
-        """Of the layers and outside of them."""
+        """All launches, in the layers and outside."""
         return sum(event.launches for event in (*self, self.outside))
 
     @property
     def words(self) -> int:
-        """Of the layers and outside of them."""
+        """All words read and written, in the layers and outside."""
         return sum(event.words for event in (*self, self.outside))
 
     @property
     def nbytes(self) -> int:
-        """Of the layers and outside of them."""
+        """All bytes read and written, in the layers and outside."""
         return sum(event.nbytes for event in (*self, self.outside))
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module is one row of the (layer, time) grid, whatever it is made of."""
+    """Whether a module is one row of the (layer, time) grid, whatever it consists of."""
     return isinstance(module, Layer | Recurrent | FoldTime) or not any(True for _ in module.children())
 
 
 def leaves(net: nn.Module) -> dict[nn.Module, str]:
-    """The rows of the (layer, time) grid, with their names; what a layer is made of is no layer."""
+    """The rows of the (layer, time) grid, with their names; the modules inside a layer are no layers."""
     found, inner = dict[nn.Module, str](), set[nn.Module]()
     for name, module in net.named_modules():
         if is_leaf(module) and module not in inner:
@@ -104,23 +114,32 @@ def leaves(net: nn.Module) -> dict[nn.Module, str]:
 
 @contextmanager
 def what_ran(net: nn.Module, *, count: bool = True) -> Iterator[Events]:
-    """Within this block, everything that the layers of `net` execute is written down.
+    """Records everything that the layers of a network execute within a `with` block.
 
-    A layer is a `Layer`, a `Recurrent`, a `FoldTime` or a module without modules inside, called with time first. The steps
-    go on counting as long as the state does: from call to call under `carry` and in `step_by_step`; otherwise every pass
-    of the network begins at step 0. A module called several times in one pass is "name", "name, call 2", ...
+    A layer is a `Layer`, a `Recurrent`, a `FoldTime` or a module without modules inside, called with time first. Time steps are
+    counted on as long as the hidden state is carried: from call to call under `carry` and in `step_by_step`; otherwise every
+    pass of the network begins at step 0. A module called several times in one pass is "name", "name, call 2", ...
 
-    count: counting costs some microseconds for every operation; without it, launches, words, nbytes and needs stay empty, and the
-    times are nearer to those of an unwatched run. On a GPU the record waits for the end of every piece.
+    Args:
+        net: the network.
+        count: counting costs some microseconds for every operation; without it, launches, words, nbytes and needs stay empty,
+            and the times are closer to those of a run without a record. On a GPU, every unit of work is synchronised.
 
-    >>> from tfexplore.nn import LIF
-    >>> net, x = nn.Sequential(nn.Linear(8, 6), LIF()), torch.rand(4, 2, 8)
-    >>> with torch.no_grad(), what_ran(net) as events:
-    ...     _ = net(x)
-    >>> [(event.layer, event.first, event.last) for event in events]     # the fused kernel takes all steps in one piece
-    [('0', 0, 4), ('1', 0, 4)]
-    >>> events[0].words == x.numel() + 8 * 6 + 6 + 4 * 2 * 6             # current, weights, biases, result
-    True
+    Returns:
+        A context manager that gives the `Events`, which grow as the network runs.
+
+    Raises:
+        ValueError: a layer was called with more time steps than the network has left.
+
+    Example:
+        >>> from tfexplore.nn.layers import LIF
+        >>> net, x = nn.Sequential(nn.Linear(8, 6), LIF()), torch.rand(4, 2, 8)
+        >>> with torch.no_grad(), what_ran(net) as events:
+        ...     _ = net(x)
+        >>> [(event.layer, event.first, event.last) for event in events]     # the fused kernel takes all steps at once
+        [('0', 0, 4), ('1', 0, 4)]
+        >>> events[0].words == x.numel() + 8 * 6 + 6 + 4 * 2 * 6             # current, weights, biases, result
+        True
     """
     recorder = _Recorder(net, count)
     with ExitStack() as undo:
@@ -132,7 +151,7 @@ def what_ran(net: nn.Module, *, count: bool = True) -> Iterator[Events]:
         torch_reference.LISTENERS.append(recorder.walk)
         undo.callback(torch_reference.LISTENERS.remove, recorder.walk)
         if count:
-            undo.enter_context(_Needing(recorder))
+            undo.enter_context(_CountingEvents(recorder))
         yield recorder.events
 
 
@@ -143,11 +162,11 @@ class _Recorder:
         self.net, self.counts = net, counts
         self.names = {module: name or type(module).__name__ for module, name in leaves(net).items()}
         self.events = Events()
-        self.open: Event | None = None  # the piece of work under way
+        self.open: Event | None = None  # the unit of work under way
         self.module: nn.Module | None = None  # which does it
         self.start = time.perf_counter()
         self.thread = threading.get_ident()
-        self.provider: Any = None  # of the state, in the last pass: who has it carries on counting
+        self.provider: Any = None  # of the state, in the last pass; counting goes on while it stays the same
         self.pass_steps = 0  # 0 outside of a pass
         self.base = 0  # the first step of this pass
         self.done: Counter[nn.Module] = Counter()  # steps that a layer has done in this pass
@@ -159,7 +178,7 @@ class _Recorder:
         return time.perf_counter() - self.start
 
     def goes_on(self) -> bool:
-        """Whether the state of the last call is carried on. A network without any state goes on, too."""
+        """Whether the state of the last call is carried on. A network without any state counts on, too."""
         layers = stateful(self.net)
         before, self.provider = self.provider, next((layer.provider for layer in layers), None)
         return not layers or (self.provider is not None and self.provider is before)
@@ -206,7 +225,7 @@ class _Recorder:
             self.close()
 
     def close(self) -> float:
-        """Writes the piece down, if it was work: a module may only give its input another shape. Says when it ended."""
+        """Records the unit of work, if it was any: a module may only reshape its input. Returns when it ended."""
         event, self.open = self.open, None
         assert event is not None
         end = self.now(event.device)
@@ -215,7 +234,7 @@ class _Recorder:
         return end
 
     def walk(self, steps: Iterable[Tensor], count: int) -> Iterable[Tensor]:
-        """Listens to an eager loop: every turn is an event. A loop of one turn, as inside a `Recurrent`, needs no cut."""
+        """Wraps an eager loop: every turn is an event. A loop of one turn, as inside a `Recurrent`, is left as it is."""
         watched = self.open is not None and threading.get_ident() == self.thread and count > 1
         return self._cut(steps) if watched else steps
 
@@ -237,9 +256,9 @@ def _first_tensor(args: Any, kwargs: Any) -> Tensor | None:
 
 
 class Counting(TorchDispatchMode):
-    """Sees every operation on its way to the device, below autograd, and tells `note` what it was given and wrote.
+    """Intercepts every dispatched operation, below autograd, and calls `note` with what it read and wrote.
 
-    What a fused kernel does inside is its own: one launch. A copy or a fill does not read what it overwrites.
+    A fused kernel is one operation: one launch. A copy or a fill does not read what it overwrites.
     """
 
     def note(
@@ -264,8 +283,8 @@ class Counting(TorchDispatchMode):
         return out
 
 
-class _Needing(Counting):
-    """Adds what every operation costs to the piece of work under way, and finds out which pieces it needs."""
+class _CountingEvents(Counting):
+    """Adds the cost of every operation to the unit of work under way, and finds the events that it needs."""
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -311,12 +330,12 @@ def _changed(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 
 
 def _does_work(func: Any) -> bool:
-    """Not memory without values, and not a new shape for old memory. (Views have no fresh tensor: they share storage.)"""
+    """False for memory without values, and for a new shape of old memory. (Views have no fresh tensor: they share storage.)"""
     return "empty" not in func.__name__ and torch.Tag.inplace_view not in func.tags
 
 
 def _distinct(tensors: list[Tensor]) -> tuple[int, int]:
-    """Elements that are really there, and their bytes: an expanded axis counts once, and so does a tensor named twice."""
+    """Elements in memory, and their bytes: an expanded axis counts once, and so does a tensor that occurs twice."""
     words, nbytes = 0, 0
     for t in {(t.data_ptr(), t.shape, t.stride()): t for t in tensors if t.numel()}.values():
         there = math.prod(n for n, step in zip(t.shape, t.stride(), strict=True) if step)

@@ -1,6 +1,7 @@
 """The fastest build of the GPU kernels, found by measuring: `tfexplore warm --tune`.
 
-`search` changes one option after another, from the predicted build on; a `Trial` times the kernels of one neuron by CUDA events.
+`search` changes one option after another, starting at the predicted build; a `Trial` times the kernels of one neuron by CUDA
+events.
 """
 
 from __future__ import annotations
@@ -34,22 +35,25 @@ OPTIONS: Options = (
     ("forward.ahead", (4, 8)),
     ("backward.streaming", (False, True)),
 )
-"""In the order in which they are tried: what matters most comes first. What is left out won by at most 2 % on an H200."""
+"""In the order in which they are tried, the most effective first. Those left out gained at most 2 % on an H200."""
 BOX = surrogates.Rectangle()
 COMMON: tuple[tuple[Neuron, str], ...] = (
     (neurons.LIF(), "input"), (neurons.LIF(), "nothing"), (neurons.LIF(surrogate=BOX), "bits"), (neurons.LIF(), "potential"),
     (neurons.ParametricLIF(), "input"), (neurons.ALIF(), "input"), (neurons.CubaLIF(), "input"), (neurons.Izhikevich(), "input"),
 )  # fmt: skip
-"""One neuron of each shape of the library, and what is saved for its backward pass; the most used first."""
+"""One neuron of each shape of the library, and what it saves for backward; the most used first."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 Seconds: TypeAlias = Callable[[str, Build, int], float]
 
 
 def search(shape: Shape, seconds: Seconds, options: Options = OPTIONS) -> Config:
-    """The config that no change of one of the options makes faster, found from the predicted one on.
+    """The config that no change of a single option makes faster, starting at the predicted one.
 
-    seconds(loop, build, chunk): of one pass; math.inf for a build that cannot run. Each is asked for once.
+    Args:
+        shape: of the kernels.
+        seconds: seconds(loop, build, chunk) of one pass; math.inf for a build that cannot run. Called once for each.
+        options: what to try, in this order.
     """
     once = functools.cache(seconds)
     best, before = default(shape), None
@@ -63,14 +67,14 @@ def search(shape: Shape, seconds: Seconds, options: Options = OPTIONS) -> Config
 
 
 def fastest(shape: Shape, seconds: Seconds, options: Options = OPTIONS) -> tuple[Config, float]:
-    """The config that `search` finds, and how many times as fast as the predicted one it is."""
+    """The config that `search` finds, and its speed-up over the predicted one."""
     once = functools.cache(seconds)
     config = search(shape, once, options)
     return config, total(default(shape), shape, once) / total(config, shape, once)
 
 
 def total(config: Config, shape: Shape, seconds: Seconds) -> float:
-    """The seconds of both passes, or of the one that there is."""
+    """The seconds of both passes, or of the forward pass where there is no other."""
     loops = ("forward",) if shape.keep == "nothing" else ("forward", "backward")
     return sum(seconds(loop, getattr(config, loop), config.chunk) for loop in loops)
 
@@ -81,9 +85,9 @@ def changed(config: Config, option: str, value: Any) -> Config:
 
 
 class Trial:
-    """The two kernels of a neuron on a GPU, over x [steps, neurons] of noise; `seconds` times them in any build.
+    """The two kernels of a neuron on a GPU, run on noise x [steps, neurons]; `seconds` times them in any build.
 
-    Where memory is short, fewer neurons take part. Every build must give the bits of the first.
+    Where memory is short, fewer neurons take part. Every build must give the same bits as the first.
     """
 
     def __init__(
@@ -112,14 +116,14 @@ class Trial:
         return self.variant.shape
 
     def run(self, loop: str, build: Build, chunk: int) -> Callable[[], tuple[Tensor, ...]]:
-        """One pass of this loop, built so."""
+        """A function that runs one pass of this loop in this build."""
         usual = default(self.shape)
         variant = self.variant.for_gpu(replace(usual, chunk=chunk, **{loop: build}))
         given = (
             None,
             self.per_neuron if len(self.per_neuron) else None,
             self.scalars,
-        )  # as in most layers: all begin alike
+        )  # no initial state, as in most layers
 
         def forward() -> tuple[Tensor, Any, Any, Any]:
             return cuda.forward(variant, self.x, *given, want_state=False)
@@ -130,7 +134,7 @@ class Trial:
         return lambda: cuda.backward(variant, self.x, self.g_out, None, *given, kept, want_g_start=False)[:1]
 
     def seconds(self, loop: str, build: Build, chunk: int) -> float:
-        """The time of one pass, or math.inf, with the reason in `why`, for a build that fails or gives other bits."""
+        """The time of one pass; math.inf, with the reason in `why`, for a build that fails or gives other bits."""
         try:
             run = self.run(loop, build, chunk)
             made = run()
@@ -144,12 +148,12 @@ class Trial:
 
 
 def free_bytes(device: str) -> float:
-    """Of a GPU's memory; in tests a CPU plays one."""
+    """Of a GPU's memory; unlimited on a CPU, which stands in for a GPU in tests."""
     return torch.cuda.mem_get_info(device)[0] if torch.device(device).type == "cuda" else math.inf
 
 
 class Progress(NamedTuple):
-    """One shape done: the fastest config, and how many times as fast as the predicted one it is."""
+    """One shape done: the fastest config, and its speed-up over the predicted one."""
 
     done: int
     total: int
@@ -159,7 +163,7 @@ class Progress(NamedTuple):
 
 
 def tune(device: int = 0) -> Iterator[Progress]:
-    """Finds the fastest config for each shape in `COMMON` and each dtype, and keeps it for every later process."""
+    """Finds the fastest config for each shape in `COMMON` and each dtype, and stores it for every later process."""
     jobs = [(neuron, keep, dtype) for dtype in DTYPES for neuron, keep in COMMON]
     for done, (neuron, keep, dtype) in enumerate(jobs, start=1):
         trial = Trial(neuron, keep, dtype, f"cuda:{device}")

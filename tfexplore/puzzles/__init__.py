@@ -1,13 +1,14 @@
-"""Puzzles: write the pieces of a spiking network yourself, and have them checked, memory traffic included.
+"""Puzzles: write the parts of a spiking network yourself, and have them checked, memory traffic included.
 
->>> from tfexplore import puzzles
->>> def charge(v, x, tau):
-...     return v + x
->>> puzzles.check("charge", charge).outcome
-'wrong'
+`check` compares an answer with the library, with torch's autograd or with a closed form; `hint` gives one more hint at each call;
+`solution` shows one way to solve it; `passed` and `progress` keep the score of this session. `ALL` has every puzzle by name.
 
-`check` compares with the library, with torch's autograd or with a closed form; `hint` gives one hint more at each call;
-`progress` keeps the score of this session.
+Example:
+    >>> from tfexplore import puzzles
+    >>> def charge(v, x, tau):
+    ...     return v + x
+    >>> puzzles.check("charge", charge).outcome
+    'wrong'
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 from tfexplore.puzzles.backward import PUZZLES as BACKWARD
+from tfexplore.puzzles.charge_fire_reset import PUZZLES as NEURON
 from tfexplore.puzzles.check import find, judge
 from tfexplore.puzzles.kernel import PUZZLES as KERNEL
-from tfexplore.puzzles.neuron import PUZZLES as NEURON
 from tfexplore.puzzles.puzzle import Case, Complaint, Puzzle
 from tfexplore.puzzles.split import PUZZLES as SPLIT
 from tfexplore.puzzles.training import PUZZLES as TRAINING
@@ -37,9 +38,24 @@ _hints: dict[str, int] = {}
 
 
 def check(name: str, function: Any, *, seconds: float = 5.0) -> Verdict:
-    """Runs `function` on the cases of the puzzle, each for at most `seconds`, and says what came of it.
+    """Runs an answer on the cases of a puzzle, compares it with what is expected, and its memory traffic with the budget.
 
-    The outcome is one of `OUTCOMES`. Whatever the function does, no error of its own gets out.
+    No error of the function itself is raised: it becomes part of the verdict.
+
+    Args:
+        name: of the puzzle, one of `ALL`.
+        function: the answer, with the signature of the puzzle's stub.
+        seconds: after which a case counts as not finished.
+
+    Returns:
+        A `Verdict`, whose `outcome` is one of `OUTCOMES`. A notebook shows it as a sentence and a picture.
+
+    Raises:
+        ValueError: there is no such puzzle.
+
+    Example:
+        >>> check("charge", lambda v, x, tau: v - v / tau + x)
+        Right: 3 cases agree.
     """
     verdict = judge(find(name, ALL), function, seconds)
     _verdicts[name] = verdict
@@ -47,7 +63,11 @@ def check(name: str, function: Any, *, seconds: float = 5.0) -> Verdict:
 
 
 def passed(name: str) -> bool:
-    """Whether the last check of this puzzle, in this session, found it right and within its budget."""
+    """Whether the last check of this puzzle in this session found it right and within its budget.
+
+    Raises:
+        ValueError: there is no such puzzle.
+    """
     find(name, ALL)
     return name in _verdicts and _verdicts[name].right
 
@@ -63,7 +83,15 @@ class Hint(str):
 
 
 def hint(name: str) -> Hint:
-    """The next hint; after the last one, the last one again."""
+    """The next hint of a puzzle, which a notebook shows as Markdown; after the last one, the last one again.
+
+    Raises:
+        ValueError: there is no such puzzle.
+
+    Example:
+        >>> hint("hard_reset")
+        Hint 1 of 2: Two cases again: `v_reset` where `s` is 1, and `h` where `s` is 0.
+    """
     hints = find(name, ALL).hints
     given = _hints[name] = min(_hints.get(name, 0) + 1, len(hints))
     more = "" if given < len(hints) else f' A solution: `print(puzzles.solution("{name}"))`'
@@ -71,13 +99,28 @@ def hint(name: str) -> Hint:
 
 
 def solution(name: str) -> str:
-    """One way to solve it, as source."""
+    """One way to solve a puzzle, as Python source.
+
+    Raises:
+        ValueError: there is no such puzzle.
+
+    Example:
+        >>> print(solution("hard_reset"))
+        def hard_reset(h, s, v_reset):
+            \"\"\"The potential after the reset: v_reset where the neuron fired (s = 1), as it was elsewhere.\"\"\"
+            return h * (1 - s) + v_reset * s
+    """
     lines = find(name, ALL).source.splitlines()
     return "\n".join(line for line in lines if not line.strip().startswith("###"))
 
 
 class Progress:
-    """How many puzzles of this session are solved, by notebook."""
+    """The score of a session: a sentence, and a picture with one tile per puzzle.
+
+    Attributes:
+        score: by notebook, the name of each puzzle and its outcome.
+        solved: how many are right and within their budget.
+    """
 
     def __init__(self, verdicts: dict[str, Verdict]) -> None:
         self.score: dict[str, list[tuple[str, str]]] = {}
@@ -107,5 +150,5 @@ class Progress:
 
 
 def progress() -> Progress:
-    """The score of this session: what `check` found last for every puzzle."""
+    """The score of this session: what `check` found last for every puzzle. A notebook shows a picture of it."""
     return Progress(_verdicts)

@@ -1,7 +1,8 @@
 # mypy: allow-untyped-defs
-"""Puzzles of notebook 04, the way back: surrogate, one step, all steps, what to recompute, and what fits into a bit.
+"""Puzzles of notebook 04, the backward pass: surrogate, one step, all steps, what to recompute, and what fits into a bit.
 
 What is expected comes from torch's autograd: through the library's layer in float64, or through the equation of one step.
+Texts, hints and solutions are the course's; where it says "the way back", it has introduced that for the backward pass.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, P
 POTENTIAL = words(traffic_of(LIF(), "potential"), "backward")
 INPUT = words(traffic_of(LIF(), "input"), "backward")
 BITS = POTENTIAL + Fraction(2, 32)
-"""The potential is read once all the same, on the way there; then a bit of 1/32 word is written, and read."""
+"""The potential is still read once, in the forward pass; then a bit of 1/32 word is written, and read."""
 AXES = ("time step t", "neuron i")
 
 
@@ -93,7 +94,7 @@ def surrogate_cases() -> list[Case]:
 
 
 def both(function: Function, memory: Memory, **given: Any) -> Any:
-    """The two gradients, one behind the other."""
+    """The two gradients, concatenated."""
     found = function(**given)
     if found is None:
         return None
@@ -121,7 +122,7 @@ def step_cases() -> list[Case]:
     return [Case("one step of six neurons", given, expected, ("gradient",), labels, both)]
 
 
-def passed_back(steps: int, neurons: int, tau: float, threshold: float) -> dict[str, Array]:
+def backward_pass(steps: int, neurons: int, tau: float, threshold: float) -> dict[str, Array]:
     """Currents, gradients of the spikes, and by the library's layer and autograd: potentials and gradients of the currents."""
     import torch
 
@@ -158,7 +159,7 @@ def whole_cases() -> list[Case]:
         ("4 time steps of 4 neurons", 4, 4, 2.0),
         ("32 time steps of 24 neurons", 32, 24, 4.0),
     ):
-        made = passed_back(steps, neurons, tau, 0.75)
+        made = backward_pass(steps, neurons, tau, 0.75)
         given = {"h": made["h"], "g_s": made["g_s"], "tau": tau, "v_threshold": 0.75}
         cases.append(
             Case(
@@ -170,13 +171,13 @@ def whole_cases() -> list[Case]:
 
 
 def chunked(function: Function, memory: Memory, x: Array, v: Array, g_s: Array, **numbers: Any) -> Any:
-    """Chunk by chunk, the last one first; v are the potentials at their starts."""
+    """Chunk by chunk, the last one first; v has the potentials at their starts."""
     found, g_v = np.full(x.shape, np.nan), np.zeros(x.shape[1], np.float32)
     size = len(x) // len(v)
     for chunk in reversed(range(len(v))):
         part = slice(chunk * size, (chunk + 1) * size)
         g_x = memory.output("g_x", (size, x.shape[1]))
-        current, start = memory.input("x", x[part]), memory.input("v", v[chunk])[:]  # a row: loaded once, then at hand
+        current, start = memory.input("x", x[part]), memory.input("v", v[chunk])[:]  # a row: loaded into registers once
         back = memory.input("g_s", g_s[part])
         g_v = function(x=current, v=start, g_s=back, g_x=g_x, g_v=g_v, slope=slope_of, **numbers)
         found[part] = g_x.array
@@ -192,7 +193,7 @@ def recompute_cases() -> list[Case]:
         ("one chunk of 32 time steps", 1, 4, 2.0),
         ("two chunks of 32 time steps", 2, 16, 4.0),
     ):
-        made = passed_back(chunks * size, neurons, tau, 0.75)
+        made = backward_pass(chunks * size, neurons, tau, 0.75)
         starts = np.stack([np.zeros(neurons, np.float32), *made["v"][size - 1 : -1 : size]])
         given = {"x": made["x"], "v": starts, "g_s": made["g_s"], "tau": tau, "v_threshold": 0.75}
         cases.append(
@@ -210,7 +211,8 @@ def in_bits(function: Function, memory: Memory, u: Array, g_s: Array, width: flo
     function(u=memory.input("u", u), kept=kept, g_s=memory.input("g_s", g_s), g_u=g_u, width=width)
     if min(memory.writes["kept"], memory.reads["kept"]) * 8 < u.size:
         raise Complaint(
-            "the answers did not go through `kept`. On the way back `u` is gone: write a bit of each answer there, and read it."
+            "the answers did not go through `kept`. In the backward pass `u` is gone: write a bit of each answer there, and "
+            "read it."
         )
     found: Array = g_u.array
     return found
@@ -239,8 +241,8 @@ def bit_cases() -> list[Case]:
     return cases
 
 
-def walk_back(leak: Any, carry: bool = True, forwards: bool = False) -> Function:
-    """The whole way back with a mistake in it."""
+def mistaken_backward(leak: Any, carry: bool = True, forwards: bool = False) -> Function:
+    """`whole_backward` with a mistake in it."""
 
     def mistaken(h, g_s, g_x, tau, v_threshold, slope):
         g_v = np.zeros(h.shape[1])
@@ -338,12 +340,16 @@ After the last time step nothing more arrives, so `g_v` begins as zeros there.
         whole_cases,
         "gradient of x",
         {
-            "The leak is missing: of v, only the share 1 − 1/tau reaches the next potential.": walk_back(lambda tau: 1),
-            "Nothing flows from a step to the one before it: carry `g_v` over.": walk_back(lambda tau: 1, carry=False),
-            "That walks forwards in time. The gradient of a step depends on the steps after it.": (
-                walk_back(lambda tau: 1 - 1 / tau, forwards=True)
+            "The leak is missing: of v, only the share 1 − 1/tau reaches the next potential.": mistaken_backward(
+                lambda tau: 1
             ),
-            "The share 1/tau is what leaks away; 1 − 1/tau stays.": walk_back(lambda tau: 1 / tau),
+            "Nothing flows from a step to the one before it: carry `g_v` over.": mistaken_backward(
+                lambda tau: 1, carry=False
+            ),
+            "That walks forwards in time. The gradient of a step depends on the steps after it.": (
+                mistaken_backward(lambda tau: 1 - 1 / tau, forwards=True)
+            ),
+            "The share 1/tau is what leaks away; 1 − 1/tau stays.": mistaken_backward(lambda tau: 1 / tau),
         },
         backwards=True,
     ),

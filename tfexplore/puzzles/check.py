@@ -1,10 +1,11 @@
-"""The checker: runs an answer on a puzzle's cases, compares it with what is expected, and weighs its memory traffic."""
+"""The checker: runs an answer on a puzzle's cases, and compares it with what is expected, its traffic with the budget."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -12,91 +13,165 @@ import numpy as np
 
 from tfexplore.measure.counting import plain
 from tfexplore.puzzles import sandbox
-from tfexplore.puzzles.memory import Memory
+from tfexplore.puzzles.counted_memory import Memory, TooManyAccesses
 from tfexplore.puzzles.puzzle import Array, Case, Complaint, Puzzle, digits, number
 from tfexplore.puzzles.verdict import Verdict
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
-ENOUGH = 300  # times the budget: no answer moves as much and ends
+ENOUGH = 300  # times the budget: an answer that moves more does not end
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of an answer on one case: how it ended, and the memory that it used."""
+
+    puzzle: Puzzle
+    case: Case
+    memory: Memory = field(default_factory=Memory)
+    run: sandbox.Run = field(default_factory=sandbox.Run)
+
+    @property
+    def value(self) -> Any:
+        """What the answer returned."""
+        return self.run.value[0]
+
+    @property
+    def numbers(self) -> Any:
+        """The same as an array of floats; None where it has none."""
+        return self.run.value[1]
+
+    @property
+    def at_the_line(self) -> str:
+        return f", at the line `{self.run.line}`" if self.run.line else ""
+
+    def verdict(
+        self,
+        outcome: str,
+        sentence: str,
+        yours: Any = None,
+        differs: Array | None = None,
+        traffic: Mapping[str, Fraction] | None = None,
+    ) -> Verdict:
+        expected = np.asarray(self.case.expected if self.case.drawn is None else self.case.drawn, float)
+        shown = self.memory.drawn if yours is None else yours
+        return Verdict(self.puzzle, outcome, sentence.strip(), self.case, expected, shown, differs, traffic or {})
 
 
 def judge(puzzle: Puzzle, function: Any, seconds: float = 5.0) -> Verdict:
-    """Runs `function` on every case, at most `seconds` for each."""
+    """Runs `function` on every case, at most `seconds` for each; the first failure decides, else the memory traffic."""
     cases = puzzle.cases()
     if fault := not_callable_as(puzzle, function):
-        return verdict(puzzle, "crashed", fault, cases[-1])
-    weighed: list[tuple[Case, Array, dict[str, Fraction], str]] = []
+        return Attempt(puzzle, cases[-1]).verdict("crashed", fault)
+    attempts = []
     for case in cases:
-        memory = Memory(limit=ENOUGH * float(case.budget or 10) * case.elements)
-        given = {name: protected(value) for name, value in case.given.items()}
-        ran = sandbox.run(
-            lambda c=case, m=memory, g=given: read(c.run(function, m, **g)),  # type: ignore[misc]
-            function,
-            memory.given,
-            seconds,
-        )
-        error = ran.error
-        line = f", at the line `{ran.line}`" if ran.line else ""
-        if isinstance(error, NotImplementedError):
-            todo = f"`{puzzle.name}` is not written yet: put your own lines where `raise NotImplementedError` stands."
-            return verdict(puzzle, "not yet", f"{todo} The picture shows what is expected.", cases[-1])
-        if ran.endless:
-            why = f"Not finished, with {case.name}: it was still running when time was up{line}."
-            if isinstance(error, BaseException) and not isinstance(error, Exception):
-                why = f"Not finished, with {case.name}: it reads and writes memory on and on{line}."
-            return verdict(puzzle, "not finished", f"{why} Does every loop come to its end?", case, memory.drawn)
-        if isinstance(error, Complaint):
-            return verdict(puzzle, "wrong", f"Wrong, with {case.name}: {error}", case, memory.drawn)
-        if error is not None:
-            what = f"Crashed, with {case.name}: {type(error).__name__}{line}{said(error)}."
-            return verdict(puzzle, "crashed", f"{what} {cause(error)}".strip(), case, memory.drawn)
-        came, yours = ran.value
-        if fault := not_an_answer(puzzle, came, yours, case):
-            return verdict(puzzle, "wrong", f"Wrong, with {case.name}: {fault}", case, memory.drawn)
-        if (differs := ~close(yours, case.expected)).any():
-            sentence = f"Wrong, with {case.name}: {first_difference(puzzle, case, yours, differs)}"
-            return verdict(puzzle, "wrong", f"{sentence} {slip(puzzle, case, yours)}".strip(), case, yours, differs)
-        traffic = {what: Fraction(words, case.elements) for what, words in memory.traffic().items()}
-        own = max(ran.held, key=lambda name: ran.held[name]) if ran.held else ""
-        remark = ""
-        if own and ran.held[own] > case.registers:
-            words = Fraction(ran.held[own]) / case.elements
-            traffic |= {f"your own {own} written": words, f"your own {own} read": words}
-            remark = (
-                f"Your own `{own}` holds {digits(ran.held[own])} words: more than registers hold, so it lives in memory, "
-                "where each word is written and read again."
-            )
-        weighed.append((case, yours if memory.drawn is None else memory.drawn, traffic, remark))
-    over = [found for found in weighed if found[0].budget is not None and sum(found[2].values()) > found[0].budget]
-    case, shown, traffic, remark = (over or weighed)[-1]
-    total, count = sum(traffic.values()), f"{len(cases)} cases agree" if len(cases) > 1 else "the case agrees"
+        attempt = attempted(puzzle, case, function, seconds)
+        if isinstance(attempt.run.error, NotImplementedError):
+            return not_written(puzzle, cases[-1])
+        for failure in (not_finished, refused, crashed, of_the_wrong_kind, different):
+            if verdict := failure(attempt):
+                return verdict
+        attempts.append(attempt)
+    return weighed(attempts)
+
+
+def attempted(puzzle: Puzzle, case: Case, function: Any, seconds: float) -> Attempt:
+    """Runs the answer on one case, with arguments of its own."""
+    memory = Memory(limit=ENOUGH * float(case.budget or 10) * case.elements)
+    given = {name: protected(value) for name, value in case.given.items()}
+    run = sandbox.run(lambda: read(case.run(function, memory, **given)), function, memory.given, seconds)
+    return Attempt(puzzle, case, memory, run)
+
+
+# -- the ways to fail: a verdict, or None where it is another ------------------------------------------------------------
+
+
+def not_written(puzzle: Puzzle, case: Case) -> Verdict:
+    todo = f"`{puzzle.name}` is not written yet: put your own lines where `raise NotImplementedError` stands."
+    return Attempt(puzzle, case).verdict("not yet", f"{todo} The picture shows what is expected.")
+
+
+def not_finished(attempt: Attempt) -> Verdict | None:
+    if not attempt.run.endless:
+        return None
+    name, line = attempt.case.name, attempt.at_the_line
+    why = f"Not finished, with {name}: it was still running when time was up{line}."
+    if isinstance(attempt.run.error, TooManyAccesses):
+        why = f"Not finished, with {name}: it reads and writes memory on and on{line}."
+    return attempt.verdict("not finished", f"{why} Does every loop come to its end?")
+
+
+def refused(attempt: Attempt) -> Verdict | None:
+    """The case itself has found something wrong, and explains it."""
+    error = attempt.run.error
+    if not isinstance(error, Complaint):
+        return None
+    return attempt.verdict("wrong", f"Wrong, with {attempt.case.name}: {error}")
+
+
+def crashed(attempt: Attempt) -> Verdict | None:
+    error = attempt.run.error
+    if error is None:
+        return None
+    what = f"Crashed, with {attempt.case.name}: {type(error).__name__}{attempt.at_the_line}{text_of(error)}."
+    return attempt.verdict("crashed", f"{what} {cause(error)}")
+
+
+def of_the_wrong_kind(attempt: Attempt) -> Verdict | None:
+    fault = not_an_answer(attempt.puzzle, attempt.value, attempt.numbers, attempt.case)
+    return attempt.verdict("wrong", f"Wrong, with {attempt.case.name}: {fault}") if fault else None
+
+
+def different(attempt: Attempt) -> Verdict | None:
+    puzzle, case, yours = attempt.puzzle, attempt.case, attempt.numbers
+    differs = ~close(yours, case.expected)
+    if not differs.any():
+        return None
+    sentence = f"Wrong, with {case.name}: {first_difference(puzzle, case, yours, differs)}"
+    return attempt.verdict("wrong", f"{sentence} {slip(puzzle, case, yours)}", yours, differs)
+
+
+# -- right: how much it moved -------------------------------------------------------------------------------------------
+
+
+def weighed(attempts: list[Attempt]) -> Verdict:
+    """The verdict on an answer that is right in every case: by the last case over its budget, else by the last case."""
+    moved = [(attempt, *traffic_of(attempt)) for attempt in attempts]
+    over = [each for each in moved if each[0].case.budget is not None and sum(each[1].values()) > each[0].case.budget]
+    attempt, traffic, remark = (over or moved)[-1]
+    case, total = attempt.case, digits(sum(traffic.values()))
+    shown = attempt.numbers if attempt.memory.drawn is None else attempt.memory.drawn
     if over:
         sentence = (
-            f"Right, but too much traffic, with {case.name}: {digits(total)} words per element-step where "
+            f"Right, but too much traffic, with {case.name}: {total} words per element-step where "
             f"{digits(case.budget)} are enough ({listed(traffic)}). {remark}"
         )
-        return verdict(puzzle, "too much traffic", sentence.strip(), case, shown, None, traffic)
-    sentence = f"Right: {count}."
+        return attempt.verdict("too much traffic", sentence, shown, None, traffic)
+    sentence = f"Right: {f'{len(attempts)} cases agree' if len(attempts) > 1 else 'the case agrees'}"
     if case.budget is not None:
-        sentence = f"Right: {count}, with {digits(total)} words per element-step; the budget is {digits(case.budget)}."
-    return verdict(puzzle, "right", sentence, case, shown, None, traffic)
+        sentence += f", with {total} words per element-step; the budget is {digits(case.budget)}"
+    return attempt.verdict("right", f"{sentence}.", shown, None, traffic)
 
 
-def verdict(
-    puzzle: Puzzle,
-    outcome: str,
-    sentence: str,
-    case: Case,
-    yours: Any = None,
-    differs: Array | None = None,
-    traffic: Mapping[str, Fraction] | None = None,
-) -> Verdict:
-    expected = np.asarray(case.expected if case.drawn is None else case.drawn, float)
-    return Verdict(puzzle, outcome, sentence, case, expected, yours, differs, traffic or {})
+def traffic_of(attempt: Attempt) -> tuple[dict[str, Fraction], str]:
+    """Words per element-step by array and direction, and a remark on a variable that is too large for registers."""
+    case, held = attempt.case, attempt.run.held
+    traffic = {what: Fraction(words, case.elements) for what, words in attempt.memory.traffic().items()}
+    own = max(held, key=lambda name: held[name]) if held else ""
+    if not own or held[own] <= case.registers:
+        return traffic, ""
+    words = Fraction(held[own]) / case.elements
+    traffic |= {f"your own {own} written": words, f"your own {own} read": words}
+    return traffic, (
+        f"Your own `{own}` holds {digits(held[own])} words: more than registers hold, so it lives in memory, "
+        "where each word is written and read again."
+    )
+
+
+# -- the parts of a sentence --------------------------------------------------------------------------------------------
 
 
 def protected(value: Any) -> Any:
-    """A copy of an argument that cannot be written to, so that no answer changes what the next case starts from."""
+    """A read-only copy of an argument, so that no answer changes the arguments of the next case."""
     if isinstance(value, np.ndarray):
         value = value.copy()
         value.flags.writeable = False
@@ -107,18 +182,18 @@ def protected(value: Any) -> Any:
 
 
 def close(yours: Any, expected: Any) -> Array:
-    """Where they agree to about four digits; a NaN agrees with nothing."""
+    """Where both agree to about four digits; a NaN agrees with nothing."""
     return np.isclose(np.asarray(yours, float), np.asarray(expected, float), RELATIVE, ABSOLUTE)
 
 
 def not_callable_as(puzzle: Puzzle, function: Any) -> str:
-    """What is wrong with how the function can be called; nothing is an empty text."""
+    """What is wrong with the function's signature; an empty text if nothing is."""
     wanted = f'`puzzles.check` wants the function itself, as in `puzzles.check("{puzzle.name}", {puzzle.name})`'
     if not callable(function):
         return f"{wanted}, but got {type(function).__name__}."
     try:
         took = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions written in C do not tell
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return ""
     names = list(inspect.signature(puzzle.solution).parameters)
     try:
@@ -129,7 +204,7 @@ def not_callable_as(puzzle: Puzzle, function: Any) -> str:
 
 
 def read(value: Any) -> tuple[Any, Any]:
-    """What came back, and its numbers; None where it has none. For the sandbox: reading may fail, count, or never end."""
+    """The value and its numbers, None where it has none. Called in the sandbox: reading may fail, count, or never end."""
     try:
         return value, np.asarray(plain(value), float)
     except Exception:  # noqa: BLE001  (a number too large for a float, a tensor that needs its gradient, ...)
@@ -137,7 +212,7 @@ def read(value: Any) -> tuple[Any, Any]:
 
 
 def not_an_answer(puzzle: Puzzle, value: Any, yours: Any, case: Case) -> str:
-    """What is wrong with the kind of value that came back."""
+    """What is wrong with the kind of value that was returned; an empty text if nothing is."""
     if value is None:
         return f"`{puzzle.name}` returned None. Did you forget `return`?"
     wanted = np.shape(case.expected)
@@ -156,7 +231,7 @@ def not_an_answer(puzzle: Puzzle, value: Any, yours: Any, case: Case) -> str:
 
 
 def first_difference(puzzle: Puzzle, case: Case, yours: Array, differs: Array) -> str:
-    """Which value is wrong first, in the order in which the function walks."""
+    """The first wrong value, in the order in which the function computes them."""
     places = np.argwhere(differs)
     if puzzle.backwards:
         place = tuple(places[places[:, 0] == places[:, 0].max()][0])
@@ -170,7 +245,7 @@ def first_difference(puzzle: Puzzle, case: Case, yours: Array, differs: Array) -
     where = ", ".join(at(case, axis, int(index)) for axis, index in zip(case.axes, place, strict=True))
     if len(places) == 1:
         return f"1 of {differs.size} values differs, at {where}: {what}"
-    way = " on the way back" if puzzle.backwards else ""
+    way = " in the backward pass" if puzzle.backwards else ""
     return f"{len(places)} of {differs.size} values differ, the first{way} at {where}: {what}"
 
 
@@ -195,7 +270,7 @@ def slip(puzzle: Puzzle, case: Case, yours: Array) -> str:
 
 
 def listed(traffic: Mapping[str, Fraction]) -> str:
-    """What moved, most of it first: "h read 2, x read 1"."""
+    """What was read and written, the most first: "h read 2, x read 1"."""
     order = sorted(traffic.items(), key=lambda item: -item[1])
     return ", ".join(f"{what} {digits(words)}" for what, words in order)
 
@@ -215,13 +290,13 @@ CAUSES = (
 )  # fmt: skip
 
 
-def said(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
     text = "" if isinstance(error, SystemExit) else str(error).strip().rstrip(".")
     return f": {text}" if text else ""
 
 
 def cause(error: BaseException) -> str:
-    """What is behind an error most of the time."""
+    """The usual cause of an error."""
     return next((remark for sign, remark in CAUSES if sign in str(error)), "")
 
 

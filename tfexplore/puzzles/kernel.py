@@ -64,7 +64,7 @@ def spikes_of(x: Array, tau: float, v_threshold: float) -> Array:
 
 
 def all_threads(function: Function, memory: Memory, x: Array, **numbers: float) -> Array:
-    """One thread after the other: they share nothing, so any order will do."""
+    """One thread after the other: they share nothing, so any order is right."""
     steps, neurons = x.shape
     current, out = memory.input("x", x.reshape(-1)), memory.output("out", (x.size,))
     for i in range(neurons):
@@ -113,7 +113,7 @@ def roofline_cases() -> list[Case]:
         ("an imaginary GPU (60 TFlop/s, 3 TB/s)", 6e13, 3e12),
     ):
         intensity = np.array([0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256])
-        # by the other road: the performance that can be had is min(peak, intensity x bandwidth)
+        # by another formula: the attainable performance is min(peak, intensity x bandwidth)
         expected = intensity * 1e9 / np.minimum(peak, intensity * bandwidth)
         given = {"intensity": intensity, "peak": peak, "bandwidth": bandwidth}
         cases.append(Case(name, given, expected, ("operations per byte",), intensity, one_by_one))

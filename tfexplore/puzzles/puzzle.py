@@ -1,7 +1,7 @@
 """What a puzzle is: a text, a solution between nbgrader's markers, hints, cases with what is expected, and a traffic budget.
 
 Nothing here runs a learner's code (`sandbox.py`) or judges it (`check.py`). What a case expects comes from the library,
-from torch's autograd or from a closed form, never from the solution: so the solutions are checked like anybody's answer.
+from torch's autograd or from a closed form, never from the solution: so a solution is checked like any other answer.
 """
 
 from __future__ import annotations
@@ -15,31 +15,38 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tfexplore.puzzles.memory import Memory
+from tfexplore.puzzles.counted_memory import Memory
 
 Array: TypeAlias = np.ndarray
 Function: TypeAlias = Callable[..., Any]
 Run: TypeAlias = Callable[..., Any]
-"""run(function, memory, **given) -> an array to compare: how a case puts a learner's function to work."""
+"""run(function, memory, **given) -> an array to compare: how a case calls a learner's function."""
 
 
 class Complaint(Exception):
-    """An answer is wrong in a way that a sentence tells better than numbers do."""
+    """Raised by a case: the answer is wrong in a way that a sentence explains better than numbers."""
 
 
 def plainly(function: Function, memory: Memory, **given: Any) -> Any:
-    """The usual case: call it, and look at what it returns."""
+    """The usual `Run`: calls the function, and compares what it returns."""
     return function(**given)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One question to the function, and its answer.
+    """Arguments of the function, and what it should return.
 
-    axes: those of the answer (one or two), in words; x: numbers or names along a single one, where it does not just count;
-    drawn: what the picture shows as expected, where that is not the answer itself; budget: words per element-step;
-    elements: how many element-steps the case has; registers: how many words a variable of the learner's own may hold
-    before it counts as memory too.
+    Args:
+        name: in words, after "with".
+        given: the arguments, by name.
+        expected: the result.
+        axes: of the result (one or two), in words.
+        x: numbers or names along a single axis that does not just count.
+        run: how to call the function; by default with the arguments alone.
+        drawn: what the picture shows as expected, where that is not the result itself.
+        budget: words per element-step.
+        elements: the element-steps of the case.
+        registers: words that a variable of the learner's own may hold before it counts as memory.
     """
 
     name: str
@@ -56,10 +63,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Puzzle:
-    """One exercise; its name and its signature are those of `solution`, its text is Markdown.
+    """One exercise; its name and its signature are those of its solution.
 
-    cases: made when asked for; they import torch. slips: common mistakes, each as the function that makes it: an answer with the
-    same result is told so. backwards: the function walks back in time, so that the last wrong time step is its first.
+    Args:
+        solution: a function, with nbgrader's markers around what a learner has to write.
+        notebook: the notebook that it belongs to.
+        title: of its cell.
+        text: the task, as Markdown.
+        hints: from the vaguest to the most exact.
+        cases: makes the cases, on demand, since they import torch.
+        value: the name of what the function computes, in words.
+        slips: common mistakes: a remark, and a function that makes the mistake. An answer with the same result gets the remark.
+        backwards: the function goes backwards in time, so that the last wrong time step is its first.
     """
 
     solution: Function
@@ -86,7 +101,7 @@ class Puzzle:
         return inspect.getsource(self.solution).rstrip()
 
     def answer(self) -> Function:
-        """The solution as if it had been typed into a notebook's cell: on its own, with NumPy as `np` and nothing else."""
+        """The solution as if it had been typed into a notebook's cell: by itself, with NumPy as `np` and nothing else."""
         return written(self.source, self.name)
 
     def markdown(self) -> str:
@@ -103,7 +118,7 @@ class Puzzle:
 
 
 def written(source: str, name: str) -> Function:
-    """The function that a cell with this source defines; its lines can be quoted, as those of a notebook's cell."""
+    """The function that a cell with this source defines; its lines can be quoted, like those of a notebook's cell."""
     filename = f"<answer to {name}, {hash(source):x}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     names: dict[str, Any] = {"np": np, "__name__": "__main__"}

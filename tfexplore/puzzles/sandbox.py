@@ -1,10 +1,10 @@
-"""Runs a learner's function so that it can do no harm: it may crash, never end, or hold arrays of its own; all is told.
+"""Runs a learner's function so that it can do no harm: it may crash, never end, or hold arrays of its own; all is reported.
 
-It runs in a thread of its own. Past the deadline the interpreter is asked, again and again, to raise `OutOfTime` there: no
-`Exception`, so that `except Exception` lets it pass, and where a bare `except:` inside an endless loop catches one, the
-next is on its way. (A trace function could not do that: the first error that it raises switches it off.) A thread that
-catches them all is sent to sleep. Only an endless call into C, such as `sum(itertools.count())`, hears nothing: it lets
-no other thread run, and the kernel must be restarted.
+It runs in a thread of its own. After the deadline `OutOfTime` is raised there again and again: no `Exception`, so that
+`except Exception` lets it pass, and where a bare `except:` inside an endless loop catches one, the next one follows. (A trace
+function could not do that: the first error that it raises switches it off.) A thread that catches them all is put to sleep.
+Only an endless call into C, such as `sum(itertools.count())`, cannot be interrupted: it lets no other thread run, and the
+kernel must be restarted.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from tfexplore.measure.counting import Counted
-from tfexplore.puzzles.memory import TooManyAccesses
+from tfexplore.puzzles.counted_memory import TooManyAccesses
 
-PATIENCE = 0.5  # seconds in which a thread past its deadline is asked to end
+PATIENCE = 0.5  # seconds for which `OutOfTime` is raised in a thread past its deadline
 
 
 class OutOfTime(BaseException):
@@ -34,17 +34,23 @@ class OutOfTime(BaseException):
 
 
 class Asleep(OutOfTime):
-    """Never comes to be: where it is caught, the thread that makes it waits here for ever, and takes no more time."""
+    """Its constructor never returns: the thread that raises it waits here for ever, and takes no more time."""
 
     def __init__(self) -> None:
         threading.Event().wait()
 
 
 @dataclass
-class Ran:
-    """What became of a run.
+class Run:
+    """How a run ended.
 
-    over: the thread is on its way out; line: where it crashed or was stopped; held: words in the learner's own variables.
+    Attributes:
+        value: what the work returned.
+        error: what it raised.
+        endless: it was stopped, since it did not end.
+        over: the thread has finished the work.
+        line: where it crashed or was stopped.
+        held: the most words in each of the learner's own variables.
     """
 
     value: Any = None
@@ -55,17 +61,19 @@ class Ran:
     held: dict[str, float] = field(default_factory=dict)
 
 
-def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Counted], seconds: float = 5.0) -> Ran:
-    """Does `work`, which calls the learner's `function`, and says what became of it; only Ctrl-C (Stop) gets out.
+def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Counted], seconds: float = 5.0) -> Run:
+    """Calls `work`, which calls the learner's `function`, and returns how it ended; only Ctrl-C (Stop) is passed on.
 
-    given: the arrays that were handed out, which are no variables of the learner's own.
+    Args:
+        given: the arrays that were passed in, which are no variables of the learner's own.
+        seconds: after which it is stopped.
     """
-    ran = Ran()
+    ran = Run()
     own = getattr(function, "__globals__", None)  # code with these is the learner's: this cell's, and other cells'
 
-    def left(frame: FrameType, event: str, _: Any) -> None:
-        """Before the learner's code calls anything, memory's own methods too, and when it returns: what do its variables hold?"""
-        if ran.endless:  # no work while the thread is asked to end
+    def measure_variables(frame: FrameType, event: str, _: Any) -> None:
+        """The size of the variables of the learner's code, whenever it calls anything (memory's methods too) and returns."""
+        if ran.endless:  # no work while the thread is being stopped
             return
         caller = frame.f_back if event == "call" else frame
         if caller is not None and caller.f_globals is own and event in ("call", "c_call", "return"):
@@ -76,12 +84,12 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
 
     def guarded() -> None:
         try:
-            sys.setprofile(left)  # of this thread only
+            sys.setprofile(measure_variables)  # of this thread only
             with np.errstate(all="ignore"):
                 ran.value = work()
         except OutOfTime:
             ran.endless = True
-        except BaseException as error:  # noqa: BLE001  (SystemExit too: nothing of a learner's gets out)
+        except BaseException as error:  # noqa: BLE001  (SystemExit too: no error of a learner's is passed on)
             if not ran.endless:
                 ran.line = quoted(traceback.walk_tb(error.__traceback__), own)
             ran.endless |= isinstance(error, TooManyAccesses)
@@ -92,7 +100,7 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
     def body() -> None:
         try:
             guarded()
-        except OutOfTime:  # one more, on the way out
+        except OutOfTime:  # one more, after the work
             ran.endless = True
         finally:
             ran.over = True
@@ -105,26 +113,26 @@ def run(work: Callable[[], Any], function: Callable[..., Any], given: list[Count
             thread.join(seconds)
             if thread.is_alive():
                 ran.endless = True
-                ran.line = quoted(where(thread), own)
+                ran.line = quoted(stack_of(thread), own)
         finally:  # Stop was pressed, perhaps
             end(thread, ran)
     return ran
 
 
-def end(thread: threading.Thread, ran: Ran) -> None:
-    """Asks the thread to end, until it does or patience is over; then sends it to sleep."""
+def end(thread: threading.Thread, ran: Run) -> None:
+    """Raises `OutOfTime` in the thread until it ends or `PATIENCE` is over; then puts it to sleep."""
     interval, limit = sys.getswitchinterval(), time.monotonic() + PATIENCE
-    told = sys.unraisablehook
+    hook = sys.unraisablehook
     sys.setswitchinterval(1e-5)  # the next one must come before a loop is back inside its `try`
-    # where one comes while an object is deleted, Python would say on the learner's page that it was ignored; the next one follows
-    sys.unraisablehook = lambda found: None if issubclass(found.exc_type, OutOfTime) else told(found)
+    # one that comes while an object is deleted is ignored, which Python would print on the learner's page; the next one follows
+    sys.unraisablehook = lambda found: None if issubclass(found.exc_type, OutOfTime) else hook(found)
     try:
         while thread.is_alive() and not ran.over and time.monotonic() < limit:
             throw(thread, OutOfTime)
             time.sleep(0)
     finally:
         sys.setswitchinterval(interval)
-        sys.unraisablehook = told
+        sys.unraisablehook = hook
     if not ran.over:
         throw(thread, Asleep)
 
@@ -136,20 +144,20 @@ def throw(thread: threading.Thread, error: type[BaseException]) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(error))
 
 
-def where(thread: threading.Thread) -> list[tuple[FrameType, int]]:
-    """What the thread is doing: frames and their lines, outermost call first."""
+def stack_of(thread: threading.Thread) -> list[tuple[FrameType, int]]:
+    """The thread's frames and their lines, outermost call first."""
     frame = sys._current_frames().get(thread.ident or 0)
     return list(traceback.walk_stack(frame))[::-1] if frame is not None else []
 
 
 def quoted(stack: Iterable[tuple[FrameType, int]], own: Any) -> str:
-    """The innermost line of the learner's own code, as it stands in the source."""
+    """The innermost line of the learner's own code, as in its source."""
     found = [(frame.f_code.co_filename, line) for frame, line in stack if frame.f_globals is own]
     return (linecache.getline(*found[-1]).strip() or f"line {found[-1][1]}") if found else ""
 
 
 def words_in(value: Any, depth: int = 3) -> float:
-    """Words that a variable holds: numbers of an array (bits and bytes by their size), of a list of arrays, of a list."""
+    """The words in a variable: the numbers of an array (bits and bytes by their size), of a list of arrays, of a list."""
     if isinstance(value, Counted):
         value = value.array
     if isinstance(value, np.ndarray):

@@ -1,7 +1,8 @@
 # mypy: allow-untyped-defs
-"""Puzzles of notebook 06, time over devices: the state over the cut, how many devices pay, and who waits for ever.
+"""Puzzles of notebook 06, time over devices: the state across the cut, the best number of devices, and deadlocks.
 
-What is right comes from the library's own layers run in one piece, from trying every number of devices, and by hand.
+What is right comes from the library's own layers over all time steps at once, from trying every number of devices, and, for
+deadlocks, from a hand-written list.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, P
 
 Run: TypeAlias = Callable[..., tuple[Array, Array]]
 Sent: TypeAlias = defaultdict[tuple[int, int], list[tuple[int, Any]]]
-"""Messages by (from, to), in their order, each with the slot from which on it is there."""
+"""Messages by (from, to), in their order, each with the slot in which it was sent."""
 
 
 def split_forward(rank, ranks, x, layers, send, receive):
@@ -66,7 +67,7 @@ def weights(widths: tuple[int, ...]) -> list[Array]:
 
 
 def network(widths: tuple[int, ...]) -> list[Run]:
-    """Layers of the library's LIF neurons, so many in each; they take and give NumPy's arrays."""
+    """Layers of the library's LIF neurons, `widths` in each; they take and return NumPy's arrays."""
     from torch import from_numpy, tensor
 
     from tfexplore.nn.layers import Layer
@@ -81,15 +82,15 @@ def network(widths: tuple[int, ...]) -> list[Run]:
     return [lambda x, state, w=w: run(x, state, w) for w in (np.eye(widths[0]), *weights(widths))]
 
 
-class Parked(BaseException):
-    """Leaves an answer that has to wait. No Exception, so that `except Exception` lets it pass."""
+class Suspended(BaseException):
+    """Leaves an answer that has to wait for a message. No Exception, so that `except Exception` lets it pass."""
 
 
 class Rank:
-    """One rank at work: the time on its clock, in slots, and whom it waits for.
+    """One simulated rank: the time on its clock, in slots, and the rank that it waits for.
 
-    When it has to wait, its run is left, and begun anew once the message is there. That comes to the same, for what a rank does
-    follows from what it receives; and so answers need no threads of their own, and are stopped and quoted as all others.
+    When it has to wait, its run is abandoned, and started again once the message is there. The result is the same, since what a
+    rank does follows from what it receives; so answers need no threads of their own, and are stopped and quoted like all others.
     """
 
     def __init__(self, rank: int, pieces: list[Array], widths: tuple[int, ...], sent: Sent, slots: Array) -> None:
@@ -102,7 +103,7 @@ class Rank:
     def run(self, function: Function) -> Rank:
         runs = enumerate(network(self.widths))
         layers = [lambda x, state=None, k=k, run=run: self.layer(k, run, x, state) for k, run in runs]
-        with suppress(Parked):
+        with suppress(Suspended):
             self.answer = function(self.rank, len(self.pieces), self.pieces[self.rank], layers, self.send, self.receive)
         return self
 
@@ -110,8 +111,8 @@ class Rank:
         return self.waits_for >= 0 and self.taken[self.waits_for] < len(self.sent[self.waits_for, self.rank])
 
     def check(self, does: str, other: Any) -> None:
-        if self.waits_for >= 0:  # a bare `except:` went on
-            raise Parked
+        if self.waits_for >= 0:  # a bare `except:` caught `Suspended`
+            raise Suspended
         if not isinstance(other, int | np.integer):
             raise Complaint(f"rank {self.rank} {does} {type(other).__name__!r}; give the number of a rank first.")
         if other == self.rank:
@@ -124,7 +125,7 @@ class Rank:
         self.given[to] += 1
         if self.given[to] > 100:
             raise Complaint(f"rank {self.rank} sends rank {to} more than 100 messages; one per layer is enough.")
-        if self.given[to] > len(self.sent[self.rank, to]):  # not in a run begun anew
+        if self.given[to] > len(self.sent[self.rank, to]):  # not again in a run that was started again
             self.sent[self.rank, to].append((self.clock, deepcopy(value)))
 
     def receive(self, source: Any) -> Any:
@@ -132,7 +133,7 @@ class Rank:
         queue = self.sent[source, self.rank]
         if self.taken[source] == len(queue):
             self.waits_for = int(source)
-            raise Parked
+            raise Suspended
         there, value = queue[self.taken[source]]
         self.taken[source] += 1
         self.clock = max(self.clock, there)
@@ -140,7 +141,7 @@ class Rank:
 
     def layer(self, k: int, run: Run, x: Any, state: Any) -> tuple[Array, Array]:
         if self.waits_for >= 0:
-            raise Parked
+            raise Suspended
         where, wanted = f"layer {k} on rank {self.rank}", (len(self.pieces[self.rank]), self.widths[max(k - 1, 0)])
         if not np.isnan(self.slots[self.rank, k]):
             raise Complaint(f"{where} was run twice; once, over the whole piece, is enough.")
@@ -158,7 +159,7 @@ class Rank:
 def wavefront(
     function: Function, memory: Memory, x: Array, lengths: tuple[int, ...], widths: tuple[int, ...], spikes: Array
 ) -> Array | None:
-    """In which slot each rank ran each layer, once the spikes are right."""
+    """The slot in which each rank ran each layer, if the spikes are right."""
     ends = np.cumsum(lengths)[:-1]
     pieces, sent = np.split(x, ends), Sent(list)
     slots = memory.drawn = np.full((len(lengths), len(widths)), np.nan)
@@ -182,7 +183,7 @@ def wavefront(
 
 
 def compare(rank: int, answer: Any, expected: Array) -> None:
-    """Complains of wrong spikes."""
+    """Complaint if the spikes are wrong."""
     came = np.empty(0)
     with suppress(TypeError, ValueError):
         came = np.asarray(answer, float)
@@ -247,7 +248,7 @@ def rounded(rule: Function) -> Function:
 
 
 def stuck_cases() -> list[Case]:
-    """Of "> 1 < 0", a rank sends to rank 1, then receives from rank 0. Who is stuck is typed by hand."""
+    """In "> 1 < 0", a rank sends to rank 1, then receives from rank 0. Which ranks are stuck is hand-written."""
     cases = []
     for name, text, stuck in (
         ("a chain of three ranks, one layer", "> 1 | < 0 > 2 | < 1", (0, 0, 0)),
@@ -265,7 +266,7 @@ def stuck_cases() -> list[Case]:
 
 
 def left_over(programs: Any, sweeps: int = 99, buffered: bool = False) -> list[list[tuple[str, int]]]:
-    """The steps that remain after so many sweeps over the ranks; with buffers, a send waits for nobody."""
+    """The steps that remain after a number of sweeps over the ranks; with buffers, a send does not wait."""
     left, under_way = [list(steps) for steps in programs], Counter[tuple[int, int]]()
     for _ in range(sweeps):
         for rank, steps in enumerate(left):
@@ -284,7 +285,7 @@ def stuck(**rules: Any) -> Function:
 
 
 def by_counting(programs):
-    """Whether each message has somebody to receive it, at any time."""
+    """Whether each message has a receive, at any time."""
     sent = Counter((k, other) for k, steps in enumerate(programs) for what, other in steps if what == "send")
     taken = Counter((other, k) for k, steps in enumerate(programs) for what, other in steps if what == "receive")
     return [any(k in way and sent[way] != taken[way] for way in sent | taken) for k in range(len(programs))]
@@ -353,7 +354,9 @@ per rank: `True` if it waits for ever, `False` if it comes to its end.
             "Every message has its receiver, but does that ever get there? Follow the steps in their order.": by_counting,
             "Some are stuck, but not all: look at each.": lambda programs: [any(left_over(programs))] * len(programs),
             "It stops too early: go over the ranks again, until none of them can move.": stuck(sweeps=1),
-            "Turned round: True is for who waits for ever.": lambda programs: [not r for r in left_over(programs)],
+            "Turned round: True is for a rank that waits for ever.": lambda programs: [
+                not r for r in left_over(programs)
+            ],
         },
     ),
     Puzzle(

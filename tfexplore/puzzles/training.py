@@ -27,7 +27,7 @@ def amdahl(parts, name, times):
 
 
 def counted(s: Array) -> Array:
-    """By hand: count, and take the largest count; of equal ones the first."""
+    """The classes by a plain loop: the largest count; of equal ones the first."""
     guesses = []
     for example in range(s.shape[1]):
         counts = [int(s[:, example, k].sum()) for k in range(s.shape[2])]

@@ -1,4 +1,7 @@
-"""What the check found, and how a notebook shows it: a sentence, and a picture drawn by matplotlib from arrays."""
+"""What the check found, and how a notebook shows it: a sentence, and a picture drawn by matplotlib from arrays.
+
+The functions that draw import matplotlib, and `explore.plots`, which needs plotly: `check` itself works without both.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,17 @@ OUTCOMES = ("right", "too much traffic", "wrong", "crashed", "not finished", "no
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the check found: an outcome, one sentence, and the case that shows it.
+    """What `check` found. A notebook shows it as its sentence and a picture.
 
-    expected, yours: what the picture compares (yours is None where nothing came back); differs: where they differ;
-    traffic: words per element-step by array and direction, of a puzzle with a budget.
+    Attributes:
+        puzzle: which was checked.
+        outcome: one of `OUTCOMES`.
+        sentence: what was found, in words.
+        case: the case that shows it.
+        expected: what the picture shows as expected.
+        yours: what it shows as the answer's; None where nothing was returned.
+        differs: where both differ.
+        traffic: words per element-step by array and direction, of a puzzle with a budget.
     """
 
     puzzle: Puzzle
@@ -38,6 +48,7 @@ class Verdict:
 
     @property
     def right(self) -> bool:
+        """Whether the answer is right and within its budget."""
         return self.outcome == "right"
 
     def __repr__(self) -> str:
@@ -68,7 +79,7 @@ def framed(sentence: str, outcome: str) -> str:
 
 
 def show(text: str, markup: str, png: bytes, words: str) -> None:
-    """A sentence, and under it a picture with the words for who cannot see it: two outputs, so that both are seen."""
+    """Displays a sentence, and a picture with an alternative text: two outputs, so that both are shown."""
     from IPython.display import display
 
     display({"text/plain": text, "text/html": markup}, raw=True)
@@ -76,7 +87,7 @@ def show(text: str, markup: str, png: bytes, words: str) -> None:
 
 
 def compared(verdict: Verdict) -> bytes:
-    """What is expected, what came and where they differ; beside it the traffic, of a puzzle that counts it."""
+    """The PNG of a verdict: what is expected, the answer and where they differ; beside it the traffic, if it was counted."""
     from tfexplore.explore import plots
 
     expected = np.atleast_1d(verdict.expected)
@@ -143,7 +154,7 @@ def line(ax: Axes, verdict: Verdict, expected: Array, yours: Array | None) -> No
 
 
 def grid(ax: Axes, verdict: Verdict, values: Array, title: str) -> Any:
-    """Values over two axes, as colours on the scale of what is expected; a few whole numbers are written out as well."""
+    """Values over two axes, as colours on the scale of what is expected; a few whole numbers are labelled as well."""
     from matplotlib.ticker import MaxNLocator
 
     mask = values.dtype == bool
@@ -170,7 +181,7 @@ def grid(ax: Axes, verdict: Verdict, values: Array, title: str) -> Any:
 
 
 def bars(ax: Axes, verdict: Verdict, budget: Fraction) -> None:
-    """Words per element-step by array, one upon the other, against the budget."""
+    """Words per element-step by array, stacked, against the budget."""
     from tfexplore.explore import plots
 
     at = 0.0
@@ -187,7 +198,7 @@ def bars(ax: Axes, verdict: Verdict, budget: Fraction) -> None:
 
 
 def tiles(score: dict[str, list[tuple[str, str]]]) -> bytes:
-    """The score as one tile per puzzle, a row per notebook: filled and ticked where solved."""
+    """The PNG of a score: one tile per puzzle, a row per notebook; filled and ticked where solved."""
     from tfexplore.explore import plots
 
     figure = plots.static_figure(8.4, 0.5 * len(score) + 0.2)

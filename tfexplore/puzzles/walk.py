@@ -1,7 +1,7 @@
 # mypy: allow-untyped-defs
-"""Puzzles of notebook 02, the walk: the order of the (layer, time) cells, and the state carried over a cut in time.
+"""Puzzles of notebook 02, schedules: the order of the (layer, time) cells, and the state carried over a cut in time.
 
-What is right follows from which cell needs which, and from the library's own layer run in one piece.
+What is right follows from which cell needs which, and from the library's own layer over all time steps at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tfexplore.puzzles.puzzle import Array, Case, Complaint, Function, Memory, P
 NEURONS = 10
 """Neurons of a layer, for counting the words of its state."""
 ONE_PASS = words(traffic_of(LIF(), gradient=False))
-"""Words per element-step of a fused layer without gradient, its state at both ends of time left out."""
+"""Words per element-step of a fused layer without gradient, not counting its initial and final state."""
 
 
 def walk_the_grid(layers, steps, feedback, cell):
@@ -47,7 +47,7 @@ def carry_the_state(layer, chunks):
 
 
 def walked(function: Function, memory: Memory, layers: int, steps: int, feedback: bool) -> Array:
-    """Which cells were run; the picture shows when."""
+    """The cells that were run; the picture shows in which order."""
     when = memory.drawn = np.full((steps, layers), np.nan)
     last: list[int] = []  # the layer whose state is in the registers
 

@@ -1,25 +1,28 @@
-"""Time splitting: the T time steps of a network cut into pieces, one for each of P processes or devices.
+"""Time splitting: the T time steps of a network divided among the ranks of a process group, or among devices.
 
-    with timesplit.ranks():                        # one line of torchrun starts P of these
+    with timesplit.ranks():                        # torchrun starts P of these processes
         split = timesplit.TimeSplit(net)           # an ordinary network
         out = split(split.piece(x))                # this rank's time steps; states cross the cuts
         loss = cross_entropy(split.mean(out), y)   # the same on every rank
         loss.backward()                            # the gradients of one process
 
-`ranks.py` is who takes part and what happens when one fails, `cut.py` the states' way over the cut and back, `sums.py` what all
-ranks sum up, `batchnorm.py` the barrier, `split.py` the network. `crew.py` starts processes from a notebook. How long a step will
-take, beside data parallelism, says `plan.py`, from what `costs.py` measures.
+To train: `ranks` joins the group that torchrun started, `TimeSplit` wraps the network, `RankError` reports the failure of another
+rank; `Crew` starts processes from a notebook, `on_devices` needs none. To predict: `costs` and `link` measure, `plan`, `sweep`,
+`best` and `rule` compare numbers of ranks, beside data parallelism. To look: `rank_events` records what every rank did when.
+
+Inside: `ranks.py` holds messages, collectives and failures, `cut.py` the states and gradients that cross a cut, `collectives.py`
+differentiable sums over the ranks, `batchnorm.py` the barrier.
 """
 
 from tfexplore.timesplit.costs import costs, link
 from tfexplore.timesplit.crew import Crew
 from tfexplore.timesplit.devices import on_devices
-from tfexplore.timesplit.plan import Cost, Link, Plan, best, plan, rule, sweep
+from tfexplore.timesplit.events import rank_events
+from tfexplore.timesplit.plan import Cost, Link, Plan, Sweep, best, plan, rule, sweep
 from tfexplore.timesplit.ranks import RankError, Ranks, ranks
-from tfexplore.timesplit.record import what_ran
 from tfexplore.timesplit.split import TimeSplit
 
 __all__ = [
-    "Cost", "Crew", "Link", "Plan", "RankError", "Ranks", "TimeSplit", "best", "costs", "link", "on_devices", "plan", "ranks",
-    "rule", "sweep", "what_ran",
+    "Cost", "Crew", "Link", "Plan", "RankError", "Ranks", "Sweep", "TimeSplit", "best", "costs", "link", "on_devices", "plan",
+    "rank_events", "ranks", "rule", "sweep",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
-"""Trains the course's network for the digits with its time steps split over the processes that torchrun starts:
+"""Trains the course's network for the digits, its time steps split over the processes that torchrun starts:
 
     torchrun --nproc-per-node 3 -m tfexplore.timesplit --check
 
-The training loop is that of one process (`networks.fit`): only the walk through the network is another. --check trains the
+The training loop is that of one process (`networks.fit`); only the function that runs the network differs. --check trains the
 same network in one process too, and compares the losses.
 """
 
@@ -22,7 +22,7 @@ from tfexplore.timesplit.ranks import TIMEOUT, RankError, Ranks, ranks
 from tfexplore.timesplit.split import TimeSplit
 
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-3}
-"""How far losses of the two may be apart: rounding alone, which grows from batch to batch."""
+"""How far the losses of the two may be apart: rounding alone, which grows from batch to batch."""
 
 
 def whole(text: str) -> int:
@@ -36,22 +36,26 @@ def main() -> None:
         prog="torchrun --nproc-per-node P -m tfexplore.timesplit",
         description="Trains a small network for digits, its time steps split over P processes.",
     )
-    parser.add_argument("--network", choices=sorted(RATES), default="conv")
-    steps = "time steps, of all ranks together; default: %(default)s"
-    parser.add_argument("--steps", type=whole, default=32, help=steps)
-    parser.add_argument("--batches", type=whole, default=20, help="default: %(default)s")
-    parser.add_argument("--micro-batches", type=whole, default=1, help="parts of each batch; default: %(default)s")
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    parser.add_argument(
-        "--timeout", type=float, default=TIMEOUT, help="seconds a rank waits for another; default: %(default)g"
-    )
-    parser.add_argument("--check", action="store_true", help="train in one process, too, and compare")
+    network = "network of the course to train; default: %(default)s"
+    parser.add_argument("--network", choices=sorted(RATES), default="conv", help=network)
+    steps = "time steps of all ranks together; default: %(default)s"
+    parser.add_argument("--steps", type=whole, default=32, metavar="T", help=steps)
+    batches = "batches of 64 images to train on; default: %(default)s"
+    parser.add_argument("--batches", type=whole, default=20, metavar="N", help=batches)
+    micro = "micro-batches that each batch is cut into; default: %(default)s"
+    parser.add_argument("--micro-batches", type=whole, default=1, metavar="M", help=micro)
+    dtype = "of weights and images; default: %(default)s"
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help=dtype)
+    timeout = "seconds that a rank waits for another one; default: %(default)g"
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help=timeout)
+    check = "train in one process as well, and compare the losses"
+    parser.add_argument("--check", action="store_true", help=check)
     args = parser.parse_args()
     try:
         with ranks(args.timeout) as group:
             train(group, args)
     except (ValueError, RankError) as error:
-        # one write: print and sys.exit may write the end of the line apart, and another rank's sentence gets in between
+        # one write: print and sys.exit may write the end of the line separately, and another rank's sentence gets in between
         sys.stderr.write(f"rank {os.environ.get('RANK', '0')}: {error}\n")
         sys.exit(1)
 
@@ -76,9 +80,9 @@ def train(group: Ranks, args: argparse.Namespace) -> None:
     losses, seconds = losses_of(net, walk)
     if not group.first:
         return
-    pieces = " + ".join(map(str, split.steps))
+    steps = " + ".join(map(str, split.steps))
     print(
-        f"{args.network}, {args.batches} batches, {args.steps} time steps = {pieces} on {group.size} ranks: {seconds:.1f} s"
+        f"{args.network}, {args.batches} batches, {args.steps} time steps = {steps} on {group.size} ranks: {seconds:.1f} s"
     )
     print("losses:", *(f"{loss:.4f}" for loss in losses))
     if args.check:
@@ -86,7 +90,7 @@ def train(group: Ranks, args: argparse.Namespace) -> None:
         apart = float(torch.tensor([losses, alone], dtype=torch.float64).diff(dim=0).abs().max())  # NaN stays one
         print(f"in one process: {seconds:.1f} s; losses at most {apart:.1e} apart")
         if not apart <= CLOSE[dtype]:
-            hint = "; rounding in float32 moves a spike in the end, --dtype float64 tells that from a mistake"
+            hint = "; rounding in float32 moves a spike in the end, --dtype float64 separates that from a mistake"
             raise ValueError(
                 f"the losses of {group.size} ranks and of one process are {apart:.1e} apart"
                 f"{hint if dtype == torch.float32 else ''}."

@@ -1,7 +1,7 @@
-"""BatchNorm over all of time, when every rank has a piece of it: mean and variance are summed up over the ranks.
+"""BatchNorm over all time steps, when every rank has some of them: mean and variance are all-reduced.
 
-That is a barrier: no rank gets past such a layer before all have reached it, so the wavefront is gone. It is here because
-networks have it, and the plan shows what it costs. (torch's own SyncBatchNorm needs a GPU.)
+That is a barrier: no rank passes such a layer before all have reached it, so the wavefront is gone. It is here because
+networks have it, and the plan shows its cost. (torch's own SyncBatchNorm needs a GPU.)
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tfexplore.timesplit.collectives import all_reduce
 from tfexplore.timesplit.ranks import Ranks
-from tfexplore.timesplit.sums import mix
 
 OWN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
-"""Those whose meaning is known; a subclass (tdBN, say) may do more."""
+"""The forward methods whose meaning is known; a subclass (tdBN, say) may do more."""
 
 
 def active(net: nn.Module) -> dict[str, _BatchNorm]:
-    """The modules whose statistics are those of the data at hand: in training mode, or without running statistics."""
+    """The modules that normalise by the statistics of their input: in training mode, or without running statistics."""
     return {
         name: module
         for name, module in net.named_modules()
@@ -46,7 +46,7 @@ def synchronised(net: nn.Module, ranks: Ranks) -> Iterator[None]:
         yield
     finally:
         for module in found.values():
-            del module.forward  # the class's own comes back
+            del module.forward  # uncovers the class's own
 
 
 def normalise(module: _BatchNorm, ranks: Ranks, name: str, x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def normalise(module: _BatchNorm, ranks: Ranks, name: str, x: Tensor) -> Tensor:
     what = f"the statistics of {name!r}"
     over, spread = [0, *range(2, x.ndim)], (1, -1) + (1,) * (x.ndim - 2)
     count = x.new_full((1,), x.numel() // x.shape[1])
-    summed = mix(ranks, torch.cat([x.sum(over), count]), what)
+    summed = all_reduce(ranks, torch.cat([x.sum(over), count]), what)
     count = summed[-1].detach()
     if x.numel() == x.shape[1] and count == 1:
         raise ValueError(
@@ -65,7 +65,7 @@ def normalise(module: _BatchNorm, ranks: Ranks, name: str, x: Tensor) -> Tensor:
         )
     mean = summed[:-1] / count
     centred = x - mean.view(spread)
-    variance = mix(ranks, centred.square().sum(over), what) / count
+    variance = all_reduce(ranks, centred.square().sum(over), what) / count
     out = centred * torch.rsqrt(variance + module.eps).view(spread)
     if module.training and module.running_mean is not None and module.running_var is not None:
         assert module.num_batches_tracked is not None

@@ -1,4 +1,4 @@
-"""What a plan starts from, measured: seconds and bytes of each layer on this machine, and the link between two ranks."""
+"""The measured input of a plan: seconds and bytes of each layer on this machine, and the link between two ranks."""
 
 from __future__ import annotations
 
@@ -19,27 +19,45 @@ from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn.layers import check_input
 from tfexplore.nn.states import carry
 from tfexplore.timesplit import batchnorm
+from tfexplore.timesplit.events import rank_events
 from tfexplore.timesplit.plan import Cost, Link
 from tfexplore.timesplit.ranks import Ranks, ranks
-from tfexplore.timesplit.record import what_ran
 from tfexplore.timesplit.split import TimeSplit
 
-PING = 2**29
+PING_TAG = 2**29
 """The tag of the first message that measures a link."""
 
 
 def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 7) -> list[Cost]:
-    """What each layer of `net` costs in this process: medians of forward and backward at two lengths of time, which tell the
-    seconds per step from those per call, and the bytes of state, of what is kept for the way back, and of weights. It works
-    on a copy: gradients and running statistics of `net` stay as they are.
+    """Measures what each layer of `net` costs in this process.
 
-    group: the ranks of a larger group, which then all measure at once, each for itself: as they will work.
+    Forward and backward are timed at two numbers of time steps, which separates the seconds per step from those per call;
+    the bytes of state, of what is saved for backward, and of weights are counted. It works on a copy: gradients and running
+    statistics of `net` stay as they are.
 
-    >>> from tfexplore import LIF
-    >>> net = nn.Sequential(nn.Linear(8, 5), LIF())
-    >>> linear, lif = costs(net, torch.rand(12, 2, 8), runs=1)
-    >>> lif.state == 2 * 5 * 4, linear.weights == (8 + 1) * 5 * 4, lif.kept > 0, lif.forward + lif.forward_call > 0
-    (True, True, True, True)
+    Args:
+        net: the network.
+        x: its input, of at least 2 time steps.
+        group: the ranks of a group; they all measure at the same time, each for itself, as they will work. Required within a
+            process group.
+        runs: training steps of each length, of which the median counts; one more warms up.
+
+    Shape:
+        - x: [T, B, *features]
+
+    Returns:
+        A `Cost` for each layer, in the order of the network.
+
+    Raises:
+        TypeError: `x` is not a tensor.
+        ValueError: `x` has fewer than 2 time steps, `runs` is less than 1, or `group` is missing within a process group.
+
+    Example:
+        >>> from tfexplore import LIF
+        >>> net = nn.Sequential(nn.Linear(8, 5), LIF())
+        >>> linear, lif = costs(net, torch.rand(12, 2, 8), runs=1)
+        >>> lif.state == 2 * 5 * 4, linear.weights == (8 + 1) * 5 * 4, lif.kept > 0, lif.forward + lif.forward_call > 0
+        (True, True, True, True)
     """
     check_input(x)
     if len(x) < 2:
@@ -83,18 +101,18 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
     return made
 
 
-def mean_costs(everybody: list[list[Cost]]) -> list[Cost]:
-    """The costs of several ranks, gathered: the mean seconds of each layer."""
+def mean_costs(of_ranks: list[list[Cost]]) -> list[Cost]:
+    """The costs that several ranks measured, averaged: the mean seconds of each layer."""
     kinds = ("forward", "backward", "forward_call", "backward_call")
     return [
         replace(layer[0], **{kind: statistics.mean(getattr(cost, kind) for cost in layer) for kind in kinds})
-        for layer in zip(*everybody, strict=True)
+        for layer in zip(*of_ranks, strict=True)
     ]
 
 
 def one_step(split: TimeSplit, x: Tensor) -> dict[tuple[str, str], float]:
-    """Seconds by (layer, kind) of one pass there and, where anything is to be trained, back."""
-    with what_ran(split) as events:
+    """Seconds by (layer, kind) of one forward pass and, where anything is to be trained, one backward pass."""
+    with rank_events(split) as events:
         loss = split(x).square().mean()
         if loss.requires_grad:
             loss.backward()
@@ -107,10 +125,10 @@ def one_step(split: TimeSplit, x: Tensor) -> dict[tuple[str, str], float]:
 
 
 def bytes_of(net: nn.Module, x: Tensor, alone: Ranks) -> dict[str, tuple[float, float]]:
-    """The state of each layer, and what autograd keeps for its way back; memory that several layers keep counts once."""
+    """Bytes of each layer's state, and of what autograd saves for its backward; memory that several layers save counts once."""
     kept: dict[str, float] = defaultdict(float)
     known = {p.untyped_storage().data_ptr() for p in (*net.parameters(), *net.buffers())}
-    alive: list[Tensor] = []  # so that no address is given away twice
+    alive: list[Tensor] = []  # so that no address is used twice
     at = [""]
 
     def pack(tensor: Tensor) -> Tensor:
@@ -128,9 +146,9 @@ def bytes_of(net: nn.Module, x: Tensor, alone: Ranks) -> dict[str, tuple[float, 
         for module, name in leaves(net).items():
             undo.callback(module.register_forward_pre_hook(enters(name)).remove)
         states = undo.enter_context(carry(net))
-        undo.enter_context(batchnorm.synchronised(net, alone))  # which keeps other things than torch's own
+        undo.enter_context(batchnorm.synchronised(net, alone))  # which saves other tensors than torch's own
         undo.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor))
-        net(x.clone())  # not a part of something larger
+        net(x.clone())  # not a view of something larger
     held: dict[str, float] = defaultdict(float)
     for (name, _), state in states.items():
         held[name] += sum(z.numel() * z.element_size() for z in state)
@@ -138,7 +156,18 @@ def bytes_of(net: nn.Module, x: Tensor, alone: Ranks) -> dict[str, tuple[float, 
 
 
 def link(group: Ranks, *, runs: int = 30) -> Link:
-    """Latency and bandwidth between ranks 0 and 1, from messages of 1 number and of 2^18 that go there and back."""
+    """Measures latency and bandwidth between ranks 0 and 1, from round trips of messages of 1 number and of 2^18.
+
+    Args:
+        group: the ranks, all of which must call it.
+        runs: round trips of each size, of which the median counts.
+
+    Returns:
+        The same `Link` on every rank.
+
+    Raises:
+        ValueError: the group has one rank only.
+    """
     if group.size < 2:
         raise ValueError("a link needs two ranks or more, but the group has 1.")
     seconds = []
@@ -146,21 +175,21 @@ def link(group: Ranks, *, runs: int = 30) -> Link:
         taken = []
         for run in range(runs):
             begin = time.perf_counter()
-            there_and_back(group, torch.zeros(size, device=group.device), PING + run)
+            round_trip(group, torch.zeros(size, device=group.device), PING_TAG + run)
             taken.append((time.perf_counter() - begin) / 2)
         seconds.append(statistics.median(taken))
-    few, many = group.gather_objects(seconds)[0]
+    few, many = group.all_gather_object(seconds)[0]
     return Link(latency=few, bandwidth=4 * (2**18 - 1) / max(many - few, 1e-9))
 
 
-def there_and_back(group: Ranks, message: Tensor, tag: int) -> None:
+def round_trip(group: Ranks, message: Tensor, tag: int) -> None:
     if group.rank > 1:
         return
     other = 1 - group.rank
-    coming = group.await_from(other, tag, message.shape, message.dtype, message.device)
+    receive = group.irecv(other, tag, message.shape, message.dtype, message.device)
     if group.rank == 0:
-        group.send(message, other, tag)
-    coming.wait("an echo")
+        group.isend(message, other, tag)
+    receive.wait("an echo")
     if group.rank == 1:
-        group.send(message, other, tag)
-    group.sent()
+        group.isend(message, other, tag)
+    group.wait_sent()

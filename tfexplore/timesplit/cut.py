@@ -1,11 +1,13 @@
-"""The cut in time: a state provider that receives each layer's state from the rank before, and sends it to the rank behind.
+"""The cut in time: a state provider that receives each layer's state from the rank before, and sends it to the next rank.
 
-On the way back the gradient of the state takes the same way in the other direction. Both are autograd functions around a
-message: the state that comes in is the output of `Receive`, whose backward sends its gradient; the state that goes out is
-an input of `Hang`, an identity on the layer's output, whose backward waits for its gradient just before the layer needs it.
+In the backward pass the gradient of the state crosses the cut in the other direction. Both are autograd functions around a
+message: the state that comes in is the output of `ReceiveState`, whose backward sends its gradient; the state that goes out is
+an input of `AttachStates`, an identity on the layer's output, whose backward waits for its gradient just before the layer needs
+it.
 
-Why it cannot deadlock: a send never waits, every wait is for a neighbour on one side only (forward for the rank before,
-backward for the rank behind), and PyTorch's engine runs a graph in the reverse order of its making, the same on all ranks.
+Why it cannot deadlock: a send never waits, every wait is for a neighbour on one side only (in the forward pass for the rank
+before, in the backward pass for the next one), and PyTorch's engine runs a graph in the reverse order in which it was built,
+the same on all ranks.
 """
 
 from __future__ import annotations
@@ -21,36 +23,37 @@ from torch.autograd.function import once_differentiable
 from tfexplore.nn.layers import DTYPES, State, Stateful
 from tfexplore.nn.states import Passes
 from tfexplore.nn.torch_private import backward_pass
-from tfexplore.timesplit.ranks import Coming, Ranks
+from tfexplore.timesplit.ranks import Ranks, Receive
 
-HEAD = 16
-"""Whole numbers in the message that says what the next one is: layer, dtype, differentiable, dimensions, shape."""
+HEADER = 16
+"""Whole numbers in the message that describes the next one: layer, dtype, differentiable, dimensions, shape."""
 
-MOST = 2**13
-"""Messages of one pass that tags tell apart."""
+MAX_CALLS = 2**13
+"""Messages of one pass that tags can tell apart."""
 END = "the end of the pass"
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """What a state is: of which layer ("name", or "name, call 2"), its shape [STATES, B, *features], dtype and gradient."""
+class StateSpec:
+    """What a message holds: a layer's state ("name", or "name, call 2"), its shape [STATES, B, *features], dtype and gradient."""
 
     layer: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     differentiable: bool
 
-    def head(self) -> Tensor:
+    def encode(self) -> Tensor:
         numbers = [zlib.crc32(self.layer.encode()), DTYPES.index(self.dtype), self.differentiable, len(self.shape)]
-        if len(self.shape) > HEAD - len(numbers):
+        if len(self.shape) > HEADER - len(numbers):
             raise ValueError(
-                f"x must have at most {HEAD - len(numbers)} axes in a time split, but got {len(self.shape)}; flatten features."
+                f"x must have at most {HEADER - len(numbers)} axes in a time split, but got {len(self.shape)}; flatten features."
             )
-        return torch.tensor([*numbers, *self.shape] + [0] * (HEAD - len(numbers) - len(self.shape)))
+        return torch.tensor([*numbers, *self.shape] + [0] * (HEADER - len(numbers) - len(self.shape)))
 
     @classmethod
-    def of(cls, head: Tensor, layer: str, here: int) -> Parcel:
-        name, dtype, differentiable, axes, *shape = head.tolist()
+    def decode(cls, header: Tensor, layer: str, here: int) -> StateSpec:
+        """RuntimeError if the header is of another layer than the one that this rank is at."""
+        name, dtype, differentiable, axes, *shape = header.tolist()
         if name != zlib.crc32(layer.encode()):
             raise RuntimeError(
                 f"rank {here} is at {layer!r}, but the rank before is elsewhere: the network must call its layers in the same "
@@ -62,14 +65,15 @@ class Parcel:
 class Cut(Passes):
     """The state provider of one rank.
 
-    What a message holds is sent ahead of it in the first pass with inputs of a kind (shape, dtype, ...), and remembered; from
-    then on all doors of a pass are opened at its beginning, so that messages travel while this rank computes.
+    In the first pass with inputs of a kind (shape, dtype, ...) every state is preceded by a header that describes it; the
+    descriptions are kept. From the second pass on, all receives of a pass are posted at its beginning, so that messages travel
+    while this rank computes.
     """
 
     def __init__(self, ranks: Ranks) -> None:
         super().__init__()
         self.ranks = ranks
-        self._known: dict[Any, tuple[list[Parcel], list[Parcel]]] = {}  # received and sent, by the kind of input
+        self._known: dict[Any, tuple[list[StateSpec], list[StateSpec]]] = {}  # received and sent, by the kind of input
         self._pass = 0
         self._received: Tensor | None = None  # of the layer at hand
 
@@ -77,40 +81,38 @@ class Cut(Passes):
         """Before all micro-batches of a pass. anchor: makes what is received part of autograd's graph."""
         self.anchor, self._kind = anchor, kind
         self._pass = self.ranks.next_pass()
-        self._news = kind not in self._known
+        self._first_of_kind = kind not in self._known
         self._incoming, self._outgoing = self._known.get(kind, ([], []))
-        self._taken = self._left = 0
-        self._coming = [self._open(k) for k in range(len(self._incoming))] if self.ranks.early(anchor.device) else []
-        self._returns = Returns(self.ranks)
+        self._taken = self._sent = 0
+        early = self.ranks.posts_early(anchor.device)
+        self._posted = [self._post(k) for k in range(len(self._incoming))] if early else []
+        self._gradients = GradientReceives(self.ranks)
 
-    def _open(self, place: int) -> Coming:
-        parcel = self._incoming[place]
-        return self.ranks.await_from(
-            self.ranks.rank - 1, self._tag(place), parcel.shape, parcel.dtype, self.anchor.device
-        )
+    def _post(self, place: int) -> Receive:
+        spec = self._incoming[place]
+        return self.ranks.irecv(self.ranks.rank - 1, self._tag(place), spec.shape, spec.dtype, self.anchor.device)
 
     def end(self) -> None:
         """After all micro-batches of a pass."""
-        for parcels, done in ((self._incoming, self._taken), (self._outgoing, self._left)):
-            if done < len(parcels):
-                raise RuntimeError(self._otherwise(f"left out {parcels[done].layer!r}"))
-        if self._news:  # the rank before has no more to send, either, and the one behind must not wait for more
+        for specs, done in ((self._incoming, self._taken), (self._outgoing, self._sent)):
+            if done < len(specs):
+                raise RuntimeError(self._unlike_before(f"left out {specs[done].layer!r}"))
+        if self._first_of_kind:  # the rank before has no more to send either, and the next one must not wait for more
             if not self.ranks.last:
-                self.ranks.send(
-                    Parcel(END, (), torch.float32, False).head().to(self.ranks.control),
-                    self.ranks.rank + 1,
-                    self._tag(self._left),
-                )
+                self._send_header(StateSpec(END, (), torch.float32, False), self._tag(self._sent))
             if not self.ranks.first:
-                self._head(END, self._taken)
+                self._receive_header(END, self._taken)
         self._known[self._kind] = self._incoming, self._outgoing
 
     def _tag(self, place: int) -> int:
-        return self._pass * MOST + place
+        return self._pass * MAX_CALLS + place
 
-    def _head(self, layer: str, place: int) -> Parcel:
-        coming = self.ranks.await_from(self.ranks.rank - 1, self._tag(place), (HEAD,), torch.int64, self.ranks.control)
-        return Parcel.of(coming.wait(waiting(layer)), layer, self.ranks.rank)
+    def _send_header(self, spec: StateSpec, tag: int) -> None:
+        self.ranks.isend(spec.encode().to(self.ranks.control), self.ranks.rank + 1, tag)
+
+    def _receive_header(self, layer: str, place: int) -> StateSpec:
+        header = self.ranks.irecv(self.ranks.rank - 1, self._tag(place), (HEADER,), torch.int64, self.ranks.control)
+        return StateSpec.decode(header.wait(state_of(layer)), layer, self.ranks.rank)
 
     def name(self, layer: Stateful) -> str:
         name, call = self.key(layer)
@@ -120,64 +122,65 @@ class Cut(Passes):
         if self.ranks.first:
             return None
         name, place = self.name(layer), self._taken
-        if self._news:
-            self._incoming.append(self._head(name, place))
-        parcel = self._next(self._incoming, place, name)
+        if self._first_of_kind:
+            self._incoming.append(self._receive_header(name, place))
+        spec = self._expected(self._incoming, place, name)
         self._taken += 1
-        coming = self._coming[place] if place < len(self._coming) else self._open(place)
-        if parcel.differentiable:
-            received: Tensor = Receive.apply(self.anchor, coming, parcel, self._tag(place))
+        receive = self._posted[place] if place < len(self._posted) else self._post(place)
+        if spec.differentiable:
+            received: Tensor = ReceiveState.apply(self.anchor, receive, spec, self._tag(place))
             self._received = received
         else:
-            received = coming.wait(waiting(name))
+            received = receive.wait(state_of(name))
         return received.unbind(0)
 
     def leave(self, layer: Stateful, state: State, out: Tensor) -> Tensor:
-        name, place = self.name(layer), self._left
+        name, place = self.name(layer), self._sent
         self.called(layer)
         received, self._received = self._received, None
         if self.ranks.last:
-            return out if received is None else Hang.apply(out, None, received, None)
+            return out if received is None else AttachStates.apply(out, None, received, None)
         whole, tag = torch.stack(state), self._tag(place)
-        parcel = Parcel(name, tuple(whole.shape), whole.dtype, whole.requires_grad and torch.is_grad_enabled())
-        if self._news:
-            self.ranks.send(parcel.head().to(self.ranks.control), self.ranks.rank + 1, tag)
-            self._outgoing.append(parcel)
-        if parcel != (expected := self._next(self._outgoing, place, name)):
+        spec = StateSpec(name, tuple(whole.shape), whole.dtype, whole.requires_grad and torch.is_grad_enabled())
+        if self._first_of_kind:
+            self._send_header(spec, tag)
+            self._outgoing.append(spec)
+        if spec != (expected := self._expected(self._outgoing, place, name)):
             raise RuntimeError(
-                f"rank {self.ranks.rank} has a state of {name!r} of shape {parcel.shape}, {parcel.dtype}, gradient "
-                f"{parcel.differentiable}; in the first pass it was {expected.shape}, {expected.dtype}, gradient "
+                f"rank {self.ranks.rank} has a state of {name!r} of shape {spec.shape}, {spec.dtype}, gradient "
+                f"{spec.differentiable}; in the first pass it was {expected.shape}, {expected.dtype}, gradient "
                 f"{expected.differentiable}. Inputs of the same kind must give states of the same kind."
             )
-        self._left += 1
-        self.ranks.send(whole, self.ranks.rank + 1, tag)
-        if not parcel.differentiable:
+        self._sent += 1
+        self.ranks.isend(whole, self.ranks.rank + 1, tag)
+        if not spec.differentiable:
             return out
-        hung: Tensor = Hang.apply(out, whole, received, self._returns.add(parcel, tag, whole.device))
-        return hung
+        attached: Tensor = AttachStates.apply(out, whole, received, self._gradients.add(spec, tag, whole.device))
+        return attached
 
-    def _next(self, parcels: list[Parcel], place: int, name: str) -> Parcel:
-        if place >= MOST:
+    def _expected(self, specs: list[StateSpec], place: int, name: str) -> StateSpec:
+        if place >= MAX_CALLS:
             raise ValueError(
-                f"net calls layers {place + 1} times in a pass, micro-batches included; at most {MOST} can be told apart."
+                f"net calls layers {place + 1} times in a pass, micro-batches included; at most {MAX_CALLS} can be told apart."
             )
-        if place >= len(parcels) or parcels[place].layer != name:
-            raise RuntimeError(self._otherwise(f"called {name!r}"))
-        return parcels[place]
+        if place >= len(specs) or specs[place].layer != name:
+            raise RuntimeError(self._unlike_before(f"called {name!r}"))
+        return specs[place]
 
-    def _otherwise(self, what: str) -> str:
+    def _unlike_before(self, what: str) -> str:
         return (
-            f"rank {self.ranks.rank} {what} otherwise than in the first pass: the network must call its layers in the same order "
+            f"rank {self.ranks.rank} {what}, unlike in the first pass: the network must call its layers in the same order "
             "every time, whatever the data."
         )
 
 
-def waiting(layer: str, gradient: bool = False) -> str:
+def state_of(layer: str, gradient: bool = False) -> str:
+    """What a wait is for, in words."""
     return f"the {'gradient of the ' if gradient else ''}state of {layer!r}"
 
 
-class NoSecondRun(Passes):
-    """The provider during the way back: activation checkpointing would run layers again, with states that are gone."""
+class RefuseRecomputation(Passes):
+    """The state provider in the backward pass: activation checkpointing would run layers again, from states that are gone."""
 
     def __init__(self, ranks: Ranks) -> None:
         super().__init__()
@@ -196,27 +199,32 @@ class NoSecondRun(Passes):
         return out
 
 
-class Receive(torch.autograd.Function):
+class ReceiveState(torch.autograd.Function):
     """The state that the rank before has sent; its backward sends the state's gradient there."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, coming: Coming, parcel: Parcel, tag: int) -> Tensor:
-        ctx.ranks, ctx.tag = coming.ranks, tag
-        return coming.wait(waiting(parcel.layer))
+    def forward(ctx: Any, anchor: Tensor, receive: Receive, spec: StateSpec, tag: int) -> Tensor:
+        ctx.ranks, ctx.tag = receive.ranks, tag
+        return receive.wait(state_of(spec.layer))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None]:
-        ctx.ranks.send(gradient, ctx.ranks.rank - 1, ctx.tag)
+        ctx.ranks.isend(gradient, ctx.ranks.rank - 1, ctx.tag)
         return None, None, None, None
 
 
-class Hang(torch.autograd.Function):
-    """The layer's output, unchanged, with the states hung on it: its backward waits for the gradient of the state that was sent,
-    and sees to it that the one that was received gets a gradient, if only zero, where the layer did not use it."""
+class AttachStates(torch.autograd.Function):
+    """The layer's output, unchanged, with both of its states as inputs of the same node.
+
+    Its backward waits for the gradient of the state that was sent, and gives the one that was received a gradient, if only
+    zero, where the layer did not use it.
+    """
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, sent: Tensor | None, received: Tensor | None, gradient: Return | None) -> Tensor:
+    def forward(
+        ctx: Any, out: Tensor, sent: Tensor | None, received: Tensor | None, gradient: GradientReceive | None
+    ) -> Tensor:
         ctx.gradient, ctx.received = gradient, received
         return out.view_as(out)
 
@@ -227,36 +235,36 @@ class Hang(torch.autograd.Function):
         return g_out, sent, None if ctx.received is None else torch.zeros_like(ctx.received), None
 
 
-class Returns:
-    """The gradients that come back to a pass, from the last to the first: while one is used, the door for the next is open."""
+class GradientReceives:
+    """The gradients that a pass receives, from the last state to the first: while one is used, the next is under way."""
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
-        self.all: list[Return] = []
+        self.all: list[GradientReceive] = []
 
-    def add(self, parcel: Parcel, tag: int, device: torch.device) -> Return:
-        self.all.append(Return(self, len(self.all), parcel, tag, device))
+    def add(self, spec: StateSpec, tag: int, device: torch.device) -> GradientReceive:
+        self.all.append(GradientReceive(self, len(self.all), spec, tag, device))
         return self.all[-1]
 
 
 @dataclass(eq=False)
-class Return:
-    """One of them."""
+class GradientReceive:
+    """One of `GradientReceives`: the gradient of a state that this rank has sent."""
 
-    of: Returns
+    of: GradientReceives
     place: int
-    parcel: Parcel
+    spec: StateSpec
     tag: int
     device: torch.device
-    coming: Coming | None = None
+    posted: Receive | None = None
 
-    def open(self) -> Coming:
+    def post(self) -> Receive:
         ranks = self.of.ranks
-        return ranks.await_from(ranks.rank + 1, self.tag, self.parcel.shape, self.parcel.dtype, self.device)
+        return ranks.irecv(ranks.rank + 1, self.tag, self.spec.shape, self.spec.dtype, self.device)
 
     def wait(self) -> Tensor:
-        coming, self.coming = self.coming or self.open(), None
-        if self.place and self.of.ranks.early(self.device):
-            before = self.of.all[self.place - 1]
-            before.coming = before.coming or before.open()
-        return coming.wait(waiting(self.parcel.layer, gradient=True))
+        receive, self.posted = self.posted or self.post(), None
+        if self.place and self.of.ranks.posts_early(self.device):
+            following = self.of.all[self.place - 1]
+            following.posted = following.posted or following.post()
+        return receive.wait(state_of(self.spec.layer, gradient=True))

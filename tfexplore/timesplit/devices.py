@@ -1,8 +1,8 @@
 """Time splitting in one process that sees several GPUs: no messages, the state is copied from device to device.
 
-Each device holds what its own time steps must keep for the way back, so that a sequence fits that is too long for one. It is
-not a way to be faster: on the way there, a copy waits for all that its device was given before, so the pieces run one after
-the other. For speed there are processes, `TimeSplit`. (On several GPUs it is untested.)
+Each device holds what its own time steps save for the backward pass, so a sequence fits that is too long for one device. It is
+not faster: in the forward pass, a copy waits for all work that its device was given before, so the chunks run one after the
+other. For speed there are processes, `TimeSplit`. (On several GPUs it is untested.)
 """
 
 from __future__ import annotations
@@ -19,14 +19,28 @@ from tfexplore.timesplit import batchnorm
 
 
 def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str]) -> Tensor:
-    """Runs x [T, B, ...] with its time steps cut into one piece per device; the result is whole, where x is.
+    """Computes `net(x)` with one chunk of the time steps per device, to save memory on each.
 
-    Like `net(x)`, forward and backward; the weights stay where they are, and are copied to each device in every pass.
+    Outputs and gradients are those of `net(x)`. The weights stay where they are, and are copied to each device in every pass.
 
-    >>> from tfexplore import LIF
-    >>> net, x = nn.Sequential(nn.Linear(8, 5), LIF()), torch.rand(12, 2, 8)
-    >>> torch.equal(on_devices(net, x, ["cpu", "cpu"]), net(x))      # with GPUs: ["cuda:0", "cuda:1"]
-    True
+    Args:
+        net: a network whose only memory of the past is in this library's layers. BatchNorm must be in eval mode.
+        x: the input of all time steps.
+        devices: one for each chunk of consecutive time steps, in order. Where T does not divide, the first have one step more.
+
+    Shape:
+        - Input: [T, B, *features]
+        - Output: [T, B, *], on the device of x
+
+    Raises:
+        TypeError: `x` is not a tensor.
+        ValueError: `x` has no time axis, there are no devices or more than time steps, or a BatchNorm is in training mode.
+
+    Example:
+        >>> from tfexplore import LIF
+        >>> net, x = nn.Sequential(nn.Linear(8, 5), LIF()), torch.rand(12, 2, 8)
+        >>> torch.equal(on_devices(net, x, ["cpu", "cpu"]), net(x))      # with GPUs: ["cuda:0", "cuda:1"]
+        True
     """
     check_input(x)
     places = [torch.device(device) for device in devices]
@@ -37,17 +51,17 @@ def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str])
             f"{next(iter(norms))!r} is a BatchNorm in training mode, which needs all of time at once; use net.eval(), or "
             "TimeSplit."
         )
-    outs, states = [], Following()
+    outs, states = [], MovingStates()
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     with carry(net, states):
-        for piece, states.place in zip(x.tensor_split(len(places)), places, strict=True):
+        for chunk, states.place in zip(x.tensor_split(len(places)), places, strict=True):
             there = {name: tensor.to(states.place) for name, tensor in named.items()}
-            outs.append(functional_call(net, there, (piece.to(states.place),)).to(x.device))
+            outs.append(functional_call(net, there, (chunk.to(states.place),)).to(x.device))
     return torch.cat(outs)
 
 
-class Following(States):
-    """States that come along to the next device when their layer asks for them."""
+class MovingStates(States):
+    """States that are copied to the current device when their layer takes them."""
 
     place: torch.device
     handed_over = False

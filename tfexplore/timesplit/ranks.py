@@ -1,10 +1,9 @@
-"""Who takes part: the processes ("ranks") of a torch.distributed group, what they send each other, and what is said when
-one of them fails.
+"""The ranks of a `torch.distributed` process group: point-to-point messages, collectives, and what happens when one fails.
 
-Nobody may wait for a rank that is gone. A rank that fails writes why into the group's store and hangs up; whoever waits for
-it notices within milliseconds, reads the reason, says it, and hangs up too. A process that was killed hangs up without a
-word. One that hangs is noticed after the group's timeout. So it is with gloo. With NCCL (untested) a wait is the GPU's and not
-the process's, and it is NCCL's own watchdog that ends the others.
+No rank may wait for one that is gone. A rank that fails writes the reason into the group's store and closes its connections; a
+rank that waits for it notices within milliseconds, reads the reason, raises it, and closes its own. A killed process closes its
+connections without a reason. One that hangs is noticed after the group's timeout. This holds for gloo. With NCCL (untested) the
+GPU waits, not the process, and NCCL's own watchdog ends the other ranks.
 """
 
 from __future__ import annotations
@@ -23,23 +22,28 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tfexplore.timesplit.start import StartError, leave_no_folder, start
+from tfexplore.timesplit.start import StartError, remove_torchrun_folders_at_exit, start
 
 TIMEOUT = 60.0
-"""Seconds after which a rank that hangs is given up, unless `ranks` is told otherwise."""
-REASON = "tfexplore/failed"
-HANG_UP = 2**30
+"""The default timeout of `ranks`: seconds after which a rank that hangs is given up."""
+FAILURE_KEY = "tfexplore/failed"
+CLOSING_TAG = 2**30
 """A tag that no message has."""
-HERE: weakref.WeakSet[Ranks] = weakref.WeakSet()
-"""All of this process."""
-PASSES: weakref.WeakKeyDictionary[dist.ProcessGroup, int] = weakref.WeakKeyDictionary()
+INSTANCES: weakref.WeakSet[Ranks] = weakref.WeakSet()
+"""Every `Ranks` of this process."""
+PASS_COUNTS: weakref.WeakKeyDictionary[dist.ProcessGroup, int] = weakref.WeakKeyDictionary()
 GLOO, LOOPBACK = "GLOO_SOCKET_IFNAME", {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
-"""The variable that tells gloo its network, and this machine's own: without it gloo looks for the machine's name, which may
-not be known where there is no network."""
+"""The environment variable that names gloo's network interface, and this machine's loopback interface. Without it gloo looks up
+the machine's host name, which may not resolve where there is no network."""
 
 
 class RankError(RuntimeError):
-    """Another rank failed, so this one cannot go on; `rank` is which, where that is known."""
+    """Another rank failed, so this one cannot go on.
+
+    Args:
+        message: which rank failed, and why.
+        rank: the rank that failed, or None where that is unknown; also an attribute.
+    """
 
     def __init__(self, message: str, rank: int | None = None) -> None:
         super().__init__(message)
@@ -47,18 +51,30 @@ class RankError(RuntimeError):
 
 
 @contextmanager
-def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: Any = None) -> Iterator[Ranks]:
-    """Joins the group of processes that `torchrun` started (without torchrun: a group of this process alone), and leaves it.
+def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: dist.Store | None = None) -> Iterator[Ranks]:
+    """Joins the process group of `torchrun` for the length of a `with` block, and leaves it.
 
-    timeout: seconds that any rank waits for another one before all give up, from the start on. backend: as for
-    `init_process_group`; default "gloo", with a GPU for every process of the machine "cpu:gloo,cuda:nccl". store: other than
-    torchrun's.
+    Without `torchrun` the group is this process alone. An exception that leaves the block reaches every rank: each of the others
+    raises `RankError` with its text, and none keeps waiting.
 
-    An exception within the block is told to all ranks: each of them raises `RankError` with its text, and none waits on.
+    Args:
+        timeout: seconds that a rank waits for another one, from the start on, before all give up.
+        backend: as for `torch.distributed.init_process_group`. By default "gloo"; with a GPU for every process of the machine
+            "cpu:gloo,cuda:nccl".
+        store: a `torch.distributed.Store` instead of the one that `torchrun` names in the environment.
 
-    >>> with ranks() as group:
-    ...     group.rank, group.size
-    (0, 1)
+    Returns:
+        A context manager that gives the `Ranks` of the group.
+
+    Raises:
+        RuntimeError: this build of torch has no `torch.distributed`.
+        ValueError: `timeout` is not greater than 0.
+        RankError: the group did not start, or another rank failed.
+
+    Example:
+        >>> with ranks() as group:
+        ...     group.rank, group.size
+        (0, 1)
     """
     if not dist.is_available():
         raise RuntimeError("this build of torch has no torch.distributed; install torch from PyPI to split time.")
@@ -71,35 +87,35 @@ def ranks(timeout: float = TIMEOUT, backend: str | None = None, store: Any = Non
     backend = backend or ("cpu:gloo,cuda:nccl" if gpus and a_gpu_each and dist.is_nccl_available() else "gloo")
     hook = sys.excepthook
     if "RANK" in os.environ:
-        leave_no_folder()
+        remove_torchrun_folders_at_exit()
         try:
             start(backend, timeout, store, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
         except StartError as error:
             sys.excepthook = hook
-            leave_no_folder(failed=True)
+            remove_torchrun_folders_at_exit(failed=True)
             raise RankError(f"{error}; all ranks stop.", error.rank) from error
     else:
-        with patched(GLOO, LOOPBACK):
+        with default_variable(GLOO, LOOPBACK):
             dist.init_process_group(
                 backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timedelta(seconds=timeout)
             )
     group = Ranks(timeout=timeout)
     try:
         yield group
-        for each in list(HERE):  # what is under way must arrive
-            each.sent()
+        for each in list(INSTANCES):  # messages under way must arrive before the group is gone
+            each.wait_sent()
     except BaseException as error:
         group.fail(error)
         raise
     finally:
-        sys.excepthook = hook  # torch has put the rank before every line of later errors
+        sys.excepthook = hook  # torch's own puts the rank before every line of later errors
         with suppress(Exception):  # after a failure it may refuse
             dist.destroy_process_group()
 
 
 @contextmanager
-def patched(name: str, value: str | None) -> Iterator[None]:
-    """Within this block the environment has this variable, unless it has it already."""
+def default_variable(name: str, value: str | None) -> Iterator[None]:
+    """Sets an environment variable for the length of the block, unless it is set already."""
     given = name in os.environ or value is None
     if not given:
         os.environ[name] = str(value)
@@ -111,9 +127,24 @@ def patched(name: str, value: str | None) -> Iterator[None]:
 
 
 class Ranks:
-    """This process among the ranks of a group: `rank` of `size`, in the order of time.
+    """This process as one rank of a process group, in the order of time: rank 0 has the first time steps.
 
-    group: a torch.distributed group, or None for all processes. timeout: of `ranks`, unless another is given here.
+    Args:
+        group: a `torch.distributed` process group that contains this process, or None for the default group.
+        timeout: seconds to wait for another rank; by default that of the enclosing `ranks`.
+
+    Attributes:
+        rank: the number of this process within the group, from 0.
+        size: the number of processes in the group.
+
+    Raises:
+        RuntimeError: no process group was started.
+        ValueError: this process is not in `group`.
+
+    Example:
+        >>> with ranks() as group:
+        ...     group.first, group.last, group.all_gather([7])
+        (True, True, [[7]])
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None, *, timeout: float | None = None) -> None:
@@ -128,166 +159,166 @@ class Ranks:
         self.rank, self.size = dist.get_rank(self.group), dist.get_world_size(self.group)
         if self.rank < 0:
             raise ValueError("group must contain this process; make one for every row of processes (see DeviceMesh).")
-        self.watch: Any = None  # a record of what ran (`record.py`), told of every wait
+        self.recorder: Any = None  # an `events.Recorder`, notified of every wait
         self._under_way: list[tuple[Any, Tensor]] = []
-        self.timeout: float | None = timeout or next((each.timeout for each in HERE if each.group is world), None)
+        self.timeout: float | None = timeout or next((each.timeout for each in INSTANCES if each.group is world), None)
         if self.timeout is not None and self.group is not world:  # the groups of a DeviceMesh have torch's 30 minutes
             dist.distributed_c10d._set_pg_timeout(timedelta(seconds=self.timeout), self.group)
-        HERE.add(self)
+        INSTANCES.add(self)
         backends = dict(pair.split(":") for pair in dist.get_backend_config(self.group).split(","))
         self._gloo = {device for device, backend in backends.items() if backend == "gloo"}
         self.control = torch.device("cpu") if "cpu" in backends else torch.device("cuda", torch.cuda.current_device())
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0, which has the first time steps."""
         return self.rank == 0
 
     @property
     def last(self) -> bool:
+        """Whether this is the rank with the last time steps."""
         return self.rank == self.size - 1
-
-    def early(self, device: torch.device) -> bool:
-        """Whether doors may be opened early. NCCL takes messages in the order in which they are asked for, gloo in any."""
-        return device.type in self._gloo
-
-    def next_pass(self) -> int:
-        """The number of this pass among all of this group, so that no two use the same tags."""
-        PASSES[self.group] = PASSES.get(self.group, 0) + 1
-        return PASSES[self.group]
 
     @property
     def device(self) -> torch.device:
         """Where this rank computes: its GPU, or the CPU."""
         return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
-    # Messages from one rank to another; a tag says which it is.
+    def posts_early(self, device: torch.device) -> bool:
+        """Whether receives may be posted ahead of time: gloo matches them by tag, NCCL in the order in which they are posted."""
+        return device.type in self._gloo
 
-    def send(self, tensor: Tensor, to: int, tag: int) -> None:
-        """Sends without waiting for the arrival; the tensor must not change until `sent`."""
-        with self._explained(f"rank {to} to take a message"):
-            tensor = tensor.detach().to(self._transit(tensor.device)).contiguous()
-            work = self.group.send([tensor], to, tag % HANG_UP)
-            self._under_way.append((work, tensor))  # the memory must stay until it is gone
+    def next_pass(self) -> int:
+        """The number of a new pass, counted over the whole group, so that no two passes use the same tags."""
+        PASS_COUNTS[self.group] = PASS_COUNTS.get(self.group, 0) + 1
+        return PASS_COUNTS[self.group]
 
-    def await_from(
-        self, source: int, tag: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device
-    ) -> Coming:
-        """Opens the door for a message: gloo transfers nothing before, so the earlier the better."""
-        with self._explained(f"a message of rank {source}"):
-            memory = torch.empty(tuple(shape), dtype=dtype, device=self._transit(device))
-            work = self.group.recv([memory], source, tag % HANG_UP)
-            return Coming(self, work, memory, device)
+    # Point-to-point messages; a tag identifies each.
 
-    def sent(self) -> None:
-        """Waits until all messages have arrived."""
-        with self._explained("its messages to arrive"):
+    def isend(self, tensor: Tensor, to: int, tag: int) -> None:
+        """Sends without waiting for the arrival; the tensor must not change before `wait_sent`."""
+        with self._translated(f"rank {to} to take a message"):
+            tensor = tensor.detach().to(self._transport(tensor.device)).contiguous()
+            work = self.group.send([tensor], to, tag % CLOSING_TAG)
+            self._under_way.append((work, tensor))  # keeps the memory alive until it is sent
+
+    def irecv(self, source: int, tag: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Receive:
+        """Posts a receive, and returns its work handle. gloo transfers nothing before it is posted: the earlier the better."""
+        with self._translated(f"a message of rank {source}"):
+            buffer = torch.empty(tuple(shape), dtype=dtype, device=self._transport(device))
+            work = self.group.recv([buffer], source, tag % CLOSING_TAG)
+            return Receive(self, work, buffer, device)
+
+    def wait_sent(self) -> None:
+        """Waits until all messages of this rank have arrived."""
+        with self._translated("its messages to arrive"):
             for work, _ in self._under_way:
                 self.wait(work)
         self._under_way.clear()
 
     def wait(self, work: Any) -> None:
-        """For the arrival of one message. Told how long: else gloo waits as long as its start was allowed to take."""
+        """Waits for one work handle. Without an explicit timeout gloo would wait as long as its start was allowed to take."""
         work.wait(*([] if self.timeout is None else [timedelta(seconds=self.timeout)]))
 
-    def _transit(self, device: torch.device) -> torch.device:
-        """gloo sends from the host's memory only."""
+    def _transport(self, device: torch.device) -> torch.device:
+        """Where a message must lie: gloo sends from the host's memory only."""
         return torch.device("cpu") if device.type in self._gloo else device
 
-    # What all ranks do together.
+    # Collectives.
 
-    def sum(self, tensor: Tensor, what: str) -> Tensor:
-        """The sum over all ranks, the same bits on each of them."""
-        with self._explained(what), self._watched(what):
-            total = tensor.detach().to(self._transit(tensor.device), copy=True, memory_format=torch.contiguous_format)
+    def all_reduce(self, tensor: Tensor, what: str) -> Tensor:
+        """The sum over all ranks, the same bits on each of them. `what` names the wait in errors and events."""
+        with self._translated(what), self._recorded(what):
+            total = tensor.detach().to(self._transport(tensor.device), copy=True, memory_format=torch.contiguous_format)
             dist.all_reduce(total, group=self.group)
             return total.to(tensor.device)
 
-    def gather(self, row: Sequence[int]) -> list[list[int]]:
-        """Everybody's row of whole numbers, in the order of the ranks."""
-        with self._explained("the other ranks to begin"), self._watched("the other ranks to begin"):
-            own = torch.tensor(row, dtype=torch.int64, device=self.control)
-            rows = [torch.empty_like(own) for _ in range(self.size)]
-            dist.all_gather(rows, own, group=self.group)
-            return [r.tolist() for r in rows]
+    def all_gather(self, numbers: Sequence[int]) -> list[list[int]]:
+        """The whole numbers of every rank, in the order of the ranks; each must give equally many."""
+        with self._translated("the other ranks to begin"), self._recorded("the other ranks to begin"):
+            own = torch.tensor(numbers, dtype=torch.int64, device=self.control)
+            gathered = [torch.empty_like(own) for _ in range(self.size)]
+            dist.all_gather(gathered, own, group=self.group)
+            return [each.tolist() for each in gathered]
 
-    def gather_objects(self, value: Any) -> list[Any]:
-        """Everybody's value, in the order of the ranks."""
-        with self._explained("the other ranks to begin"):
+    def all_gather_object(self, value: Any) -> list[Any]:
+        """The (picklable) value of every rank, in the order of the ranks."""
+        with self._translated("the other ranks to begin"):
             values: list[Any] = [None] * self.size
             dist.all_gather_object(values, value, group=self.group)
             return values
 
-    def take_from_first(self, tensors: Sequence[Tensor]) -> None:
-        """Gives every rank the values that rank 0 has."""
-        with self._explained("rank 0's weights"):
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites these tensors on every rank with the values that rank 0 has."""
+        with self._translated("rank 0's weights"):
             for tensor in tensors:
-                moved = tensor.detach().to(self._transit(tensor.device)).contiguous()
+                moved = tensor.detach().to(self._transport(tensor.device)).contiguous()
                 dist.broadcast(moved, dist.get_global_rank(self.group, 0), group=self.group)
                 tensor.copy_(moved)
 
-    # When something goes wrong.
+    # Failures.
 
     def fail(self, error: BaseException) -> None:
-        """Tells all ranks what went wrong here, and hangs up."""
-        if not isinstance(error, RankError):  # that one has been told already
+        """Publishes this rank's error to all ranks, and closes its connections."""
+        if not isinstance(error, RankError):  # that one has been published already
             text = str(error).strip().splitlines() or [""]
-            self._tell(dist.get_rank(), f"{type(error).__name__}: {text[0]}".rstrip(": "))
-        hang_up()
-        leave_no_folder(failed=True)
+            self._publish(dist.get_rank(), f"{type(error).__name__}: {text[0]}".rstrip(": "))
+        close_connections()
+        remove_torchrun_folders_at_exit(failed=True)
 
-    def _watched(self, what: str) -> Any:
-        return nullcontext() if self.watch is None else self.watch.waiting(what)
+    def _recorded(self, what: str) -> Any:
+        return nullcontext() if self.recorder is None else self.recorder.waiting(what)
 
     @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        """Turns the error of a broken connection into what happened, and passes the news on by hanging up."""
+    def _translated(self, what: str) -> Iterator[None]:
+        """Turns the error of a broken connection into a `RankError` with the reason, and closes this rank's connections too."""
         try:
             yield
         except RankError:
             raise
-        except (RuntimeError, ValueError) as error:  # torch says ValueError of a group that is gone
+        except (RuntimeError, ValueError) as error:  # torch raises ValueError for a group that is gone
             here, text = dist.get_rank() if dist.is_initialized() else self.rank, str(error)
             if late := re.search(r"Timed out waiting (\d+)ms", text) or re.search(r"timeout: (\d+)", text):
                 reason = f"rank {here} waited {int(late[1]) / 1000:g} s for {what}"
             elif "onnection" in text or "Broken pipe" in text or "closed" in text:
-                reason = f"a rank ended without a word (was it killed?), when rank {here} waited for {what}"
+                reason = f"a rank ended without giving a reason (was it killed?) while rank {here} waited for {what}"
             else:
                 self.fail(error)
                 raise
-            told, culprit = self._tell(None, reason)
-            hang_up()
-            raise RankError(f"{told.rstrip('.')}; all ranks stop.", culprit) from error
+            published, culprit = self._publish(None, reason)
+            close_connections()
+            raise RankError(f"{published.rstrip('.')}; all ranks stop.", culprit) from error
 
-    def _tell(self, rank: int | None, reason: str) -> tuple[str, int | None]:
-        """Writes down why the group fails, unless that has been done; says what is written there, and which rank it was."""
-        said: dict[str, Any] = {"rank": rank, "reason": reason}
+    def _publish(self, rank: int | None, reason: str) -> tuple[str, int | None]:
+        """Stores why the group fails, unless another rank has; returns the reason that is stored, and the rank that failed."""
+        stored: dict[str, Any] = {"rank": rank, "reason": reason}
         with suppress(Exception):  # the store may be gone with the process that kept it
             store = dist.distributed_c10d._get_default_store()
-            said = json.loads(store.compare_set(REASON, "", json.dumps(said)).decode())
-        rank = said["rank"]
-        return str(said["reason"]) if rank is None else f"rank {rank} failed: {said['reason']}", rank
+            stored = json.loads(store.compare_set(FAILURE_KEY, "", json.dumps(stored)).decode())
+        rank = stored["rank"]
+        return str(stored["reason"]) if rank is None else f"rank {rank} failed: {stored['reason']}", rank
 
 
-class Coming:
-    """A message that will come; `wait` gives it."""
+class Receive:
+    """The work handle of a posted receive; `wait` returns the tensor."""
 
-    def __init__(self, ranks: Ranks, work: Any, memory: Tensor, device: torch.device) -> None:
-        self.ranks, self.work, self.memory, self.device = ranks, work, memory, device
+    def __init__(self, ranks: Ranks, work: Any, buffer: Tensor, device: torch.device) -> None:
+        self.ranks, self.work, self.buffer, self.device = ranks, work, buffer, device
 
     def wait(self, what: str) -> Tensor:
-        with self.ranks._explained(what), self.ranks._watched(what):
+        with self.ranks._translated(what), self.ranks._recorded(what):
             self.ranks.wait(self.work)
-            return self.memory.to(self.device)
+            return self.buffer.to(self.device)
 
 
-def hang_up() -> None:
-    """Closes the connections of this process, so that nobody waits for it.
+def close_connections() -> None:
+    """Closes the connections of this process, so that no rank waits for it.
 
-    A group that is still referred to stays open after `destroy_process_group`. But gloo closes all connections of a group
-    when one wait of it runs out of time: so we wait a millisecond for a message that nobody sends. NCCL has `abort`.
+    A group that is still referenced stays open after `destroy_process_group`. But gloo closes all connections of a group when
+    one wait of it times out: so this waits a millisecond for a message that no rank sends. NCCL has `abort`.
     """
-    for each in list(HERE):
-        each._under_way.clear()  # nobody takes them any more
+    for each in list(INSTANCES):
+        each._under_way.clear()  # no rank takes them any more
     if not dist.is_initialized():
         return
     for group in list(dist.distributed_c10d._world.pg_map):
@@ -296,9 +327,9 @@ def hang_up() -> None:
             continue
         config = dist.get_backend_config(group)
         if "gloo" in config:
-            for other in set(range(size)) - {me}:  # all of them: asking one that is gone already closes nothing
+            for other in set(range(size)) - {me}:  # all of them: waiting for one that is gone already closes nothing
                 with suppress(Exception):
-                    group.recv([torch.zeros(1)], other, HANG_UP).wait(timedelta(milliseconds=1))
+                    group.recv([torch.zeros(1)], other, CLOSING_TAG).wait(timedelta(milliseconds=1))
         if "nccl" in config and hasattr(group, "abort"):
             with suppress(Exception):
                 group.abort()

@@ -1,4 +1,4 @@
-"""An ordinary network, split in time: each rank runs its piece of the time steps, and states cross the cuts."""
+"""An ordinary network, split in time: each rank runs its own time steps, and hidden states cross the cuts."""
 
 from __future__ import annotations
 
@@ -17,41 +17,54 @@ from tfexplore.nn.layers import DTYPES, Layer, Stateful, check_input
 from tfexplore.nn.states import attached, stateful
 from tfexplore.nn.torch_private import after_backward
 from tfexplore.timesplit import batchnorm
-from tfexplore.timesplit.cut import Cut, NoSecondRun
+from tfexplore.timesplit.collectives import replicate, total
+from tfexplore.timesplit.cut import Cut, RefuseRecomputation
 from tfexplore.timesplit.ranks import RankError, Ranks
-from tfexplore.timesplit.sums import share, total
 
 AXES = 8
-"""Axes of x that the ranks compare."""
+"""The most axes of x, which the ranks compare."""
 
 
 class TimeSplit(nn.Module):
-    """Runs `net` with the time steps cut into pieces, one for each rank: this rank's piece in, this rank's piece out.
+    r"""Runs a network with its time steps split over ranks: each rank gives its own time steps, and gets theirs back.
 
-    net:            any network x [T, B, ...] -> [T, B, ...] that this library's layers give their memory of the past, and that
-                    mixes time steps nowhere else. It starts with rank 0's weights on every rank.
-    micro_batches:  the batch is cut into so many, which follow each other: the more, the less the ranks wait for each other at
-                    the beginning and at the end (bubble).
-    ranks:          `Ranks(group)`, a one-dimensional DeviceMesh (`mesh["time"]`), or None for all processes.
+    Rank p runs the steps :math:`t_p \le t < t_{p+1}` of every layer, from the hidden state at :math:`t_p` that rank p - 1
+    sends; in the backward pass it sends the gradient of that state back. With :math:`L` layers the ranks work as a wavefront,
+    :math:`L + P - 1` turns long.
 
-    Of T time steps in all, `piece(x)` is what this rank has to run. The losses see all of time: `whole(out)` [T, B, ...],
-    `mean(out)` and `last(out)` [B, ...], `total(part of a loss)`. All ranks must compute the same loss from them and call
-    `backward`; then every rank has the gradients of one process, those of the weights summed over the ranks. BatchNorm in
-    training mode takes its statistics over all ranks. Dropout draws other numbers on each rank, while their own generators
-    stay in step. A gradient for x is that of this rank's piece.
+    The loss sees all time steps: `whole(out)` [T, B, ...], `mean(out)` and `last(out)` [B, ...], `total(part of a loss)`. All
+    ranks must compute the same loss from them and call `backward`; then every rank has the gradients of one process, those of
+    the weights summed over the ranks. BatchNorm in training mode takes its statistics over all ranks. Dropout draws other
+    numbers on each rank, while the ranks' generators stay in step. A gradient for x is that of this rank's time steps.
 
     Checkpoints are those of one process: `split.net.state_dict()`, the same on all ranks, loads with any number of them.
 
-    >>> from tfexplore import LIF, timesplit
-    >>> with timesplit.ranks():                    # torchrun --nproc-per-node 4 starts four of this script
-    ...     split = TimeSplit(nn.Sequential(nn.Linear(8, 5), LIF()))
-    ...     x = torch.rand(12, 2, 8)               # the same on every rank
-    ...     rate = split.mean(split(split.piece(x)))
-    ...     rate.sum().backward()
-    >>> rate.shape, split.net[0].weight.grad.shape
-    (torch.Size([2, 5]), torch.Size([5, 8]))
+    Args:
+        net: any network that remembers the past in this library's layers only, and mixes time steps nowhere else. It starts
+            with rank 0's weights on every rank.
+        micro_batches: the batch is cut into this many parts, which follow each other: the more there are, the less the ranks
+            wait for each other at the beginning and at the end (the bubble).
+        ranks: a `Ranks`, a one-dimensional `torch.distributed.device_mesh.DeviceMesh` (`mesh["time"]`), or None for the default
+            group.
 
-    Raises ValueError for what cannot be split, and `RankError` when another rank failed; then no rank waits on.
+    Shape:
+        - Input: [T_p, B, *features], this rank's time steps: `split.piece(x)`
+        - Output: [T_p, B, *], of the same time steps
+
+    Raises:
+        ValueError: the network, the input or the ranks' agreement does not allow a split; the message names what to change.
+        RankError: another rank failed; then no rank keeps waiting.
+        RuntimeError: the layers are called in another order than in the first pass, or again in the backward pass.
+
+    Example:
+        >>> from tfexplore import LIF, timesplit
+        >>> with timesplit.ranks():                    # torchrun --nproc-per-node 4 starts four of this script
+        ...     split = TimeSplit(nn.Sequential(nn.Linear(8, 5), LIF()))
+        ...     x = torch.rand(12, 2, 8)               # the same on every rank
+        ...     rate = split.mean(split(split.piece(x)))
+        ...     rate.sum().backward()
+        >>> rate.shape, split.net[0].weight.grad.shape
+        (torch.Size([2, 5]), torch.Size([5, 8]))
     """
 
     def __init__(self, net: nn.Module, *, micro_batches: int = 1, ranks: Ranks | DeviceMesh | None = None) -> None:
@@ -67,30 +80,34 @@ class TimeSplit(nn.Module):
         self.ranks = Ranks() if ranks is None else ranks
         self.steps: tuple[int, ...] = ()
         """The time steps of each rank in the last pass."""
-        self.cut, self._again = Cut(self.ranks), NoSecondRun(self.ranks)
-        self._guarded: list[Stateful] = []  # the layers that have `_again` for a provider
-        self._same_network()
+        self.cut, self._refusing = Cut(self.ranks), RefuseRecomputation(self.ranks)
+        self._guarded: list[Stateful] = []  # the layers whose provider is `_refusing`, in the backward pass
+        self._check_same_network()
         with torch.no_grad():
-            self.ranks.take_from_first([*net.parameters(), *net.buffers()])
+            self.ranks.broadcast_([*net.parameters(), *net.buffers()])
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("a TimeSplit belongs to its group of processes; copy or save its network instead: split.net.")
 
     def piece(self, x: Tensor) -> Tensor:
-        """Of the whole x [T, B, ...], the time steps of this rank; where T does not divide, the first ranks have one more."""
+        """The time steps of this rank, from the whole x [T, B, ...]; where T does not divide, the first ranks have one more.
+
+        Raises:
+            ValueError: x has fewer time steps than there are ranks.
+        """
         check_input(x)
         if len(x) < self.ranks.size:
             raise ValueError(
-                f"x must have at least one time step for each of the {self.ranks.size} ranks, but has {len(x)} in all; start "
+                f"x must have at least one time step for each of the {self.ranks.size} ranks, but has {len(x)}; start "
                 "fewer ranks."
             )
         return x.tensor_split(self.ranks.size)[self.ranks.rank]
 
     def forward(self, x: Tensor) -> Tensor:
-        self._arrived()  # of a way back that did not end
+        self._end_backward()  # of a backward pass that was not finished
         self.steps, kind, seed = self._agree(x)
         try:
-            with self._random(x, seed):
+            with self._own_random_numbers(x, seed):
                 return self._run(x, kind)
         except BaseException as error:  # whatever it is: the others must not wait for this rank
             self.ranks.fail(error)
@@ -101,16 +118,16 @@ class TimeSplit(nn.Module):
         layers, outs = stateful(self.net), []
         with ExitStack() as undo:
             undo.enter_context(attached(self.net, "provider", self.cut, layers, [self.cut]))
-            undo.enter_context(no_state_by_hand(layers))
+            undo.enter_context(refuse_given_states(layers))
             undo.enter_context(batchnorm.synchronised(self.net, self.ranks))
-            self.ranks.sent()  # of a pass without a way back
+            self.ranks.wait_sent()  # of a pass without a backward pass
             self.cut.know(self.net)
-            anchor, x, shared = share(self.ranks, x, list(named.values()), self._arrived)
+            anchor, x, parameters = replicate(self.ranks, x, list(named.values()), self._end_backward)
             self.cut.begin(kind, anchor if anchor.device == x.device else anchor.to(x.device))
             for k, part in enumerate(x.tensor_split(self.micro_batches, 1)):
-                if self.ranks.watch is not None:
-                    self.ranks.watch.part = k
-                out = functional_call(self.net, dict(zip(named, shared, strict=True)), (part,))
+                if self.ranks.recorder is not None:
+                    self.ranks.recorder.part = k
+                out = functional_call(self.net, dict(zip(named, parameters, strict=True)), (part,))
                 if not isinstance(out, Tensor) or out.shape[:2] != part.shape[:2]:
                     raise ValueError(
                         "net must return a tensor with time first, [T, B, ...]; reduce over time with split.mean or split.last."
@@ -119,19 +136,26 @@ class TimeSplit(nn.Module):
             self.cut.end()
         out = outs[0] if len(outs) == 1 else torch.cat(outs, 1)
         if out.requires_grad:
-            out.register_hook(self._on_the_way_back)
+            out.register_hook(self._begin_backward)
         return out
 
-    def _on_the_way_back(self, _: Tensor) -> None:
+    def _begin_backward(self, _: Tensor) -> None:
         for layer in stateful(self.net):
             if layer.provider is None:
-                layer.provider = self._again
+                layer.provider = self._refusing
                 self._guarded.append(layer)
-        # at the end of the way, wherever that is: a gradient may be asked for in the middle
-        after_backward(self._arrived)
+        # wherever the backward pass ends: autograd.grad may stop it in the middle of the network
+        after_backward(self._end_backward)
+
+    def _end_backward(self) -> None:
+        if self.ranks.recorder is not None:
+            self.ranks.recorder.switch(None, "")
+        for layer in self._guarded:
+            layer.provider = None
+        self._guarded = []
 
     @contextmanager
-    def _random(self, x: Tensor, seed: int) -> Iterator[None]:
+    def _own_random_numbers(self, x: Tensor, seed: int) -> Iterator[None]:
         """Other random numbers on each rank (Dropout), while their generators stay in step: the data may be drawn from them."""
         if self.ranks.size == 1:
             yield
@@ -140,38 +164,33 @@ class TimeSplit(nn.Module):
             torch.manual_seed(seed + self.ranks.rank)
             yield
 
-    def _arrived(self) -> None:
-        if self.ranks.watch is not None:
-            self.ranks.watch.switch(None, "")
-        for layer in self._guarded:
-            layer.provider = None
-        self._guarded = []
-
-    # What a loss looks at: the same on every rank.
+    # What a loss is computed from: the same on every rank.
 
     def whole(self, out: Tensor) -> Tensor:
-        """All time steps [T, B, ...], on every rank."""
-        before, after = self._places(out)
+        """The outputs of all time steps [T, B, ...], on every rank; `out` is what this rank's last pass returned."""
+        before, after = self._steps_around(out)
         parts = [out.new_zeros((before, *out.shape[1:])), out, out.new_zeros((after, *out.shape[1:]))]
         return total(self.ranks, torch.cat(parts))
 
     def mean(self, out: Tensor) -> Tensor:
-        """The mean over all time steps [B, ...]: the rate, for spikes."""
-        self._places(out)
+        """The mean over all time steps [B, ...], on every rank: the firing rate, for spikes."""
+        self._steps_around(out)
         return total(self.ranks, out.sum(0)) / sum(self.steps)
 
     def last(self, out: Tensor) -> Tensor:
-        """The last of all time steps [B, ...]."""
-        self._places(out)
+        """The output of the last of all time steps [B, ...], on every rank."""
+        self._steps_around(out)
         return total(self.ranks, out[-1] if self.ranks.last else out[-1] * 0)
 
     def total(self, part: Tensor) -> Tensor:
-        """The sum over the ranks, of counts, or of parts of a loss: each made from this rank's `out`, if only as `out.sum() * 0`,
-        so that every rank has a way back."""
+        """The sum over the ranks, of counts or of parts of a loss.
+
+        Each part must be computed from this rank's `out`, if only as `out.sum() * 0`, so that every rank has a backward pass.
+        """
         return total(self.ranks, part)
 
-    def _places(self, out: Tensor) -> tuple[int, int]:
-        """The time steps of the ranks before and behind."""
+    def _steps_around(self, out: Tensor) -> tuple[int, int]:
+        """How many time steps come before those of this rank, and after them."""
         before, own = sum(self.steps[: self.ranks.rank]), self.steps[self.ranks.rank] if self.steps else None
         if own is None or len(out) != own:
             raise ValueError(
@@ -179,9 +198,9 @@ class TimeSplit(nn.Module):
             )
         return before, sum(self.steps) - before - own
 
-    # Before anything is sent, all ranks look whether they are about to do the same.
+    # Before anything is sent, all ranks check that they are about to do the same.
 
-    def _same_network(self) -> None:
+    def _check_same_network(self) -> None:
         lines = [f"{name!r}, {type(module).__name__}" for name, module in self.net.named_modules()]
         lines += [
             f"the layer {name!r}, {module!r}" for name, module in self.net.named_modules() if isinstance(module, Layer)
@@ -189,7 +208,7 @@ class TimeSplit(nn.Module):
         tensors = [*self.net.named_parameters(), *self.net.named_buffers()]
         lines += [f"{name!r}, {tuple(p.shape)} of {p.dtype}, gradient {p.requires_grad}" for name, p in tensors]
         lines.append(f"{self.micro_batches} micro-batches")
-        for rank, others in enumerate(self.ranks.gather_objects(lines)):
+        for rank, others in enumerate(self.ranks.all_gather_object(lines)):
             if others != lines:
                 pairs = zip([*lines, "nothing"], [*others, "nothing"], strict=False)
                 mine, its = next(pair for pair in pairs if pair[0] != pair[1])
@@ -205,7 +224,7 @@ class TimeSplit(nn.Module):
             raise ValueError(f"x must have at most {AXES} axes in a time split, but got {x.ndim}; flatten some.")
         if x.shape[1] < self.micro_batches:
             raise ValueError(
-                f"x has a batch of {x.shape[1]}, fewer than the {self.micro_batches} micro-batches; ask for fewer."
+                f"x has a batch of {x.shape[1]}, fewer than the {self.micro_batches} micro-batches; use fewer."
             )
         norms = batchnorm.active(self.net)
         if norms and self.micro_batches > 1:
@@ -221,7 +240,7 @@ class TimeSplit(nn.Module):
                 )
             if not isinstance(module, Stateful):
                 continue
-            if not isinstance(module.provider, NoSecondRun | None):
+            if not isinstance(module.provider, RefuseRecomputation | None):
                 raise ValueError(
                     f"{name!r} is within a `carry`, which holds its states; time splitting needs them: leave the carry first."
                 )
@@ -231,34 +250,35 @@ class TimeSplit(nn.Module):
     def _agree(self, x: Tensor) -> tuple[tuple[int, ...], Any, int]:
         """The steps of each rank, the kind of input, and a random seed; ValueError on all ranks if they differ otherwise."""
         error: Exception | None = None
-        row = [0] * (8 + AXES)
+        own = [0] * (8 + AXES)
         try:
             self._check(x)
             trained = zlib.crc32(bytes(p.requires_grad for p in self.net.parameters()))
             modes = torch.is_grad_enabled(), x.requires_grad, self.net.training
             facts = [DTYPES.index(x.dtype), *modes, trained, x.ndim]
             seed = int(torch.randint(2**31, ())) if self.ranks.size > 1 else 0
-            row = [len(x), *map(int, facts), *x.shape[1:], *[0] * (AXES - x.ndim + 1), seed]
+            own = [len(x), *map(int, facts), *x.shape[1:], *[0] * (AXES - x.ndim + 1), seed]
         except (TypeError, ValueError) as wrong:
             error = wrong
-        rows = self.ranks.gather(row)
-        if not all(r[0] for r in rows):
-            said = self.ranks.gather_objects(None if error is None else f"{type(error).__name__}: {error}")
+        every = self.ranks.all_gather(own)
+        if not all(each[0] for each in every):
+            reasons = self.ranks.all_gather_object(None if error is None else f"{type(error).__name__}: {error}")
             if error is not None:
                 raise error
-            bad = next(k for k, text in enumerate(said) if text is not None)
-            raise RankError(f"rank {bad} failed: {said[bad]}", bad)
-        for rank, other in enumerate(rows):
-            if other[1:-1] != rows[0][1:-1]:
+            bad = next(k for k, text in enumerate(reasons) if text is not None)
+            raise RankError(f"rank {bad} failed: {reasons[bad]}", bad)
+        for rank, other in enumerate(every):
+            if other[1:-1] != every[0][1:-1]:
                 raise ValueError(
-                    f"the pieces of all ranks must differ in their time steps only, but rank 0 has {_told(rows[0])}, "
-                    f"and rank {rank} has {_told(other)}."
+                    f"the inputs of all ranks must differ in their time steps only, but rank 0 has {_in_words(every[0])}, "
+                    f"and rank {rank} has {_in_words(other)}."
                 )
-        return tuple(r[0] for r in rows), tuple(rows[0][1:-1]), rows[0][-1]
+        return tuple(each[0] for each in every), tuple(every[0][1:-1]), every[0][-1]
 
 
-def _told(row: list[int]) -> str:
-    _, dtype, enabled, requires, training, trained, axes, *rest = row
+def _in_words(numbers: list[int]) -> str:
+    """What `TimeSplit._agree` has gathered from one rank."""
+    _, dtype, enabled, requires, training, trained, axes, *rest = numbers
     kind = str(DTYPES[dtype]).removeprefix("torch.")
     words = [f"{kind} of shape [T, {', '.join(map(str, rest[: axes - 1]))}]"]
     words += ["without gradients"] * (not enabled) + ["x with gradient"] * requires
@@ -267,13 +287,13 @@ def _told(row: list[int]) -> str:
 
 
 @contextmanager
-def no_state_by_hand(layers: list[Stateful]) -> Iterator[None]:
-    """A state given by hand would begin anew at every cut."""
+def refuse_given_states(layers: list[Stateful]) -> Iterator[None]:
+    """ValueError for a layer that the network passes a state: it would start from that state on every rank."""
 
     def refuse(module: nn.Module, args: Any, kwargs: Any) -> None:
         if kwargs.get("state") is not None or (len(args) > 1 and args[1] is not None):
             raise ValueError(
-                f"net gives a {type(module).__name__} its state by hand; in a time split it comes from the rank before: call the "
+                f"net passes a {type(module).__name__} its state; in a time split the state comes from the rank before: call the "
                 "layer without one."
             )
 

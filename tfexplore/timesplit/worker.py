@@ -1,4 +1,4 @@
-"""The processes of a `Crew`: each does job after job, until the store that it hangs on is gone."""
+"""The processes of a `Crew`: each runs job after job, until the store that it is connected to is gone."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from tfexplore.timesplit.ranks import ranks
 
 
 def start(port: int, size: int) -> None:
-    """Starts the ranks, and tells how the first one ended that did.
+    """Starts the ranks, and stores the exit code of the first one that ends.
 
-    On Linux they are copies of this process, which imports torch once for all of them: they start in a moment, and share the
-    memory of what was imported.
+    On Linux they are forks of this process, which imports torch once for all of them: they start at once, and share the memory
+    of what was imported.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # through `finally`
-    fork = sys.platform == "linux"  # elsewhere a copied process may not use what the system gave to this one
+    fork = sys.platform == "linux"  # elsewhere a fork may not use what the system gave to this process
     made: Any = multiprocessing.get_context("fork" if fork else "spawn")
     processes = [made.Process(target=serve, args=(port, rank, size)) for rank in range(size)]
     if fork:
         with suppress(ImportError):
             backends.module("numba")
-        gc.freeze()  # no collection in a copy looks at it, or makes memory its own
+        gc.freeze()  # no collection in a fork visits it, and so copies its memory
     try:
         with warnings.catch_warnings():  # Python 3.12 warns of threads, which here are NumPy's, made for that
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -49,7 +49,7 @@ def start(port: int, size: int) -> None:
         ended = connection.wait([process.sentinel for process in processes])
         rank = next(rank for rank, process in enumerate(processes) if process.sentinel in ended)
         processes[rank].join()
-        with suppress(RuntimeError):  # who keeps the store has ended, and so do the ranks
+        with suppress(RuntimeError):  # the owner of the store has ended, and so do the ranks
             store.set("ended", f"{rank} {processes[rank].exitcode}")
         for process in processes:
             process.join()
@@ -65,7 +65,7 @@ def connected(port: int) -> dist.TCPStore:
 
 
 def serve(port: int, rank: int, size: int) -> None:
-    """What a rank does from its start to its end."""
+    """A rank from its start to its end: connects to the store, then runs each job and stores its result."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
     os.environ |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(size))
@@ -75,12 +75,12 @@ def serve(port: int, rank: int, size: int) -> None:
     watched.set_timeout(LONG)
     threading.Thread(target=end_with, args=[watched], daemon=True).start()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    gc.freeze()  # what was imported stays: the collection after each job need not look at it
+    gc.freeze()  # what was imported stays: the collection after each job need not visit it
     store.set(f"ready/{rank}", str(os.getpid()))
     job = 0
     while True:
         report = answer(store.get(f"job/{job}"), dist.PrefixStore(f"group/{job}", store))
-        gc.collect()  # of groups that are gone, threads and files stay until then
+        gc.collect()  # the threads and files of groups that are gone stay until then
         store.set(f"result/{job}/{rank}", report)  # type: ignore[arg-type]  # bytes do as well
         job += 1
 
@@ -95,12 +95,12 @@ def answer(sent: bytes, store: dist.Store) -> bytes:
         with redirect_stdout(printed), ranks(timeout, store=store) as group:
             result = function(group, *given, **named)
         return pickled((printed.getvalue(), None, result))
-    except BaseException as error:  # noqa: BLE001  (it is told to who asked)
+    except BaseException as error:  # noqa: BLE001  (it is reported to the process that gave the job)
         return pickled((printed.getvalue(), (f"{type(error).__name__}: {error}", traceback.format_exc()), None))
 
 
 def end_with(store: Any) -> None:
-    """Ends this process, whatever it does, when the one that keeps the store has ended."""
+    """Ends this process at once when the owner of the store has ended."""
     try:
         store.get("never")
     finally:

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs
-"""Puzzles of notebook 01, one neuron: charge, fire, and two resets. The solutions are written as a learner writes: untyped.
+"""Puzzles of notebook 01, one neuron: charge, fire, and two resets. Solutions are untyped, as a learner writes them.
 
 What is expected comes from the equations of the library (`neurons.LIF`), which run on numbers as well as on symbols.
 """
@@ -45,28 +45,28 @@ def hard_reset(h, s, v_reset):
     ### END SOLUTION
 
 
-def walk(neuron: LIF, piece: str, function: Function) -> list[Any]:
-    """What `piece` of the neuron gives at each time step, with `function` in its place; the rest is the library's."""
+def walk(neuron: LIF, part: str, function: Function) -> list[Any]:
+    """The result of one part of the neuron at each time step, with `function` in its place; the rest is the library's."""
     v: Any = neuron.v_reset
     seen = []
     for x in CURRENT:
-        h = function(v, x, neuron.tau) if piece == "charge" else neuron.charge(v, x)
-        s = function(h, neuron.v_threshold) if piece == "fire" else float(h >= neuron.v_threshold)
-        if piece == "soft_reset":
+        h = function(v, x, neuron.tau) if part == "charge" else neuron.charge(v, x)
+        s = function(h, neuron.v_threshold) if part == "fire" else float(h >= neuron.v_threshold)
+        if part == "soft_reset":
             v = function(h, s, neuron.v_threshold)
-        elif piece == "hard_reset":
+        elif part == "hard_reset":
             v = function(h, s, neuron.v_reset)
         else:
             v = neuron.hard(s, h) if neuron.reset == "hard" else neuron.soft(s, h)
-        seen.append({"charge": h, "fire": s}.get(piece, v))
+        seen.append({"charge": h, "fire": s}.get(part, v))
     return seen
 
 
-def driven(piece: str, neuron: LIF) -> Case:
-    """The learner's piece at work inside a neuron, for 40 time steps."""
+def driven(part: str, neuron: LIF) -> Case:
+    """The learner's part inside a neuron, for 40 time steps."""
 
     def run(function: Function, memory: Memory) -> list[Any]:
-        return walk(neuron, piece, function)
+        return walk(neuron, part, function)
 
     own: dict[str, Function] = {
         "charge": lambda v, x, tau: neuron.charge(v, x),
@@ -74,7 +74,7 @@ def driven(piece: str, neuron: LIF) -> Case:
         "soft_reset": lambda h, s, v_threshold: neuron.soft(s, h),
         "hard_reset": lambda h, s, v_reset: neuron.hard(s, h),
     }
-    expected = np.array(walk(neuron, piece, own[piece]))
+    expected = np.array(walk(neuron, part, own[part]))
     return Case("a neuron that is driven for 40 time steps", {}, expected, run=run)
 
 
@@ -98,15 +98,15 @@ def fire_cases() -> list[Case]:
     ]
 
 
-def reset_cases(piece: str) -> list[Case]:
+def reset_cases(part: str) -> list[Case]:
     h, s = np.array([0.4, 1.0, 1.7, 0.8, 2.5, 0.0]), np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.0])
-    if piece == "soft_reset":
+    if part == "soft_reset":
         neuron = LIF(tau=4.0, v_threshold=0.75)
         given, expected = {"h": h, "s": s, "v_threshold": 0.75}, neuron.soft(s, h)
     else:
         neuron = LIF(tau=4.0, v_reset=-0.25, reset="hard")
         given, expected = {"h": h, "s": s, "v_reset": -0.25}, neuron.hard(s, h)
-    return [Case("six neurons at once", given, expected, ("neuron i",)), driven(piece, neuron)]
+    return [Case("six neurons at once", given, expected, ("neuron i",)), driven(part, neuron)]
 
 
 def steps(array: Array) -> Array:

@@ -1,8 +1,12 @@
-"""Sums over all ranks as autograd functions. Three of them, as a value's gradient depends on what the ranks do with it.
+"""Sums over all ranks as autograd functions. Three of them, since a gradient depends on how the ranks use the sum.
 
-share      everybody has the same value, and uses it for its own piece of time     gradient: the sum over the ranks
-total      the sum of everybody's value, for a loss that all compute alike         gradient: as it comes, counted once
-mix        the sum of everybody's value, which each uses for its own piece         gradient: the sum over the ranks
+==========  ========================================================  ==============================================
+function    forward pass                                              backward pass
+==========  ========================================================  ==============================================
+replicate   every rank uses the same value for its own time steps     the gradients are summed over the ranks
+total       a sum over the ranks, for a loss that all compute alike   the gradient as it is, counted once
+all_reduce  a sum over the ranks, which each uses for its own steps   the gradients are summed over the ranks
+==========  ========================================================  ==============================================
 """
 
 from __future__ import annotations
@@ -17,16 +21,18 @@ from torch.autograd.function import once_differentiable
 from tfexplore.timesplit.ranks import Ranks
 
 
-def share(
+def replicate(
     ranks: Ranks, x: Tensor, parameters: Sequence[Tensor], done: Callable[[], None]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """An anchor, x, and the parameters for this rank's use. What hangs on the anchor comes before all of them on the way back,
-    whichever of them a gradient is asked for.
+    """An anchor, x, and the parameters for this rank's use.
 
-    done: called when all that hangs on them is through with its way back.
+    What depends on the anchor runs before all of them in the backward pass, whichever of their gradients is requested.
+
+    Args:
+        done: called in the backward pass when everything that depends on them has run.
     """
-    anchor, own, *shared = Share.apply(ranks, done, x, *(parameters or [torch.zeros((), requires_grad=True)]))
-    return anchor, own if x.requires_grad else x, shared if parameters else []
+    anchor, own, *replicas = Replicate.apply(ranks, done, x, *(parameters or [torch.zeros((), requires_grad=True)]))
+    return anchor, own if x.requires_grad else x, replicas if parameters else []
 
 
 def total(ranks: Ranks, value: Tensor, what: str = "the others' part of the loss") -> Tensor:
@@ -34,13 +40,13 @@ def total(ranks: Ranks, value: Tensor, what: str = "the others' part of the loss
     return found
 
 
-def mix(ranks: Ranks, value: Tensor, what: str) -> Tensor:
+def all_reduce(ranks: Ranks, value: Tensor, what: str) -> Tensor:
     found: Tensor = Sum.apply(value, ranks, what, True)
     return found
 
 
-class Share(torch.autograd.Function):
-    """One node for all parameters: its backward comes last, when all their gradients are there, and sums them up at once."""
+class Replicate(torch.autograd.Function):
+    """One node for all parameters: its backward runs last, when all their gradients are there, and sums them at once."""
 
     @staticmethod
     def forward(ctx: Any, ranks: Ranks, done: Callable[[], None], x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
@@ -55,8 +61,8 @@ class Share(torch.autograd.Function):
         ctx: Any, _: Tensor | None, g_x: Tensor | None, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         ranks: Ranks = ctx.ranks
-        ctx.done()  # all layers are through
-        ranks.sent()
+        ctx.done()  # all layers have run
+        ranks.wait_sent()
         found: list[Tensor | None] = [None] * len(gradients)
         for dtype, device in dict.fromkeys((dtype, device) for _, dtype, device in ctx.kinds):
             mine = [k for k, kind in enumerate(ctx.kinds) if kind[1:] == (dtype, device)]
@@ -66,7 +72,7 @@ class Share(torch.autograd.Function):
                 torch.zeros(ctx.kinds[k][0], dtype=dtype, device=device) if (g := gradients[k]) is None else g
                 for k in mine
             ]
-            summed = ranks.sum(torch.cat([has, *(part.flatten() for part in parts)]), "the weights' gradients")
+            summed = ranks.all_reduce(torch.cat([has, *(part.flatten() for part in parts)]), "the weights' gradients")
             counts, values = summed[: len(mine)].tolist(), summed[len(mine) :].split([part.numel() for part in parts])
             for k, count, value in zip(mine, counts, values, strict=True):
                 found[k] = value.view(ctx.kinds[k][0]).clone() if count else None
@@ -74,14 +80,16 @@ class Share(torch.autograd.Function):
 
 
 class Sum(torch.autograd.Function):
-    """mixed: each rank uses the sum for itself, so that its gradient is the sum of theirs."""
+    """The sum over the ranks; with `reduce_gradient`, the gradient is summed over the ranks as well."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, ranks: Ranks, what: str, mixed: bool) -> Tensor:
-        ctx.ranks, ctx.what, ctx.mixed = ranks, what, mixed
-        return ranks.sum(value, what)
+    def forward(ctx: Any, value: Tensor, ranks: Ranks, what: str, reduce_gradient: bool) -> Tensor:
+        ctx.ranks, ctx.what, ctx.reduce_gradient = ranks, what, reduce_gradient
+        return ranks.all_reduce(value, what)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return ctx.ranks.sum(gradient, f"the gradient of {ctx.what}") if ctx.mixed else gradient, None, None, None
+        if ctx.reduce_gradient:
+            gradient = ctx.ranks.all_reduce(gradient, f"the gradient of {ctx.what}")
+        return gradient, None, None, None

@@ -1,4 +1,4 @@
-"""The memory of a puzzle: counted arrays, in words of 4 bytes, of which the inputs may not be written to."""
+"""The memory of a puzzle: counted arrays, in words of 4 bytes; the inputs among them are read-only."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ WORD = 4  # bytes: one float32
 
 
 class TooManyAccesses(BaseException):
-    """No answer needs that many: the code would go on for ever. No Exception, so that `except Exception` lets it pass."""
+    """More accesses than any answer needs: the code does not end. No Exception, so that `except Exception` lets it pass."""
 
 
 class Memory(Log):
-    """Counts what a learner's code moves, and hands out the arrays that do so.
+    """The log of the arrays that a learner's code works on: inputs, which are read-only, and outputs.
 
-    >>> memory = Memory()
-    >>> x, out = memory.input("x", np.ones(6, "float32")), memory.output("out", (6,))
-    >>> for i in range(6):
-    ...     out[i] = 2 * x[i]
-    >>> memory.traffic()
-    {'x read': Fraction(6, 1), 'out written': Fraction(6, 1)}
-    >>> x[0] = 1
-    Traceback (most recent call last):
-    ValueError: x is an input and must stay as it is; write into out, or into a variable of your own.
+    Args:
+        limit: accesses after which `TooManyAccesses` is raised.
+
+    Attributes:
+        drawn: what the picture of the answer shows, where that is not its result.
+
+    Example:
+        >>> memory = Memory()
+        >>> x, out = memory.input("x", np.ones(6, "float32")), memory.output("out", (6,))
+        >>> for i in range(6):
+        ...     out[i] = 2 * x[i]
+        >>> memory.traffic()
+        {'x read': Fraction(6, 1), 'out written': Fraction(6, 1)}
+        >>> x[0] = 1
+        Traceback (most recent call last):
+        ValueError: x is an input and must stay as it is; write into out, or into a variable of your own.
     """
 
     def __init__(self, limit: float = float("inf")) -> None:
@@ -36,14 +43,15 @@ class Memory(Log):
         self.given: list[Counted] = []
         self.inputs: set[str] = set()
         self.bytes: dict[str, int] = {}
-        self.drawn: Any = None  # what a picture of the answer shows, where that is not its result
+        self.drawn: Any = None
 
     def input(self, name: str, array: Any) -> Counted:
+        """A counted copy of an array, which may only be read."""
         self.inputs.add(name)
         return self._hand_out(name, np.array(array))
 
     def output(self, name: str, shape: tuple[int, ...], dtype: Any = np.float32) -> Counted:
-        """An array to be written, full of NaN (or 0, for whole numbers) before."""
+        """A counted array to write to, filled with NaN (0 for whole numbers)."""
         empty = np.nan if np.issubdtype(dtype, np.floating) else 0
         return self._hand_out(name, np.full(shape, empty, dtype))
 
@@ -63,11 +71,11 @@ class Memory(Log):
             raise TooManyAccesses
 
     def moved(self, array: str, action: str, words: int) -> None:
-        """Traffic that the checker causes on the learner's behalf: a layer that was called, a state that was stored."""
+        """Adds words that were moved for the learner's code, not by it: in a layer that was called, a state that was stored."""
         (self.reads if action == "read" else self.writes)[array] += words
 
     def traffic(self) -> dict[str, Fraction]:
-        """Words moved, by array and direction."""
+        """Words read and written, by array and direction."""
         counts = [(f"{name} read", name, n) for name, n in self.reads.items()]
         counts += [(f"{name} written", name, n) for name, n in self.writes.items()]
         return {what: Fraction(n * self.bytes.get(name, WORD), WORD) for what, name, n in counts if n}

@@ -1,4 +1,4 @@
-"""Wheels for a room without a network: what pip is asked, what its failures mean, and tfexplore's own wheel."""
+"""Wheels for a classroom without a network: how pip is called, what its failures mean, and tfexplore's own wheel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from importlib import metadata
 
 import pytest
 
-from tfexplore.machine import paths
-from tfexplore.machine import wheels as room
+from tfexplore.machine import paths, wheels
 
 WHEEL = "tfexplore-0.1.0-py3-none-any.whl"
 OFFLINE = """\
@@ -24,24 +23,24 @@ ERROR: No matching distribution found for torch
 
 @pytest.fixture
 def pip(monkeypatch):
-    """What pip was asked; it does as if, and leaves small files."""
-    asked = []
+    """The arguments of every call of pip, in whose place small files are written."""
+    calls = []
 
     def run(words, target):
         words = list(words)
-        asked.append(words)
+        calls.append(words)
         if words[0] == "wheel":
             (paths.Path(words[words.index("--wheel-dir") + 1]) / WHEEL).write_bytes(b"w" * 1000)
         elif words[0] == "download":
             (paths.Path(words[words.index("--dest") + 1]) / "numpy-2.0-any.whl").write_bytes(b"n" * 2_000_000)
 
-    monkeypatch.setattr(room, "_pip", run)
-    return asked
+    monkeypatch.setattr(wheels, "_pip", run)
+    return calls
 
 
 def test_the_machine_at_hand(pip, tmp_path):
     pins = tmp_path / "pins.txt"
-    says = room.collect(tmp_path / "wheels", [room.Target()], pins, ["--extra-index-url", "x"])
+    message = wheels.collect(tmp_path / "wheels", [wheels.Target()], pins, ["--extra-index-url", "x"])
     build, download, check = pip
     folder = tmp_path / "wheels"
     assert build[0] == "wheel"
@@ -51,9 +50,9 @@ def test_the_machine_at_hand(pip, tmp_path):
     assert download[download.index("--constraint") + 1] == str(pins)
     assert download[download.index("--only-binary") + 1] == ":all:"
     assert "--platform" not in download
-    assert {"--dry-run", "--no-index", "--ignore-installed", room.EXTRA} <= set(check)
-    assert "2 wheels (2 MB)" in says
-    assert "pip install --no-index --find-links wheels 'tfexplore[notebooks]'" in says
+    assert {"--dry-run", "--no-index", "--ignore-installed", wheels.EXTRA} <= set(check)
+    assert "2 wheels (2 MB)" in message
+    assert "pip install --no-index --find-links wheels 'tfexplore[notebooks]'" in message
     text = (folder / "README.txt").read_text(encoding="utf-8")
     assert f"Python {sys.version_info.major}.{sys.version_info.minor}" in text
     assert "--no-index --find-links ." in text
@@ -61,12 +60,12 @@ def test_the_machine_at_hand(pip, tmp_path):
 
 
 def test_other_machines(pip, tmp_path):
-    kinds = room.targets(["windows", "linux", "any_tag"], ["3.11", "3.13"])
-    says = room.collect(tmp_path, kinds)
+    kinds = wheels.targets(["windows", "linux", "any_tag"], ["3.11", "3.13"])
+    message = wheels.collect(tmp_path, kinds)
     downloads = [words for words in pip if words[0] == "download"]
     assert len(downloads) == 6
     assert [words[0] for words in pip].count("install") == 0, "only the machine at hand can try it"
-    assert "was not tried" in says
+    assert "was not tried" in message
     first = downloads[0]
     assert first[first.index("--platform") + 1] == "win_amd64"
     assert first[first.index("--python-version") + 1] == "3.11"
@@ -74,13 +73,13 @@ def test_other_machines(pip, tmp_path):
     assert downloads[2].count("--platform") > 20, "every glibc up to 2.28"
     assert "manylinux2014_x86_64" in downloads[2]
     assert downloads[5][downloads[5].index("--platform") + 1] == "any_tag"
-    assert "windows, Python 3.11; windows, Python 3.13; linux, Python 3.11" in says
+    assert "windows, Python 3.11; windows, Python 3.13; linux, Python 3.11" in message
 
 
 @pytest.mark.parametrize("checkout", [True, False])
 def test_versions_that_work_together(monkeypatch, tmp_path, checkout):
-    monkeypatch.setattr(room, "_in_checkout", lambda: checkout)
-    pins = room.default_constraints(tmp_path / "new")
+    monkeypatch.setattr(wheels, "_in_checkout", lambda: checkout)
+    pins = wheels.default_constraints(tmp_path / "new")
     assert pins == tmp_path / "new" / "versions.txt"
     lines = pins.read_text(encoding="utf-8").splitlines()
     assert all("==" in line for line in lines)
@@ -92,8 +91,8 @@ def test_versions_that_work_together(monkeypatch, tmp_path, checkout):
 def test_a_broken_install_does_not_stop_it(monkeypatch, tmp_path):
     (tmp_path / "broken-1.0.dist-info").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(room, "_in_checkout", lambda: False)
-    assert "numpy==" in room.default_constraints(tmp_path / "new").read_text(encoding="utf-8")
+    monkeypatch.setattr(wheels, "_in_checkout", lambda: False)
+    assert "numpy==" in wheels.default_constraints(tmp_path / "new").read_text(encoding="utf-8")
 
 
 def test_pip_may_say_what_is_no_utf8(monkeypatch, tmp_path, capfd):
@@ -102,63 +101,66 @@ def test_pip_may_say_what_is_no_utf8(monkeypatch, tmp_path, capfd):
     words = "import sys; sys.stdout.buffer.write(b'ERROR: caf\\xe9\\n'); sys.exit(1)"
     (tmp_path / "pip" / "__main__.py").write_text(words, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(room.NoWheels, match="pip failed: caf"):
-        room._pip([], room.Target())
+    with pytest.raises(wheels.WheelsError, match="pip failed: caf"):
+        wheels._pip([], wheels.Target())
 
 
 def test_an_old_wheel_of_tfexplore_does_not_stay(pip, tmp_path):
     (tmp_path / "tfexplore-0.0.9-py3-none-any.whl").write_bytes(b"old")
-    room.collect(tmp_path, [room.Target()])
+    wheels.collect(tmp_path, [wheels.Target()])
     assert [path.name for path in tmp_path.glob("tfexplore-*")] == [WHEEL]
 
 
 @pytest.mark.parametrize("version", ["3", "3.12.1", "312", "2.7", "py3"])
 def test_versions_that_are_none(version):
-    with pytest.raises(room.NoWheels, match=r"must look like 3\.12, but"):
-        room.targets([], [version])
+    with pytest.raises(wheels.WheelsError, match=r"must look like 3\.12, but got"):
+        wheels.targets([], [version])
 
 
 def test_a_file_in_the_way(pip, tmp_path):
     (tmp_path / "wheels").write_text("a file")
-    with pytest.raises(room.NoWheels, match="is a file: name a folder"):
-        room.collect(tmp_path / "wheels", [room.Target()])
+    with pytest.raises(wheels.WheelsError, match="is a file: name a folder"):
+        wheels.collect(tmp_path / "wheels", [wheels.Target()])
 
 
 @pytest.mark.parametrize(
-    ("said", "meaning"),
+    ("output", "meaning"),
     [
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
         (OFFLINE, "pip cannot reach the package index"),
         ("ERROR: No matching distribution found for torch==2.13.0", "there is no wheel of torch==2.13.0 for "),
-        ("ERROR: ResolutionImpossible: for help visit", f"for {room.Target()}, the versions in the constraints and"),
+        ("ERROR: ResolutionImpossible: for help visit", f"for {wheels.Target()}, the versions in the constraints and"),
         ("some\nERROR: something new\n", "pip failed: something new"),
         ("only this", "pip failed: only this"),
-        ("", "pip failed: it said nothing"),
+        ("", "pip failed: it printed nothing"),
     ],
 )
-def test_what_pip_means(said, meaning):
-    assert room.explain(said, room.Target()).startswith(meaning)
+def test_what_pip_means(output, meaning):
+    assert wheels.explain(output, wheels.Target()).startswith(meaning)
 
 
-@pytest.mark.parametrize("said", ["ERROR: No matching distribution found for triton", "ERROR: ResolutionImpossible: x"])
-def test_what_fails_elsewhere_names_pips_rule(said):
-    says = room.explain(said, room.Target("windows", "3.12"))
-    assert "for windows, Python 3.12" in says
+@pytest.mark.parametrize(
+    "output", ["ERROR: No matching distribution found for triton", "ERROR: ResolutionImpossible: x"]
+)
+def test_what_fails_elsewhere_names_pips_rule(output):
+    message = wheels.explain(output, wheels.Target("windows", "3.12"))
+    assert "for windows, Python 3.12" in message
     assert (
-        f"pip judges 'only on {platform.system()}' by the machine it runs on, so run this on one of that kind" in says
+        f"pip evaluates 'only on {platform.system()}' for the machine it runs on, so run this on one of that kind"
+        in message
     )
-    assert "pip judges" not in room.explain(said, room.Target())
+    assert "pip evaluates" not in wheels.explain(output, wheels.Target())
 
 
 def test_pip_speaks_and_fails_in_one_sentence(capfd):
-    with pytest.raises(room.NoWheels, match="pip failed: "):
-        room._pip(["download", "--no-such-option"], room.Target())
+    with pytest.raises(wheels.WheelsError, match="pip failed: "):
+        wheels._pip(["download", "--no-such-option"], wheels.Target())
     assert "no such option" in capfd.readouterr().out
 
 
 @pytest.mark.slow
 def test_the_installed_package_packed_again_is_a_wheel(python, tmp_path):
-    """Installed from the packed wheel, tfexplore finds its notebooks, and can pack itself once more."""
+    """Installed from the packed wheel, tfexplore finds its notebooks, and can pack itself again."""
     for name in ("tfexplore", "kernels", "notebooks"):
         shutil.copytree(
             paths.PACKAGE.parent / name, tmp_path / "source" / name, ignore=shutil.ignore_patterns("__pycache__")
@@ -184,6 +186,6 @@ def test_the_installed_package_packed_again_is_a_wheel(python, tmp_path):
     same = {name for name in first.namelist() if not name.endswith("RECORD")}
     assert same == {name for name in second.namelist() if not name.endswith("RECORD")}
     assert all(first.read(name) == second.read(name) for name in same)
-    subprocess.run([*pip, *install, tmp_path / "once more", packed], check=True)
-    (made,) = metadata.distributions(name="tfexplore", path=[str(tmp_path / "once more")])
+    subprocess.run([*pip, *install, tmp_path / "packed again", packed], check=True)
+    (made,) = metadata.distributions(name="tfexplore", path=[str(tmp_path / "packed again")])
     assert f"tfexplore-{made.version}-py3-none-any.whl" == packed.name == built.name
