@@ -189,7 +189,7 @@ for backend in ("torch", "auto"):
     words = events.words / current.numel()
     print(f"backend={backend!r}: {len(pieces)} pieces, {events.launches} launches, {words:.2f} words per element-step")
 
-assert abs(words - float(traffic.words(traffic.traffic(layer.neuron, gradient=False)))) < 0.05
+assert abs(words - float(traffic.words(traffic.traffic_of(layer.neuron, gradient=False)))) < 0.05
 
 # %% [markdown]
 # The fused kernel reads the current and writes the spike: **two words**, and a little for the state before the first step and

@@ -132,7 +132,7 @@ def what_ran(net: nn.Module, *, count: bool = True) -> Iterator[Events]:
         ValueError: a layer was called with more time steps than the network has left.
 
     Example:
-        >>> from tfexplore.nn.layers import LIF
+        >>> from tfexplore.nn import LIF
         >>> net, x = nn.Sequential(nn.Linear(8, 6), LIF()), torch.rand(4, 2, 8)
         >>> with torch.no_grad(), what_ran(net) as events:
         ...     _ = net(x)
