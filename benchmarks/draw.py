@@ -55,7 +55,7 @@ def families(row: Row) -> dict[str, float]:
 
 
 def picture(rows: list[Row], label: str) -> Any:
-    """Left, how many times as long as the fused layer everyone takes for the largest case; right, time against T."""
+    """Left, the time of each contestant as a multiple of the fused layer's, in the largest case; right, time against T."""
     from tfexplore.explore.plots import static_figure
 
     figure = static_figure(11, 4.6)

@@ -1,5 +1,5 @@
-"""What the first result of tfexplore costs in a fresh process: `python benchmarks/first_result.py STEPS NEURONS DEVICE` prints
-milliseconds as JSON. Numba (or CuPy) is imported by the first pass, so it counts to "compile or load"."""
+"""The cost of the first result of tfexplore in a fresh process: `python benchmarks/first_result.py STEPS NEURONS DEVICE` prints
+milliseconds as JSON. Numba (or CuPy) is imported by the first pass, so it counts as "compile or load"."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ def main(steps: int, neurons: int, device: str) -> dict[str, float]:
     steady = sorted(again)[AGAIN // 2]
     parts = {"import torch": torch_took, "import tfexplore, without torch": tfexplore_took}
     parts |= {"compile or load": first - steady, "run": steady}
-    return parts | {"in all": sum(parts.values())}
+    return parts | {"in all": sum(parts.values())}  # the name of the total in the recorded results
 
 
 if __name__ == "__main__":

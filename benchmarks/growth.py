@@ -1,14 +1,14 @@
 """How the cost of one layer of LIF neurons grows, and what its first result costs.
 
-Forward and backward pass, against T and against N: the time, the bytes kept for the backward pass, and the peak of memory within
-the pass, of the fused layer (each `keep`; the surrogate is the rectangle, which admits them all) and of the eager one. Each is
+Forward and backward pass, against T and against N: the time, the bytes saved for backward, and the peak of memory within the
+pass, of the fused layer (each `keep`; the surrogate is the rectangle, which admits them all) and of the eager one. Each is
 fitted by a power law: the slope of log cost against log size, with its standard error. A slope of 1 is proportional; overheads
 make it less where the work is small. The peak is measured in a fresh process for each way and case: the resident memory (Linux),
 or what PyTorch allocated (GPU), above what there was before the pass.
 
 The time from `import tfexplore` to the first result is measured in fresh processes: TFEXPLORE_CACHE is empty, then filled.
 
-As a program, `python -m benchmarks.growth`, it measures the peak of one pass for who asks (see `tfexplore.measure.beside`).
+As a program, `python -m benchmarks.growth`, it measures the peak of one pass in a subprocess (see `tfexplore.measure.beside`).
 """
 
 from __future__ import annotations
@@ -65,13 +65,16 @@ def grown(stage: Stage, axis: str, value: int) -> Row:
     row = stage.race("growth", case, reference.neuron, neuron.allowed("float32"), 4 * size["T"] * size["N"])
     peaks: dict[str, int] = {}
     for mode in row["median_ms"]:
-        with suppress(RuntimeError), Beside("benchmarks.growth") as process:  # a peak that cannot be had is left out
+        with (
+            suppress(RuntimeError),
+            Beside("benchmarks.growth") as process,
+        ):  # a peak that cannot be measured is left out
             peaks[mode] = process.ask(case=case | {"device": stage.device}, mode=mode)["peak"]
     return row | {"axis": axis, "peak_bytes": peaks}
 
 
 def peak(case: Case, mode: str) -> dict[str, int]:
-    """Bytes of memory in use at the worst moment of one pass, above those before it."""
+    """The peak of memory in use during one pass, in bytes, above that before it."""
     from benchmarks.contestants import ours
 
     ours.growth(case | TINY)[mode]().run()  # compiles or loads, and starts threads

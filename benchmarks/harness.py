@@ -4,10 +4,10 @@ A benchmark is a module `benchmarks/NAME.py` with WHAT (one sentence), `run(stag
 "default" or "full") and, if `lines` here does not fit, its own `lines(row)`: the row as text. `Stage.race` makes a row of a case:
 
     case              as given: T, N, dtype, passes ...
-    rounds, load      runs of each contestant that were counted; programs that wanted to run when the case began
-    median_ms, quartiles_ms, first_s (with what is compiled), kept_bytes, least_bytes, apart    by contestant
+    rounds, load      runs of each contestant that were counted; the machine's load average when the case began
+    median_ms, quartiles_ms, first_s (including compilation), kept_bytes, least_bytes, apart    by contestant
     equation          by contestant, where it is another one, in words
-    reasons           by contestant, why it has no time
+    reasons           by contestant, why it was not timed
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Effort:
-    """seconds: of timing for a contestant and case, from `least` to `most` runs. patience: seconds after which one answer is no
-    longer waited for. long: a first run beyond so many seconds is timed once only."""
+    """seconds: of timing for a contestant and case, from `least` to `most` runs. patience: seconds to wait for one answer.
+    long: a first run of more seconds is timed only once."""
 
     seconds: float = 1.0
     least: int = 3
@@ -105,7 +105,7 @@ class Stage:
             process.end()
 
     def ask(self, name: str, /, **question: Any) -> dict[str, Any]:
-        """A contestant's answer; RuntimeError with the reason if there is none, now or (when it cannot be opened) ever."""
+        """A contestant's answer; RuntimeError with the reason if there is none (at every call, if it cannot be opened)."""
         if name in self.absent:
             raise RuntimeError(self.absent[name])
         if name not in self.open:
@@ -190,7 +190,7 @@ class Stage:
     def _prepared(
         self, name: str, benchmark: str, case: Case, folder: str, allowed: Mapping[str, Tolerance], row: Row
     ) -> Iterator[Player]:
-        """The modes of a contestant whose results are right; the row says of the others why they are not timed."""
+        """The modes of a contestant whose results are right; the row gets the reasons why the others are not timed."""
         try:
             modes = self.ask(name, do="prepare", benchmark=benchmark, case=case)["modes"]
         except RuntimeError as error:
@@ -221,7 +221,7 @@ class Stage:
             yield player
 
     def _take_turns(self, players: list[Player], row: Row) -> None:
-        """Warms every contestant up, by which its rounds are decided; then they run in turn, so that noise hits all alike."""
+        """Warms every contestant up, which determines its rounds; then they run in turn, so that noise hits all alike."""
 
         def run(player: Player, warm: bool = False) -> float | None:
             time.sleep(PAUSE)
@@ -246,7 +246,7 @@ class Stage:
 
 
 def _reason(text: str) -> str:
-    """An error as it stands in a table: its first line, and the same words for memory that was not there."""
+    """An error for a table: its first line, and the same words for every way to run out of memory."""
     short = (
         "out of memory",
         "can't allocate memory",
@@ -261,7 +261,7 @@ def _reason(text: str) -> str:
 
 
 def python_of(name: str) -> str:
-    """The interpreter for a contestant: of the environment whose requirements, in benchmarks/peers, name it; else this one.
+    """The interpreter for a contestant: that of the environment whose requirements (benchmarks/peers) name it, else this one.
 
     >>> import sys
     >>> python_of("ours") == sys.executable
@@ -278,7 +278,7 @@ def python_of(name: str) -> str:
 
 
 def memory(device: str, share: float) -> int | None:
-    """This share of the bytes that are free on a device; None where the system does not tell."""
+    """This share of the bytes that are free on a device; None where the system does not report them."""
     if torch.device(device).type == "cuda":
         return int(share * torch.cuda.mem_get_info(device)[0])
     try:
@@ -289,7 +289,7 @@ def memory(device: str, share: float) -> int | None:
 
 
 def load() -> float:
-    """How many programs wanted to run in the last minute, where the system tells."""
+    """The load average of the last minute; 0 where the system does not report it."""
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What keep="auto" should take: every neuron of the library with everything that it may keep, forward and backward.
+"""What keep="auto" should choose: every neuron of the library with every `keep` that it admits, forward and backward.
 
 With its own surrogate and with a rectangle, in a layer larger than the cache and in one within it. The gradients are
 compared, bit for bit on a CPU, before anything is timed. `codegen.keep.fastest` is the rule that this table suggests; a
@@ -20,7 +20,7 @@ from tfexplore.measure.clock import samples
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.step import step_of
 
-WHAT = "Every neuron with everything that it may keep for the way back: forward and backward, float32, normal random current."
+WHAT = "Every neuron with every choice of what is saved for backward: forward and backward, float32, normal random current."
 SIZES = ((32, 262_144), (16, 4_000))
 ROUNDS = 21
 

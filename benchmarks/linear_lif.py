@@ -1,7 +1,7 @@
 """The case of Open Neuromorphic's comparison of libraries: Linear(n, n) and LIF neurons over 500 steps, in batches of 16.
 
 Every contestant multiplies all time steps by the weight at once, then runs its neurons; the device is synchronised before and
-after every run. Forward, with what the way back needs, and forward + backward, with the gradients of the weight and of x.
+after every run. Forward, with what is saved for backward, and forward + backward, with the gradients of the weight and of x.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALLOWED = {
     for name, tolerance in (("spikes", Tolerance(0.5, 1e-3)), ("weight.grad", Tolerance(1e-2, 1e-3)))
     for reset in ("", " (delayed reset)")
 }
-"""Products of matrices add in another order each, and a spike turned by that changes a row of the weight's gradient."""
+"""Matrix products add in different orders, and a spike that this flips changes a row of the weight's gradient."""
 
 
 def case(n: int, passes: str = BOTH) -> Case:

@@ -8,7 +8,7 @@
 The images are normal noise, held as a constant current. The loss is the cross-entropy of the output's mean over time, the
 optimiser SGD with momentum; with "autocast" in the case, forward pass and loss run under it. The weights are drawn once and
 copied in the order of the layers, so they are the same in every library and process. BatchNorm takes its statistics over T*B
-where a library walks layer by layer, and over B at each step where it walks step by step: those are two computations, each
+where a library runs layer by layer, and over B at each step where it runs step by step: those are two computations, each
 compared with its own reference.
 """
 
@@ -31,7 +31,7 @@ from benchmarks import reference
 from benchmarks.work import GRAPH, Arrays, Case, Modes, Work, array, inputs, kept_bytes
 
 LATER = 2
-"""Training steps after the first whose losses are compared: they see the weights' update, and the momentum."""
+"""Training steps after the first whose losses are compared: they depend on the weights' update, and the momentum."""
 RATE, MOMENTUM, CLASSES = 0.05, 0.9, 10
 PER_STEP = "BatchNorm over the batch at each step, not over all steps"
 DELAYED = "the reset subtracts the threshold in the next step, after the decay"
@@ -49,8 +49,8 @@ class Library:
     neuron:  makes a layer of LIF neurons: tau = 2, soft detached reset, threshold 1, ATan.
     fold:    makes one module of stateless modules, for x as the library's neurons take it.
     walk:    runs the network from rest: x [T, B, *features] -> [T, B, classes].
-    begin:   within this context, the modules of a network may be called by themselves, from rest, in the order of the steps.
-    stepped, delayed:  whether it walks step by step; whether it resets a step late. Both change the equations, not the work.
+    begin:   within this context, the modules of a network may be called individually, from rest, in the order of the steps.
+    stepped, delayed:  whether it runs step by step; whether it resets a step late. Both change the equations, not the work.
     """
 
     neuron: Callable[[], nn.Module]
@@ -166,7 +166,7 @@ class Training:
 
     @property
     def equation(self) -> str:
-        """In words, where it is not the one of who walks layer by layer."""
+        """In words, where it is not that of a library that runs layer by layer."""
         return "; ".join([PER_STEP] * (self.norm and self.library.stepped) + [DELAYED] * self.library.delayed)
 
     def loss(self) -> Tensor:
@@ -183,7 +183,7 @@ class Training:
         return loss.detach()
 
     def result(self) -> Arrays:
-        """What is compared with the reference; the names say which one."""
+        """What is compared with the reference; the names identify which one."""
         first = self.step()
         norms = torch.stack([p.grad.norm() for p in self.net.parameters() if p.grad is not None])
         later = torch.stack([self.step() for _ in range(LATER)])
@@ -203,7 +203,7 @@ class Captured(Training):
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(3):  # as PyTorch asks for: compiles, and fills its pools
+            for _ in range(3):  # as PyTorch requires: compiles, and fills its pools
                 super().step()
         torch.cuda.current_stream().wait_stream(side)
         self.optimiser.zero_grad()
@@ -254,7 +254,7 @@ def whole(make: Callable[[], Training]) -> Work:
 
 
 def alone(make: Callable[[], Training], part: str) -> Work:
-    run = optimise(make()) if part == OPTIMISER else there_and_back(make(), part)
+    run = optimise(make()) if part == OPTIMISER else forward_and_backward(make(), part)
 
     def result() -> Arrays:
         run()
@@ -263,7 +263,7 @@ def alone(make: Callable[[], Training], part: str) -> Work:
     return Work(run=run, result=result)
 
 
-def there_and_back(made: Training, part: str) -> Callable[[], None]:
+def forward_and_backward(made: Training, part: str) -> Callable[[], None]:
     """Forward and backward through each module of this part by itself, in all its calls of one training step."""
     kinds: dict[str, Any] = {NEURONS: type(made.library.neuron()), WEIGHTS: WEIGHTED, NORM: _BatchNorm}
     calls: dict[nn.Module, list[Tensor]] = {
@@ -331,7 +331,7 @@ class Stepped(nn.Sequential):
 
 
 def plain(stepped: bool, delayed: bool) -> Library:
-    """Layer by layer in any case; `stepped` normalises as who walks step by step."""
+    """Runs layer by layer in any case; `stepped` normalises like a library that runs step by step."""
     neuron, fold = partial(Plain, "delayed" if delayed else "soft"), Stepped if stepped else Folded
     return Library(neuron, fold, lambda net, x: net(x), stepped=stepped, delayed=delayed)
 

@@ -2,7 +2,7 @@
 
 tau = 2, soft reset (detached), threshold 1, a normal random current, a dense normal random gradient; the surrogate is ATan, or,
 in the rows of keep="bits", the rectangle. "copy" copies a tensor of x's size: two words per element-step, the unit of
-memory-bound work. Whoever cannot express the equation is timed with its nearest one, and the row says so.
+memory-bound work. A library that cannot express the equation is timed with its nearest one, which the row names.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ WHAT = "One layer of LIF neurons alone: tau = 2, soft detached reset, threshold 
 LARGE, SMALL = (32, 16 * 32768), (16, 2000)
 STEPS, NEURONS = (4, 32, 128, 500), (10**4, 10**5, 10**6, 10**7)
 LARGEST = {"cpu": 2 * 10**7, "cuda": 4 * 10**8}
-"""Element-steps of the default grid; --full goes on to what memory holds."""
+"""Element-steps of the default grid; --full goes up to what memory holds."""
 RESETS = ("", " (delayed reset)", " (hard reset)")
 HALF = {"cpu": ("bfloat16",), "cuda": ("float16", "bfloat16")}
 
 
 def allowed(dtype: str) -> dict[str, Tolerance]:
-    """A spike that rounding turns changes the gradient of its neuron too; with a state in half precision, one in a hundred."""
+    """A spike that rounding flips changes the gradient of its neuron too; with a state in half precision, one in a hundred."""
     spikes = Tolerance(0.5, 1e-4)
     gradient = Tolerance(1e-4 if dtype == "float32" else 2e-2, 1e-3)
     exact = {f"{name}{reset}": t for name, t in (("spikes", spikes), ("x.grad", gradient)) for reset in RESETS}

@@ -1,4 +1,4 @@
-"""A contestant's own process, `python -m benchmarks.play`: asked by `benchmarks.harness`, it prepares, checks and times.
+"""A contestant's own process, `python -m benchmarks.play`: on requests of `benchmarks.harness` it prepares, checks and times.
 
 open     imports the contestant; limits this process's memory, so that too large a case ends in an error
 prepare  names the modes for a case
@@ -65,7 +65,7 @@ class Player:
         }  # fmt: skip
 
     def time(self, mode: str, warm: bool) -> dict[str, Any]:
-        """warm: once untimed before, for short work, since the contestants between have emptied the caches."""
+        """warm: run once before, untimed, for short work, since the other contestants have emptied the caches."""
         made = self.works[mode]
         if warm:
             made.before()

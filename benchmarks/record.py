@@ -38,7 +38,7 @@ def write(
     device: str = "cpu",
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Replaces the part of one benchmark. `versions`: of what each contestant used. about: of another machine than this one."""
+    """Replaces the part of one benchmark. versions: of what each contestant used. about: the machine, by default this one."""
     about = about or {
         "machine": machine(device),
         "device": torch.device(device).type,

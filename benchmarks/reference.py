@@ -1,6 +1,6 @@
 """The results that every contestant is compared with: a plain loop over time in float64, by PyTorch's autograd.
 
-It shares nothing with tfexplore. Where a case is large, only every so-many-th neuron (`every`) is computed and compared.
+It shares nothing with tfexplore. Where a case is large, only every k-th neuron (k = `every`) is computed and compared.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from benchmarks.work import Arrays, Case, array, linear_inputs, neuron_inputs
 
 TAU, THRESHOLD = 2.0, 1.0
 COMPARED = 2**25
-"""Element-steps of a case that are compared, about."""
+"""About the number of element-steps of a case that are compared."""
 
 
 class ATan(torch.autograd.Function):
-    """1 where u >= 0; on the way back 1 / (1 + (pi u)^2)."""
+    """1 where u >= 0; in the backward pass 1 / (1 + (pi u)^2)."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ SURROGATES: dict[str, Callable[[Tensor], Tensor]] = {"ATan": ATan.apply, "Rectan
 
 
 def plain_loop(x: Tensor, surrogate: str = "ATan", reset: str = "soft", state: torch.dtype | None = None) -> Tensor:
-    """LIF as anyone would write it: x [T, ...] -> spikes. state: the dtype of the potential.
+    """A hand-written LIF: x [T, ...] -> spikes. state: the dtype of the potential.
 
     reset, always detached: "soft" subtracts the threshold, "hard" sets zero, "delayed" subtracts the threshold one step later.
     """
@@ -63,12 +63,12 @@ def plain_loop(x: Tensor, surrogate: str = "ATan", reset: str = "soft", state: t
 
 
 def every(element_steps: int) -> int:
-    """Every so-many-th neuron is compared."""
+    """Every k-th neuron is compared; this is k."""
     return math.ceil(element_steps / COMPARED)
 
 
 def neuron(case: Case) -> Arrays:
-    """Spikes and x's gradient of every `case["every"]`-th neuron; with other resets too, for those who have none else."""
+    """Spikes and x's gradient of every `case["every"]`-th neuron; with other resets too, for libraries that have no soft one."""
     x, g = (values[..., :: case["every"]].double() for values in neuron_inputs(case))
     found = {}
     for reset, about in (("soft", ""), ("delayed", " (delayed reset)"), ("hard", " (hard reset)")):

@@ -1,11 +1,11 @@
-"""Time splitting on the processes of this machine: what a training step takes, what the plan had predicted, and data parallelism.
+"""Time splitting over processes of this machine: the seconds of a training step, measured and predicted, and data parallelism.
 
 Each row is one network on P processes (gloo, one thread each), all measured in the same processes, in turn: one rank alone while
-the others wait, the time split with 1 and 4 micro-batches, and DistributedDataParallel with the batch cut instead (none where
-there are fewer samples than ranks). The plan starts from costs that all ranks measured at once, and from the measured link.
+the others wait, time splitting with 1 and 4 micro-batches, and DistributedDataParallel, which divides the batch instead (left out
+where there are fewer samples than ranks). The plan starts from costs that all ranks measured at once, and from the measured link.
 
-The network "devices" consists of layers that only wait (`timesplit.standin`): every rank is a device of its own, even where a
-machine has fewer cores. The others compute, so that more ranks than cores share cores, which the plan does not know.
+The network "devices" consists of layers that only sleep (`timesplit.standin`): every rank is a device of its own, even where a
+machine has fewer cores. The others compute, so that ranks share cores where there are more of them, which the plan ignores.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def run(stage: Stage, size: str) -> Iterator[Row]:
 
 
 def measured(group: Ranks, kind: str, steps: int, batch: int, runs: int) -> dict[str, Any]:
-    """Runs in every process: the medians of all ways, and what the plan says."""
+    """Runs in every process: the medians of all ways, and the plan's predictions."""
     x = torch.rand(steps, batch, *SHAPES[kind], generator=torch.Generator().manual_seed(1))  # the same on all ranks
     ways = ways_of(group, kind, x)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -67,7 +67,7 @@ def measured(group: Ranks, kind: str, steps: int, batch: int, runs: int) -> dict
             group.all_gather([turn])
             begin = time.perf_counter()
             step()
-            group.all_gather([turn])  # until the last rank is through
+            group.all_gather([turn])  # until the last rank has finished
             if turn:  # the first is for warming up
                 seconds[name].append(time.perf_counter() - begin)
     found, wire = mean_costs(group.all_gather_object(costs(network(kind), x, group))), link(group)
@@ -125,5 +125,5 @@ def lines(row: Row) -> Iterator[str]:
     one = row["median_ms"]["one rank"]
     for name, ms in row["median_ms"].items():
         low, high = row["quartiles_ms"][name]
-        said = row["predicted_ms"][name]
-        yield f"  {name:<28}{ms:>10.1f}{low:>8.1f}{high:>8.1f}{one / ms:>10.2f}{said:>11.1f}{said / ms:>13.2f}"
+        predicted = row["predicted_ms"][name]
+        yield f"  {name:<28}{ms:>10.1f}{low:>8.1f}{high:>8.1f}{one / ms:>10.2f}{predicted:>11.1f}{predicted / ms:>13.2f}"

@@ -60,7 +60,7 @@ def row(case: tuple[int, int, str, str], device: str, rounds: int, compiled: boo
 
 
 def load() -> float:
-    """How many programs wanted to run in the last minute (one for each core is this benchmark's own), where the system tells."""
+    """The load average of the last minute (one for each core is this benchmark's own); 0 where the system does not report it."""
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else 0.0
 
 

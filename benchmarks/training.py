@@ -1,8 +1,8 @@
 """A whole training step (forward, loss, backward, optimiser) of each network in `benchmarks.networks`, and where its time goes.
 
-Every contestant begins with the same weights and the same images; its first losses and the norms of its gradients must be those
-of a plain loop before it is timed (`NEAR`). Whoever walks step by step normalises each step by itself where there is BatchNorm:
-another computation with another reference, named in the row.
+Every contestant starts with the same weights and the same images; its first losses and the norms of its gradients must be those
+of a plain loop before it is timed (`NEAR`). A library that runs step by step normalises each step by itself where there is
+BatchNorm: another computation with another reference, named in the row.
 
 The parts are timed by themselves, forward and backward on the inputs that they get in the network, in turn with all else; "the
 rest" is the difference to the whole step: pooling, additions, the loss, Python's and autograd's work between the parts. A part
@@ -30,7 +30,7 @@ NEAR = dict(zip(RESULTS, (1e-3, 1e-2, 0.1), strict=True))
 AUTOCAST = dict(zip(RESULTS, (5e-2, 0.5, 0.5), strict=True))
 """With products in bfloat16, against the reference in float32: that the same network learns, no more."""
 ALLOWED = {name + which: Tolerance(near) for name, near in NEAR.items() for which in REFERENCES}
-"""Relative to the largest. Sums are added in another order, so some spikes turn, and more from one training step to the next."""
+"""Relative to the largest. Sums are added in another order, so some spikes flip, and more from one training step to the next."""
 
 
 def cases(size: str, device: str) -> Iterator[Case]:

@@ -26,7 +26,7 @@ from torch import Tensor
 Case: TypeAlias = dict[str, Any]
 Arrays: TypeAlias = dict[str, np.ndarray]
 PASSES = INFERENCE, FORWARD, BACKWARD, BOTH = ("inference", "forward", "backward", "forward + backward")
-"""Without gradient; with what the way back needs; the way back alone; both together."""
+"""Without gradient; with what is saved for backward; the backward pass alone; both together."""
 
 
 GRAPH = "CUDA graph of "
@@ -37,13 +37,13 @@ GRAPH = "CUDA graph of "
 class Work:
     """One contestant's way to do one case.
 
-    run:       one complete pass; what it returns is freed after the clock has stopped. PyTorch's device is synchronised before
-               and after by who times; other libraries wait for their own results.
-    result:    runs once, untimed, and gives what is compared with the reference (all of its names, or fewer: see `equation`).
-    kept:      bytes held for the backward pass, measured; None where the library cannot say.
-    before:    what precedes a run, untimed.
-    least:     bytes that this way must at least read and write, derived; None where nobody derived it.
-    equation:  in words, where it is not the case's own; spikes and gradients are then compared only if `result` gives them.
+    run:       one complete pass; what it returns is freed after the clock has stopped. The caller that times it synchronises
+               PyTorch's device before and after; other libraries wait for their own results.
+    result:    runs once, untimed, and returns what is compared with the reference (all of its names, or fewer: see `equation`).
+    kept:      bytes saved for backward, measured; None where the library cannot report them.
+    before:    precedes a run, untimed.
+    least:     bytes that this way must at least read and write, derived; None where they were not derived.
+    equation:  in words, where it is not the case's own; spikes and gradients are then compared only if `result` has them.
     wait:      waits for what `run` returned, for a library whose work neither PyTorch's events nor its synchronisation see.
     """
 
@@ -60,7 +60,7 @@ Modes: TypeAlias = dict[str, Callable[[], Work]]
 
 
 def versions(*names: str) -> dict[str, str]:
-    """Of the distributions `names`, those that are installed."""
+    """The versions of those distributions that are installed."""
     found = {}
     for name in names:
         try:
@@ -73,8 +73,8 @@ def versions(*names: str) -> dict[str, str]:
 def inputs(case: Case, *drawn: tuple[tuple[int, ...], float]) -> list[Tensor]:
     """Normal random tensors of these shapes and standard deviations, of the case's dtype and on its device.
 
-    From the case's seed, so that all processes get the same: through NumPy, on a GPU by its own generator (NumPy takes seconds
-    for what a GPU takes in). Made once for all modes of a process.
+    From the case's seed, so that all processes get the same: by NumPy, on a GPU by its own generator (NumPy would take seconds).
+    Drawn once for all modes of a process.
     """
     return _inputs(case["seed"], case.get("dtype", "float32"), case["device"], drawn)
 
@@ -114,7 +114,7 @@ def array(values: Tensor) -> np.ndarray:
 
 
 def kept_bytes(forward: Callable[[], object]) -> int:
-    """Bytes of the distinct storages that autograd holds for the backward pass of `forward`."""
+    """Bytes of the distinct storages that autograd saves for the backward pass of `forward`."""
     held: dict[int, int] = {}
 
     def pack(values: Tensor) -> Tensor:
@@ -137,11 +137,11 @@ def neuron_work(
     least: int | None = None,
     equation: str = "",
 ) -> Work:
-    """The neuron benchmark for a PyTorch layer, x [T, B, N / B] -> spikes, which begins anew in each call.
+    """The neuron benchmark for a PyTorch layer, x [T, B, N / B] -> spikes, which begins at rest in each call.
 
-    scale: x is given times this number, for a library that multiplies its input with the reciprocal. batch_first: the layer
-    takes and gives [B, T, N / B]. names: the reference's names for "spikes" and "x.grad" where they are another equation's; ""
-    where there is nothing to compare with.
+    scale: x is multiplied by this number, for a library that multiplies its input by the reciprocal. batch_first: the layer
+    takes and returns [B, T, N / B]. names: the reference's names for "spikes" and "x.grad" where they are another equation's;
+    "" where there is nothing to compare with.
     """
     current, gradient = neuron_inputs(case)
     x, gradient = (_turned(values, batch_first) for values in (current * scale if scale != 1.0 else current, gradient))
@@ -194,7 +194,7 @@ def graphed(make: Callable[[], Work]) -> Work:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3):  # as PyTorch asks for: compiles, and fills its pools
+        for _ in range(3):  # as PyTorch requires: compiles, and fills its pools
             wanted = work.run()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()

@@ -30,12 +30,8 @@ import numpy as np  # noqa: F401  (for your answers)
 import torch
 from IPython.display import Latex
 
-from tfexplore import LIF, explore, neurons, puzzles, surrogates
-from tfexplore.codegen import functions, latex, printing
-from tfexplore.codegen.traffic import kept_bytes
-from tfexplore.codegen.variant import Variant
+from tfexplore import LIF, codegen, explore, neurons, puzzles, surrogates
 from tfexplore.explore.kept import INPUT
-from tfexplore.neurons import step
 
 # %% [markdown]
 # ## A step has no slope to learn from
@@ -132,7 +128,7 @@ neuron
 # the equations above. (The first line recomputes $u$, instead of saving it.)
 
 # %%
-Latex(latex.latex_of_adjoint(step.step_of(neuron)))
+Latex(codegen.latex_of_adjoint(neuron))
 
 # %% [markdown]
 # Read it from top to bottom: it is a program. It gives $g_x[t]$ to the layer below, and $g_v[t-1]$ to the step before.
@@ -148,7 +144,7 @@ Latex(latex.latex_of_adjoint(step.step_of(neuron)))
 # </details>
 
 # %%
-Latex(latex.latex_of_adjoint(step.step_of(neurons.LIF(tau=2.0, detach_reset=False))))
+Latex(codegen.latex_of_adjoint(neurons.LIF(tau=2.0, detach_reset=False)))
 
 # %% [markdown]
 # ### Three steps by hand
@@ -237,9 +233,7 @@ print("fused:", pieces(fused(current)))
 # one step to the next, as $v$ did in the forward pass. This is the generated part, for a CPU:
 
 # %%
-variant = Variant(step.step_of(neuron), keep="input")
-back = next(function for function in functions.functions_of(variant) if function.name == "adjoint")
-print(functions.python_function(back, printing.NUMBA))
+print(codegen.source_of(neuron, "adjoint", keep="input"))
 
 # %% [markdown]
 # **Do:** find each of the equations above in it. (`h_v` is $h[t]$; `g_v_next` is the $g_v[t]$ that arrives, `g_v` the
@@ -416,7 +410,7 @@ for neuron in (
     neurons.Izhikevich(surrogate=box),
 ):
     try:
-        bits = float(8 * kept_bytes(neuron, "bits"))
+        bits = float(8 * codegen.kept_bytes(neuron, "bits"))
         print(f"{bits:.0f} bit{'s' * (bits > 1)} per neuron and step, instead of 32")
     except ValueError as error:
         print(error)

@@ -122,7 +122,7 @@ def _nothing_is_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def crews() -> Iterator[Callable[..., "Crew"]]:
-    """crews(size, timeout): processes that the tests of a worker share, started when one first asks for so many."""
+    """crews(size, timeout): processes that the tests of a worker share, started when a test first needs them."""
     from tfexplore.timesplit import Crew
 
     made: dict[int, Crew] = {}

@@ -79,7 +79,7 @@ def fails_outside(ranks: Any) -> tuple[str, str, float]:
     return outcome(lambda: split(split.piece(x)))
 
 
-def other_pieces(ranks: Any, what: str) -> tuple[str, str, float]:
+def other_inputs(ranks: Any, what: str) -> tuple[str, str, float]:
     """One rank has another input than the rest."""
     split = TimeSplit(seeded(mlp), ranks=ranks)
     x, _ = data(13)
@@ -210,5 +210,5 @@ def sleep(ranks: Any, seconds: float) -> None:
 
 
 def copied(ranks: Any) -> tuple[int, float, float]:
-    """Who started this process, and what it draws."""
+    """The process that started this one, and random numbers of this one."""
     return os.getppid(), random.random(), float(np.random.random())  # noqa: NPY002  (what a job may draw from)

@@ -180,7 +180,7 @@ def forward_only(ranks: Any) -> list[float]:
 
 
 def accumulated(ranks: Any) -> float:
-    """Two passes, then their ways back, then a third; gradients add up, and weight decay counts once."""
+    """Two forward passes, then their backward passes, then a third; gradients add up, and weight decay counts once."""
     one, many = seeded(residual), seeded(residual)
     split = TimeSplit(many, ranks=ranks)
     batches = [data(13, seed=seed) for seed in (1, 2, 3)]
@@ -237,7 +237,7 @@ def asked_for(ranks: Any) -> float:
 
 
 def given_mesh(ranks: Any, replicas: int) -> float:
-    """Data x time: each replica has a part of the batch, each of its ranks a piece of time; the mean of all gradients."""
+    """Data x time: each replica has a part of the batch, each of its ranks some of the time steps; the mean of all gradients."""
     mesh = dist.init_device_mesh("cpu", (replicas, ranks.size // replicas), mesh_dim_names=("data", "time"))
     one, many = seeded(mlp), seeded(mlp)
     split = TimeSplit(many, ranks=mesh["time"])
@@ -287,7 +287,7 @@ def recorded(ranks: Any, micro_batches: int) -> list[Any]:
 
 
 def traced(ranks: Any) -> float:
-    """`record` within a time split has this rank's piece of the traces."""
+    """`record` within a time split has the traces of this rank's time steps."""
     net = seeded(mlp)
     x, _ = data(13)
     with tfexplore.record(net, "v", "s") as expected:

@@ -22,8 +22,8 @@ def worst(net: nn.Module, one: nn.Module) -> float:
     return max(apart(p.grad, q.grad) for p, q in zip(net.parameters(), one.parameters(), strict=True))
 
 
-def gradient_of_the_input(ranks: Any, frozen: bool, asked: bool) -> float:
-    """With weights that are trained or not, by backward or asked for alone."""
+def gradient_of_the_input(ranks: Any, frozen: bool, alone: bool) -> float:
+    """With weights that are trained or not, by `backward` or alone, by `autograd.grad`."""
     net, one = seeded(mlp).requires_grad_(not frozen), seeded(mlp)
     split = TimeSplit(net, ranks=ranks)
     x, y = data(13)
@@ -32,7 +32,7 @@ def gradient_of_the_input(ranks: Any, frozen: bool, asked: bool) -> float:
     for _ in range(2):
         own.grad = None
         loss = split_loss(split, split(own), y, "rate")
-        if asked:
+        if alone:
             (found,) = torch.autograd.grad(loss, own)
         else:
             loss.backward()
@@ -62,7 +62,7 @@ class Branching(TwoHeads):
 
 
 def two_splits_and_an_unused_branch(ranks: Any) -> float:
-    """A branch that runs and is not used leaves a door open; another split network must not come through it."""
+    """A branch that runs and is not used leaves a receive posted; another split network must not match it."""
     a, b, one_a, one_b = seeded(Branching), seeded(mlp), seeded(Branching), seeded(mlp)
     splits = TimeSplit(a, ranks=ranks), TimeSplit(b, ranks=ranks), TimeSplit(b, micro_batches=2, ranks=ranks)
     x, y = data(13)
@@ -108,8 +108,8 @@ def a_state_without_effect(ranks: Any) -> float:
     return max(one_step(split, one, x, y) for _ in range(2))
 
 
-def stopped_on_the_way(ranks: Any) -> float:
-    """A gradient asked for that is on the way; then the network is used without the split."""
+def stopped_inside(ranks: Any) -> float:
+    """A gradient of something inside the network; then the network is used without the split."""
     net = seeded(mlp)
     split = TimeSplit(net, ranks=ranks)
     x, _ = data(13)
@@ -147,7 +147,7 @@ def one_value(ranks: Any) -> str:
 
 
 def leaves_first(ranks: Any) -> float:
-    """Rank 0 has sent its last state and leaves, when rank 1 has not asked for it yet."""
+    """Rank 0 has sent its last state and leaves, when rank 1 has not posted the receive yet."""
     split = TimeSplit(seeded(mlp), ranks=ranks)
     x, _ = data(13)
     with torch.no_grad():

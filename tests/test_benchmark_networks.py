@@ -142,8 +142,8 @@ def test_a_peer_trains_as_the_reference(name: str, network: str) -> None:
     (label,) = row["median_ms"]
     norm, stepped = NETWORKS[network].norm, name == "snntorch"
     assert set(row["parts_ms"][label]) == set(networks.parts_of(network))
-    said = [networks.PER_STEP] * (norm and stepped) + [networks.DELAYED] * stepped
-    assert row["equation"].get(label, "") == "; ".join(said)
+    differences = [networks.PER_STEP] * (norm and stepped) + [networks.DELAYED] * stepped
+    assert row["equation"].get(label, "") == "; ".join(differences)
 
 
 @pytest.mark.parametrize("size", harness.SIZES)

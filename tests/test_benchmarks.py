@@ -35,7 +35,7 @@ def race(stage: harness.Stage, case: work.Case = TINY) -> harness.Row:
 
 @pytest.fixture
 def contestant(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
-    """A contestant in this process, whose module a test fills; asked as the others are."""
+    """A contestant in this process, whose module a test fills; it gets requests as the others do."""
     module = types.ModuleType("benchmarks.contestants.made_up")
     module.VERSIONS = dict  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "benchmarks.contestants.made_up", module)
@@ -95,7 +95,7 @@ def test_ours_and_a_missing_peer_in_processes_of_their_own() -> None:
     assert "plain loop" in text
 
 
-def test_a_wrong_result_is_told_and_not_timed(contestant: types.ModuleType) -> None:
+def test_a_wrong_result_is_reported_and_not_timed(contestant: types.ModuleType) -> None:
     runs: list[str] = []
 
     def made(case: work.Case, name: str, layer: Any) -> work.Work:
@@ -343,7 +343,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: py
     assert cli.main(["bench", "--draw", "--results", str(tmp_path)]) == 1
     assert "no recorded measurement to draw" in capsys.readouterr().err
     assert cli.main(["bench", "neurons"]) == 1
-    assert f"there is no benchmark 'neurons'; there are {', '.join(bench.NAMES)}" in capsys.readouterr().err
+    assert f"there is no benchmark 'neurons'; choose from {', '.join(bench.NAMES)}" in capsys.readouterr().err
     monkeypatch.setattr(cli.paths, "PACKAGE", tmp_path / "tfexplore")
     assert cli.main(["bench"]) == 1
     assert "in tfexplore's checkout, not in its package" in capsys.readouterr().err

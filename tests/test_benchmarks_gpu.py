@@ -78,8 +78,8 @@ def test_a_dry_run_that_is_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> N
 
     folders = set(os.listdir(tmp_path / "temporary"))  # left by the one that was killed
     second = started(tmp_path, mark)
-    said, _ = second.communicate(timeout=240)
-    assert second.returncode == 0, said
+    output, _ = second.communicate(timeout=240)
+    assert second.returncode == 0, output
     assert set(os.listdir(tmp_path / "temporary")) == folders, "a run leaves folders behind"
     assert not running(mark), "a run ends before its processes"
     lines = read(journal)
@@ -405,7 +405,7 @@ class Clock:
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams that are none, and a graph whose replay does nothing."""
+    """Fake streams, and a graph whose replay does nothing."""
     Clock.now = 0.0
     stream = SimpleNamespace(wait_stream=lambda other: None)
     for name, made in {
@@ -508,9 +508,9 @@ def test_a_reference_under_autocast_is_that_of_float32() -> None:
 
 def test_lists_and_limits(capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main(["--list", "--only", "6"])
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split("s  ")[-1].strip() for line in said[:-1]] == ["the machine", "memcheck", "initcheck", "ncu"]
-    assert said[-1] == "in all 59 s"
+    output = capsys.readouterr().out.splitlines()
+    assert [line.split("s  ")[-1].strip() for line in output[:-1]] == ["the machine", "memcheck", "initcheck", "ncu"]
+    assert output[-1] == "total 59 s"
     gpu.main(["--list", "--match", "check$|explorers"])
     names = [line.split("s  ")[-1].strip() for line in capsys.readouterr().out.splitlines()[:-1]]
     assert names == ["the machine", "the explorers' data", "memcheck", "initcheck"]

@@ -82,7 +82,7 @@ def wrapped(inner: Exception, outer: Exception) -> Exception:
     return outer
 
 
-# What CuPy, NVRTC, the driver and torch really say (from their issue trackers, and from machines without a GPU).
+# Real messages of CuPy, NVRTC, the driver and torch (from their issue trackers, and from machines without a GPU).
 INSTALL_FAILED = (
     "\n====\nFailed to import CuPy.\n\nIf you installed CuPy via wheels, make sure...\n\nOriginal error:\n  "
 )

@@ -45,7 +45,7 @@ def faults(output: Any, explorer: bool = False) -> Iterator[str]:
     if inked < 0.005 or pixels.std() < 0.01:
         yield f"the picture is all but empty ({inked:.2%} of its pixels differ from the paper)"
     if len(output.metadata.get("image/png", {}).get("alt", "").split()) < 5:
-        yield "the picture has no words (metadata['image/png']['alt']) for who cannot see it"
+        yield "the picture has no words (metadata['image/png']['alt']) for those that cannot see it"
     figure = json.loads(output.metadata.get("tfexplore", {}).get("plotly", "null"))
     if explorer and figure is None:
         yield "an explorer's picture carries no plotly figure (metadata['tfexplore']['plotly'])"
@@ -77,7 +77,7 @@ def test_the_first_notebook_has_pictures():
 
 
 def drawing(lines: int, size: float = 3.0) -> str:
-    """A matplotlib picture with so many lines, in base64."""
+    """A matplotlib picture with this many lines, in base64."""
     from matplotlib.figure import Figure
 
     figure, out = Figure(figsize=(size, size)), io.BytesIO()

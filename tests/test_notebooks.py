@@ -85,7 +85,7 @@ def test_a_written_pair_is_whole_and_carries_no_noise(pair):
     outputs = nbformat.read(pair.with_suffix(".ipynb"), as_version=4).cells[1].outputs
     assert "".join(output.text for output in outputs if output.get("name") == "stdout") == "one\ntwo\n"
     for first, second in itertools.pairwise(outputs):
-        assert first.get("name", "result") != second.get("name", "result")  # pieces of one stream are joined
+        assert first.get("name", "result") != second.get("name", "result")  # parts of one stream are joined
     assert "IntSlider" in outputs[-1].data["text/plain"]  # the text beside the widget is kept, and compared
 
 

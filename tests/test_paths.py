@@ -63,7 +63,7 @@ def test_an_unwritable_cache_is_replaced_and_said_once(tmp_path, monkeypatch):
         folder = paths.cache_dir()
     assert folder.is_dir()
     if os.name == "posix":
-        assert folder.stat().st_mode & 0o077 == 0  # code is loaded from here: nobody else may write
+        assert folder.stat().st_mode & 0o077 == 0  # code is loaded from here: no other user may write
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert paths.cache_dir() == folder

@@ -121,7 +121,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "01_the_neuron.py").write_text(SCRIPT, encoding="utf-8")
     found = "\n".join(tool.faults(tmp_path))
     assert "01_the_neuron.py has puzzles that are not up to date: python tools/puzzles.py place 01_the_neuron" in found
-    assert "01_the_neuron.py lacks the puzzle hard_reset: add a Markdown cell that says PUZZLE: hard_reset" in found
+    assert "01_the_neuron.py lacks the puzzle hard_reset: add a Markdown cell with PUZZLE: hard_reset" in found
     assert "lacks the puzzle charge" not in found
     assert tool.main(["check", "--notebooks", str(tmp_path)]) == 1
 
@@ -136,7 +136,7 @@ def test_the_collection_has_all_puzzles_in_order() -> None:
 
 
 def test_a_pair_keeps_what_nbgrader_needs(tmp_path: Path) -> None:
-    """The .py says the grade_id, the .ipynb all of it; `pull` goes back without loss, and a lost grade_id is noticed."""
+    """The .py has the grade_id, the .ipynb all of its metadata; `pull` goes back without loss, and a lost grade_id is noticed."""
     script = tmp_path / "01_the_neuron.py"
     script.write_text(tool.placed(SCRIPT), encoding="utf-8")
     notebook = notebooks.read_script(script)

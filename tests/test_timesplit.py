@@ -119,9 +119,9 @@ def test_a_checkpoint_goes_on_with_any_number_of_ranks(crews, tmp_path) -> None:
 
 @pytest.mark.parametrize("micro_batches", [1, 3])
 def test_the_record_of_a_real_run(three, micro_batches) -> None:
-    everybody = three.run(jobs.recorded, micro_batches)
-    events = everybody[0]
-    assert all(other == events for other in everybody), "every rank has the events of all"
+    of_ranks = three.run(jobs.recorded, micro_batches)
+    events = of_ranks[0]
+    assert all(other == events for other in of_ranks), "every rank has the events of all"
     layers = {"0", "1", "2", "3", "4", "5"}
     for rank, steps in enumerate([(0, 5), (5, 9), (9, 13)]):
         own = [event for event in events if event.device == f"rank {rank}"]
@@ -181,8 +181,8 @@ def test_without_a_group_it_says_how_to_get_one() -> None:
 
 @pytest.mark.slow
 def test_hundreds_of_steps_of_random_sizes(three) -> None:
-    everybody = three.run(jobs.soak, 300)
-    for found in everybody:
+    of_ranks = three.run(jobs.soak, 300)
+    for found in of_ranks:
         differences, memory = zip(*found, strict=True)
         assert len(found) == 300
         assert max(differences) < EXACT

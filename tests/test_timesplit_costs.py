@@ -113,11 +113,11 @@ def test_where_nothing_is_trained_there_is_no_backward_pass(clock) -> None:
 
 def test_mean_costs_of_several_ranks(clock) -> None:
     net = nn.Sequential(StandIn(2**-10), Call(2**-5))
-    everybody = []
+    of_ranks = []
     for clock.times in (1, 3, 8):
         clock.slow = range(10**6)
-        everybody.append(costs(net, torch.rand(4, 1, 3), runs=1))
-    for mean, *each in zip(measuring.mean_costs(everybody), *everybody, strict=True):
+        of_ranks.append(costs(net, torch.rand(4, 1, 3), runs=1))
+    for mean, *each in zip(measuring.mean_costs(of_ranks), *of_ranks, strict=True):
         assert (mean.layer, mean.state, mean.weights) == (each[0].layer, each[0].state, each[0].weights)
         for kind in ("forward", "backward", "forward_call", "backward_call"):
             assert getattr(mean, kind) == statistics.mean(getattr(cost, kind) for cost in each)

@@ -114,10 +114,10 @@ def test_a_process_that_ends_before_it_has_begun(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("what", "odd"), [("batch", "float64 of shape [T, 4, 12]"), ("dtype", "float32 of shape [T, 6, 12]")]
 )
-def test_pieces_that_do_not_fit_together(crew, what, odd) -> None:
+def test_inputs_that_do_not_fit_together(crew, what, odd) -> None:
     how = "in training mode, trained parameters [0-9a-f]{8}"
     has = rf"rank 0 has float64 of shape \[T, 6, 12\], {how}, and rank 1 has {re.escape(odd)}, {how}"
-    for name, text, seconds in crew.run(faults.other_pieces, what):
+    for name, text, seconds in crew.run(faults.other_inputs, what):
         assert (name, seconds < AT_ONCE) == ("ValueError", True)
         assert re.fullmatch(rf"the inputs of all ranks must differ in their time steps only, but {has}\.", text)
 
@@ -134,8 +134,8 @@ def test_pieces_that_do_not_fit_together(crew, what, odd) -> None:
         ("one axis", "ValueError", "x must be [T, B, *features], with time first, but got shape (4,)."),
     ],
 )
-def test_a_piece_that_is_wrong_by_itself(crew, what, kind, sentence) -> None:
-    others_raised(crew.run(faults.other_pieces, what), kind, sentence, end="")
+def test_an_input_that_is_wrong_by_itself(crew, what, kind, sentence) -> None:
+    others_raised(crew.run(faults.other_inputs, what), kind, sentence, end="")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_states_that_do_not_match(crew, before, mood, by, sentence) -> None:
 
 
 def test_a_state_of_another_shape_in_the_first_pass(crew) -> None:
-    """The layer itself says so: what it got does not fit its current."""
+    """The layer itself refuses it: the state does not fit its current."""
     found = crew.run(faults.moods, None, "wider", (0,))
     sentence = "state 'v' must have x's shape without time, (6, 12), but got (6, 24)"
     sentence += "; begin anew with state=None (or a new carry) when the batch changes."

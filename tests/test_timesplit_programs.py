@@ -84,7 +84,7 @@ for case, (fails, timeout, absent) in enumerate([(0, 12, ""), (1, 12, ""), (9, 6
         result = f"{error.rank}: {error}"
     print(f"{case} {result}\\n", end="")
 """
-"""A script whose rank 1 cannot start so often, as happens on a busy machine: the others wait for it, or have started."""
+"""A script whose rank 1 fails to start this many times, as happens on a busy machine: the others wait for it, or have started."""
 
 
 def test_a_start_that_failed_is_tried_again(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ def three(crews):
     return crews(3, 20)
 
 
-@pytest.mark.parametrize("asked", [False, True], ids=["backward", "asked for"])
+@pytest.mark.parametrize("alone", [False, True], ids=["backward", "autograd.grad"])
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained", "frozen"])
-def test_the_gradient_of_the_input(three, frozen, asked) -> None:
-    assert max(three.run(uses.gradient_of_the_input, frozen, asked)) < EXACT
+def test_the_gradient_of_the_input(three, frozen, alone) -> None:
+    assert max(three.run(uses.gradient_of_the_input, frozen, alone)) < EXACT
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_the_gradient_of_the_input(three, frozen, asked) -> None:
         uses.two_splits_and_an_unused_branch,
         uses.frozen_and_thawed,
         uses.a_state_without_effect,
-        uses.stopped_on_the_way,
+        uses.stopped_inside,
         uses.grown,
     ],
     ids=lambda use: use.__name__,

@@ -1,8 +1,8 @@
 """The notebooks' pairs: NAME.py (percent format, for editing and review) and NAME.ipynb (with outputs, for reading).
 
     python tools/notebooks.py write [NAME...]   run each .py and write its .ipynb, in canonical form
-    python tools/notebooks.py check [NAME...]   say what is out of step or not canonical (exit status 1)
-    python tools/notebooks.py pull NAME...      the other way: take cells edited in JupyterLab back into the .py
+    python tools/notebooks.py check [NAME...]   report what is out of step or not canonical (exit status 1)
+    python tools/notebooks.py pull NAME...      the reverse: write cells edited in JupyterLab back into the .py
 
 Canonical form: nothing in the file changes when nothing in the notebook changed. No widget state, no random ids, no
 times, no version of Python. It compares no outputs: `make nbval` runs the notebooks again for that.
@@ -25,7 +25,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"},
 }
-CELL_METADATA = ("tags", "slideshow", "nbgrader")  # what an author says about a cell; everything else is a tool's noise
+CELL_METADATA = ("tags", "slideshow", "nbgrader")  # what an author sets on a cell; everything else is a tool's noise
 RAISES = "raises-exception"
 
 
@@ -63,9 +63,9 @@ def _metadata(cell: NotebookNode) -> dict:
 
 
 def nbgrader(grade_id: str, cell_type: str) -> dict:
-    """A puzzle's cell as nbgrader wants it described; a .py says the grade_id only, whose ending tells the rest.
+    """nbgrader's metadata for a puzzle's cell; a .py has the grade_id only, whose ending determines the rest.
 
-    NAME-text is the text, NAME the answer (what a solution is cleared from), NAME-check the check (one point).
+    NAME-text is the text, NAME the answer (from which the solution is cleared), NAME-check the check (one point).
     """
     check, text = grade_id.endswith("-check"), grade_id.endswith("-text")
     kind = {"grade": check, "solution": not (check or text), "locked": check or text, "task": False}
@@ -74,7 +74,7 @@ def nbgrader(grade_id: str, cell_type: str) -> dict:
 
 
 def _outputs(outputs: list[NotebookNode], count: int | None) -> Iterator[NotebookNode]:
-    """Outputs without widget views; neighbouring pieces of one stream joined (the cuts are a matter of timing)."""
+    """Outputs without widget views; consecutive parts of one stream joined (where they are cut depends on timing)."""
     waiting: NotebookNode | None = None
     for output in outputs:
         if waiting is not None and output.output_type == "stream" and output.name == waiting.name:
@@ -130,12 +130,12 @@ def pull(script: Path) -> None:
 
 
 def faults(script: Path) -> Iterator[str]:
-    """What is wrong with a pair, one sentence each, with the command that puts it right."""
+    """What is wrong with a pair, one sentence each, with the command that repairs it."""
     saved = script.with_suffix(".ipynb")
     for half in (script, saved):
         if not half.exists():
             remedy = "pull" if half == script else "write"
-            yield f"{half.name} is missing; make the pair whole: python tools/notebooks.py {remedy} {script.stem}"
+            yield f"{half.name} is missing; complete the pair: python tools/notebooks.py {remedy} {script.stem}"
             return
     notebook, text = nbformat.read(saved, as_version=4), saved.read_text(encoding="utf-8")
     mine, theirs = (list(map(_essence, book.cells)) for book in (read_script(script), notebook))
@@ -156,7 +156,7 @@ def faults(script: Path) -> Iterator[str]:
             return
         allowed = RAISES in cell.metadata.get("tags", [])
         if not allowed and any(output.output_type == "error" for output in cell.outputs):
-            yield f"{saved.name}, cell {number} ends in an error: mend it, or tag it {RAISES}"
+            yield f"{saved.name}, cell {number} ends in an error: fix it, or tag it {RAISES}"
 
 
 def _essence(cell: NotebookNode) -> tuple[str, str, list[str], str]:

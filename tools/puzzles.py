@@ -1,10 +1,10 @@
-"""The puzzles' cells in the notebooks, made from tfexplore/puzzles: never edit them there.
+"""The puzzles' cells in the notebooks, generated from tfexplore/puzzles: never edit them there.
 
-    python tools/puzzles.py place [NAME...]   put or refresh the puzzles' cells in the notebooks' .py halves
-    python tools/puzzles.py check             say which puzzles are missing or out of date (exit status 1)
+    python tools/puzzles.py place [NAME...]   insert or refresh the puzzles' cells in the notebooks' .py halves
+    python tools/puzzles.py check             report which puzzles are missing or out of date (exit status 1)
     python tools/puzzles.py teacher FOLDER    write an nbgrader course: source/NAME/NAME.ipynb, with the solutions
 
-In a .py, a Markdown cell that says `PUZZLE: charge` and nothing else becomes three cells: the text, the student's stub and the
+In a .py, a Markdown cell with `PUZZLE: charge` and nothing else becomes three cells: the text, the student's stub and the
 check. The stub is what nbgrader's own ClearSolutions leaves of the solution. After `place`, run `make notebooks`. In
 a teacher's FOLDER, `nbgrader generate_assignment NAME` then makes the student's copy.
 """
@@ -64,7 +64,7 @@ def block(grade_id: str) -> str:
 
 
 def placed(text: str) -> str:
-    """The text of a .py with its puzzles put in or brought up to date."""
+    """The text of a .py with its puzzles inserted or brought up to date."""
     parts, count = [], 0
     for part in re.split(r"(?m)^(?=# %%)", text):
         head, _, body = part.partition("\n")
@@ -104,7 +104,7 @@ def with_imports(text: str) -> str:
 
 
 def formatted(text: str) -> str:
-    """As `make format` has it: imports in order, blank lines as ruff wants them."""
+    """The text as `make format` leaves it: imports in order, blank lines as ruff wants them."""
     ruff = [sys.executable, "-m", "ruff"]
     for command in (["check", "--quiet", "--select", "I", "--fix-only"], ["format", "--quiet"]):
         words = [*ruff, *command, "--stdin-filename", str(notebooks.FOLDER / "placed.py"), "-"]
@@ -125,11 +125,11 @@ def faults(folder: Path) -> Iterator[str]:
         there = [name for name in grade_ids(placed(text)) if "-" not in name]
         for name, puzzle in puzzles.ALL.items():
             if script.stem in (COLLECTION, puzzle.notebook) and name not in there:
-                yield f"{script.name} lacks the puzzle {name}: add a Markdown cell that says PUZZLE: {name}"
+                yield f"{script.name} lacks the puzzle {name}: add a Markdown cell with PUZZLE: {name}"
 
 
 def hidden_test(puzzle: Puzzle) -> str:
-    """What a teacher's copy has more than the student's: an error where the answer is not right."""
+    """The check of a teacher's copy: an error where the answer is not right, which the student's copy lacks."""
     return "\n".join(
         [
             check_line(puzzle),

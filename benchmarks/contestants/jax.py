@@ -1,6 +1,6 @@
 """JAX: the benchmark's equation in `jax.lax.scan`, compiled by `jax.jit`; and what Spyx, on JAX too, has in common with it.
 
-JAX's work goes to streams of its own, which PyTorch's events do not see: who times it waits for its results.
+JAX's work goes to streams of its own, which PyTorch's events do not see: it is timed until its results are there.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ def passes_work(function: Callable[..., Any], inputs: tuple[Any, ...], gradient:
     """The Work of a function whose gradient goes to all its inputs, in one kind of pass."""
 
     def both(*given: Any) -> Any:
-        out, way_back = jax.vjp(function, *given[:-1])
-        return out, way_back(given[-1])
+        out, pullback = jax.vjp(function, *given[:-1])
+        return out, pullback(given[-1])
 
     forward, linear = jax.jit(function), jax.jit(lambda *given: jax.vjp(function, *given))
-    way_back, together = jax.jit(lambda pullback, g: pullback(g)), jax.jit(both)
+    backward, together = jax.jit(lambda pullback, g: pullback(g)), jax.jit(both)
     waiting: list[Any] = []
 
     def wait() -> None:
@@ -102,7 +102,7 @@ def passes_work(function: Callable[..., Any], inputs: tuple[Any, ...], gradient:
     runs: dict[str, Callable[[], Any]] = {
         INFERENCE: lambda: forward(*inputs),
         FORWARD: lambda: linear(*inputs),
-        BACKWARD: lambda: way_back(waiting.pop(), gradient),
+        BACKWARD: lambda: backward(waiting.pop(), gradient),
         BOTH: lambda: together(*inputs, gradient),
     }
     passes = case["passes"]

@@ -1,4 +1,4 @@
-"""tfexplore in each backend and `keep`, beside what one writes without it: a plain loop, compiled or not, and the paper's kernel.
+"""tfexplore with each backend and `keep`, beside hand-written code: a plain loop, compiled or not, and the paper's kernel.
 
 "copy" copies a tensor of x's size. "paper" is the design of the temporal-fusion paper (Li et al., ICANN 2024): one thread (on a
 CPU, one turn of a parallel loop) for each neuron, scalar float32, spikes and potentials written in every pass.

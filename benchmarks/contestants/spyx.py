@@ -1,7 +1,7 @@
 """Spyx: neurons run by `spyx.nn.run` (jax.lax.scan), compiled by jax.jit. Timed until the results are there.
 
-Its LIF fires on the potential of the step before, and its reset is not decayed; the same equation as everyone's is a module
-of its own, with a surrogate from `spyx.axn.custom`.
+Its LIF fires on the potential of the step before, and its reset is not decayed; the benchmark's own equation is a module of
+its own, with a surrogate from `spyx.axn.custom`.
 """
 
 from __future__ import annotations

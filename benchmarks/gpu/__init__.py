@@ -1,10 +1,10 @@
-"""A quarter of an hour on a GPU: `python -m benchmarks.gpu` finds out all that only a GPU can tell, the most valuable first.
+"""A quarter of an hour on a GPU: `python -m benchmarks.gpu` measures all that needs a GPU, the most valuable points first.
 
-    plan.py       every point to find out, in order, with its limits
-    child.py      a process that finds points out, one after the other
-    journal.py    what was found, a line at once, by the content of what it depends on
-    goals.py      the last table, from the journal alone
-    machine, bits, tuning, sweep, calls, race, memory, split, explorers, tools: `measure(...)` of each finds one point out
+    plan.py       every point to measure, in order, with its limits
+    child.py      a process that measures points, one after the other
+    journal.py    the results, written line by line, keyed by the content that they depend on
+    goals.py      the final table, from the journal alone
+    machine, bits, tuning, sweep, calls, race, memory, split, explorers, tools: `measure(...)` of each measures one point
 
-A point is found out by `benchmarks.gpu.MODULE.measure(device=..., out=..., **given)`, which returns its row.
+A point is measured by `benchmarks.gpu.MODULE.measure(device=..., out=..., **given)`, which returns its row.
 """

@@ -1,6 +1,6 @@
 """The command line of a quarter of an hour on a GPU: `python -m benchmarks.gpu`, from a plain checkout.
 
-What is known is not found out again: a run goes on where the last one was cut off, and measures anew what has changed since.
+What is known is not measured again: a run resumes where the last one was cut off, and repeats what has changed since.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ JOURNAL, TABLE, TUNED = "journal.jsonl", "table.md", "tuned.json"
 TOGETHER = 15
 """Processes side by side, for points where nothing is timed."""
 ENOUGH = 5.0
-"""Seconds below which nothing more is begun."""
+"""No further point is started with fewer seconds left."""
 
 
 class Run:
@@ -100,13 +100,13 @@ class Run:
         line["seconds"] = round(time.monotonic() - begin, 1)
         with self.lock:
             self.journal.add(line)
-        print(f"{point.section} {point.name}: {line['seconds']} s  {said(line)}", flush=True)
+        print(f"{point.section} {point.name}: {line['seconds']} s  {summary(line)}", flush=True)
         return line
 
     def write(self) -> str:
-        """The goals' table and, unless this is dry, the machine's file as benchmarks/results has them; gives the table.
+        """Writes the goals' table and, unless this is dry, the machine's file in the format of benchmarks/results.
 
-        Of what holds: the last machine's, and from the kernels as they are now.
+        From the results that are valid: those of the last machine, and of the kernels as they are now. Returns the table.
         """
         if not self.machine:
             known = (
@@ -129,7 +129,7 @@ class Run:
 
 
 def recorded(rows: list[dict[str, Any]], folder: Path, machine: dict[str, Any]) -> None:
-    """Writes what was measured as benchmarks/results have it."""
+    """Writes the measurements in the format of benchmarks/results."""
     parts: dict[str, tuple[str, list[dict[str, Any]], dict[str, Any]]] = {}
     for row in rows:
         if "about" in row:
@@ -147,7 +147,7 @@ def recorded(rows: list[dict[str, Any]], folder: Path, machine: dict[str, Any]) 
 
 
 class Child:
-    """A process that finds points out; another one where it has ended."""
+    """A process that measures points; restarted when it has ended."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
@@ -164,11 +164,11 @@ class Child:
 
     def __exit__(self, kind: object = None, *_: object) -> None:
         if self.process is not None:
-            (self.process.end if kind else self.process.finish)()  # an interrupt waits for nobody
+            (self.process.end if kind else self.process.finish)()  # an interrupt does not wait
 
 
-def said(line: Line) -> str:
-    """A row in a few words."""
+def summary(line: Line) -> str:
+    """A row in one line."""
     if "failed" in line:
         return f"FAILED: {line['failed']}"
     row = line["row"]
@@ -204,7 +204,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--out", type=Path, help="the folder of the results; default: $OUT, else benchmarks/tmp/gpu")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels: the libraries to compare with")
-    parser.add_argument("--minutes", type=float, default=9.5, help="in all; what does not fit in is left out")
+    parser.add_argument(
+        "--minutes", type=float, default=9.5, help="for the whole run; points that do not fit are left out"
+    )
     parser.add_argument("--only", default="1234567", help="sections, such as 3,4")
     parser.add_argument("--match", default="", help="only points whose name has this regular expression in it")
     parser.add_argument("--retry", action="store_true", help="what has failed is tried again")
@@ -224,7 +226,7 @@ def main(given: Sequence[str] | None = None) -> None:
     if options.list:
         for point in [MACHINE, *wanted]:
             print(f"{point.section}  {point.seconds:4.0f} s, at most {point.limit:4.0f} s  {point.name}")
-        print(f"in all {sum(point.seconds for point in [MACHINE, *wanted]):.0f} s")
+        print(f"total {sum(point.seconds for point in [MACHINE, *wanted]):.0f} s")
         return
     out = Path(options.out or os.environ.get("OUT") or HOME) / ("dry" * options.dry)
     out.mkdir(parents=True, exist_ok=True)

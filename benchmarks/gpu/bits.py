@@ -1,7 +1,7 @@
-"""Every neuron with everything that it may keep, in every dtype, against the eager loop on the CPU: spikes and state bit for bit.
+"""Every neuron with every `keep`, in every dtype, against the eager loop on the CPU: spikes and state bit for bit.
 
 Gradients within 3e-6 of the largest in float32 (1e-14 in float64, a unit of the dtype in half precision), whatever is kept.
-It needs neither Numba nor pytest; tests/test_gpu.py asks for more (strides, streams, graphs ...).
+It needs neither Numba nor pytest; tests/test_gpu.py tests more (strides, streams, graphs ...).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measure(device: str, out: str, neuron: str, small: bool) -> dict[str, Any]:
 
 
 def run(neuron: Neuron, backend: str, keep: str, dtype: str, steps: int, count: int, device: str) -> dict[str, Tensor]:
-    """One pass there and back; all that comes of it, on the CPU."""
+    """One forward and backward pass; its results, on the CPU."""
     make = torch.Generator().manual_seed(steps)
     scale, shift = (4.0, 8.0) if isinstance(neuron, neurons.Izhikevich) else (1.0, 0.3)
     x, g = (torch.randn(steps, 1, count, generator=make, dtype=torch.float64) for _ in range(2))

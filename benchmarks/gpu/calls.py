@@ -1,4 +1,4 @@
-"""What Python takes for a layer so small that its kernels take nothing: microseconds of a call, and of its parts."""
+"""Python's overhead: microseconds of a call, and of its parts, for a layer so small that its kernels take no time."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Nothing(torch.autograd.Function):
 
 
 def measure(device: str, out: str, N: int) -> dict[str, Any]:
-    """The best of some rounds of many calls, the device awaited at the end of each round."""
+    """The best of some rounds of many calls, with the device synchronised at the end of each round."""
     layer = LIF().to(device)
     x, gradient = torch.zeros(4, 1, N, device=device), torch.ones(4, 1, N, device=device)
-    asked = x.clone().requires_grad_()
+    input = x.clone().requires_grad_()
 
     def inference() -> None:
         with torch.no_grad():
@@ -40,11 +40,11 @@ def measure(device: str, out: str, N: int) -> dict[str, Any]:
     found = {
         "torch.empty_like": each(lambda: torch.empty_like(x), device),
         "an addition": each(lambda: x + 1, device),
-        "an autograd.Function that does nothing, there and back": each(
-            lambda: torch.autograd.grad(Nothing.apply(asked), asked, gradient), device
+        "an autograd.Function that does nothing, forward and backward": each(
+            lambda: torch.autograd.grad(Nothing.apply(input), input, gradient), device
         ),
         "the layer without a gradient": each(inference, device),
-        "the layer, there and back": each(lambda: torch.autograd.grad(layer(asked), asked, gradient), device),
+        "the layer, forward and backward": each(lambda: torch.autograd.grad(layer(input), input, gradient), device),
     }
     if torch.device(device).type == "cuda":
         found["one launch"] = each(launch(layer, x), device)

@@ -1,4 +1,4 @@
-"""A process that finds points out for `benchmarks.gpu`, one after the other: what crashes or hangs there ends there."""
+"""A process that measures points for `benchmarks.gpu`, one after the other: a crash or a hang is confined to it."""
 
 from __future__ import annotations
 

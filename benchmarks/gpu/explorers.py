@@ -1,4 +1,4 @@
-"""The explorers' data functions on the device: what is drawn without ipywidgets and plotly, which are not needed for it."""
+"""The explorers' data functions on the device; they need neither ipywidgets nor plotly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tfexplore.neurons.step import step_of
 
 
 def measure(device: str, out: str, count: int) -> dict[str, Any]:
-    """Each against what it gives on a CPU, or against the eager loop; what was looked at."""
+    """Compares each with its result on a CPU, or with the eager loop; returns what was compared."""
     make = torch.Generator().manual_seed(0)
     contestants.check(contestants.contestants(16, count, device=device))  # the race's and the curves'
 
@@ -53,7 +53,7 @@ def measure(device: str, out: str, count: int) -> dict[str, Any]:
 
 
 def between(device: str, steps: int, count: int) -> int:
-    """Bytes of the states that a LIF keeps between chunks of time."""
+    """Bytes of the states that a LIF saves between chunks of time."""
     variant = Variant(step_of(LIF()), keep="input")
     variant = tuned.built(variant, 0) if torch.device(device).type == "cuda" else variant
     return 4 * math.prod(variant.kept_shape(steps, count))

@@ -1,4 +1,4 @@
-"""The last table: each goal, what was measured, met or not. Computed from the journal alone; a dry run measures nothing."""
+"""The final table: each goal, what was measured, met or not. Computed from the journal alone; a dry run measures nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class Goal:
-    """find: of all rows the number to compare, or None. least: whether `bound` is the least allowed, or the most."""
+    """find: the number to compare, from all rows, or None. least: whether `bound` is the least allowed, or the most."""
 
     what: str
     bound: float
@@ -33,7 +33,7 @@ class Goal:
 
 
 def share(dtype: str, passes: str) -> Callable[[Rows], float | None]:
-    """Of what a layer keeps by default ("auto")."""
+    """The share of a copy with what a layer saves by default ("auto")."""
 
     def find(rows: Rows) -> float | None:
         found = [row for row in rows if "share" in row and row["surrogate"] == "ATan" and row["keep"] == row["auto"]]
@@ -45,7 +45,7 @@ def share(dtype: str, passes: str) -> Callable[[Rows], float | None]:
 def speedup(
     theirs: str, T: int | None = None, N: int | None = None, dtype: str = "float32", graph: bool = False
 ) -> Callable[[Rows], float | None]:
-    """How many times our fastest way is faster than the fastest whose name begins so; the worst of the cases asked for.
+    """The speed-up of our fastest way over the fastest whose name begins with `theirs`; the worst of the cases.
 
     Both are called from Python; or (graph) ours is replayed as a CUDA graph, where no launch waits for Python.
     """
@@ -92,7 +92,7 @@ def ratio(ms: dict[str, float], ours: str, theirs: str, graphs: tuple[bool, bool
 
 
 def worst(found: Iterator[float | None]) -> float | None:
-    """None if there is none; what one case has no number for, another may have."""
+    """The smallest number; None if there is none. Cases without a number are skipped."""
     return min((value for value in found if value is not None), default=None)
 
 
@@ -105,7 +105,7 @@ def bits(rows: Rows) -> float | None:
 
 
 def errors(rows: Rows) -> float | None:
-    """Of both tools; None before both have run."""
+    """The errors of both tools; None before both have run."""
     found = [row["errors"] for row in rows if "errors" in row]
     return float(sum(found)) if len(found) == 2 else None
 
@@ -139,5 +139,5 @@ def table(lines: Sequence[Line], dry: bool, machine: str) -> list[str]:
     found = [f"# {where}", "", "| goal | wanted | measured | |", "|---|---|---|---|"]
     found += [f"| {' | '.join(goal.line(rows))} |" for goal in GOALS]
     if reasons := [f"- {line['name']}: {line['failed']}" for line in lines if "failed" in line]:
-        found += ["", "Not found out:", "", *reasons]
+        found += ["", "Failed:", "", *reasons]
     return found

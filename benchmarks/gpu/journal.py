@@ -1,8 +1,8 @@
 """The journal: one line of JSON for each point, written to the disk before the next one begins.
 
-    {"key", "section", "name", "seconds", "row": {...}}            or "failed": the reason, in place of the row
+    {"key", "section", "name", "seconds", "row": {...}}            or "failed": the reason, instead of the row
 
-The key is a fingerprint of all that the row depends on, so a point whose sources, options or machine have changed is not known.
+The key is a fingerprint of all that the row depends on: a point whose sources, options or machine have changed is measured again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Line: TypeAlias = dict[str, Any]
 
 
 class Journal:
-    """paths: it is kept in each of these files, and begins with all that any of them has."""
+    """paths: it is written to each of these files, and begins with the lines of all of them."""
 
     def __init__(self, *paths: Path) -> None:
         self.paths = tuple(dict.fromkeys(paths))

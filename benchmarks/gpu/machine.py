@@ -1,4 +1,4 @@
-"""What the machine is: its device, driver, versions, and what `tfexplore doctor` says of it."""
+"""The machine: its device, driver, versions, and the report of `tfexplore doctor`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every point, in the order of its value: where it is found out, its expected seconds, its limit, what it depends on.
+"""Every point, in the order of its value: the module that measures it, its expected seconds, its limit, what it depends on.
 
-Seven sections: 1 does it run, and rightly; 2 the fastest builds, and the share of a copy that they reach; 3 one layer beside the
+Seven sections: 1 does it run correctly; 2 the fastest builds, and the share of a copy that they reach; 3 one layer beside the
 others; 4 whole training steps; 5 time splitting, the explorers' data; 6 the sanitizer and the profiler; 7 other neurons' builds.
 """
 
@@ -21,24 +21,23 @@ from tfexplore.codegen.keep import KEEP
 from tfexplore.machine.files import fingerprint
 
 KERNELS = (
-    "kernels/*.cu*", *(f"tfexplore/{room}/*.py" for room in ("neurons", "codegen", "backends")),
-    "tfexplore/nn/layers.py", "tfexplore/nn/ops.py", "tfexplore/measure/tune.py",
+    "kernels/*.cu*", *(f"tfexplore/{room}/*.py" for room in ("neurons", "codegen", "backends", "nn")), "tfexplore/measure/tune.py",
 )  # fmt: skip
-"""What the kernels and their layers are made of."""
+"""The sources of the kernels and of the layers that run them."""
 RACE = ("benchmarks/contestants/*", "benchmarks/[hnprtw]*.py", "tfexplore/measure/clock.py")
-"""The benchmarks that are raced: harness, neuron, networks, play, reference, training, work."""
+"""The sources of the races: harness, neuron, networks, play, reference, training, work."""
 TUNING = "benchmarks.gpu.tuning"
 OTHERS = ("ParametricLIF", "ALIF", "CubaLIF", "Izhikevich")
-"""Whose kernels are of other shapes than LIF's."""
+"""Neurons whose kernels have other shapes than LIF's."""
 ENOUGH = 2**20
 """Element-steps that are compared with the reference before anything is timed."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One thing to find out: `module.measure(device=..., out=..., **given)` gives its row.
+    """One thing to measure: `module.measure(device=..., out=..., **given)` returns its row.
 
-    seconds: as an H200 took. limit: after which its process is ended. together: such points are found out side by side, since
+    seconds: as an H200 took. limit: after which its process is ended. together: such points are measured side by side, since
     nothing is timed there. peers: whether other libraries take part. reads: files whose content it depends on, beside its module.
     """
 
@@ -53,7 +52,7 @@ class Point:
     reads: tuple[str, ...] = KERNELS
 
     def key(self, machine: dict[str, Any]) -> str:
-        """A fingerprint of all that its row depends on: the machine, what is asked, and the text of every file."""
+        """A fingerprint of all that its row depends on: the machine, the arguments, and the text of every file."""
         there = {name: value for name, value in machine.items() if name != "peers" or self.peers}
         given = json.dumps([self.module, self.given, there], sort_keys=True)
         own = importlib.util.find_spec(self.module)
@@ -69,7 +68,7 @@ def text(pattern: str) -> str:
 
 
 MACHINE = Point(1, "the machine", "benchmarks.gpu.machine", seconds=12, reads=())
-"""Always first, and never skipped: all others depend on what it says."""
+"""Always first, and never skipped: all others depend on its row."""
 
 
 def points(dry: bool) -> Iterator[Point]:
@@ -97,12 +96,12 @@ def right(dry: bool) -> Iterator[Point]:
             150,
             together=True,
         )
-    tests = ("tests/*.py", "tests/cuda_on_cpu/*", "tfexplore/*.py", "tfexplore/*/*.py")
+    tests = ("tests/**/*.py", "tests/cuda_on_cpu/*", *(f"tfexplore/{room}/*.py" for room in ("data", "timesplit")))
     yield Point(1, "pytest -m gpu", "benchmarks.gpu.tools", {"tool": "pytest"}, 65, 200, reads=(*KERNELS, *tests))
 
 
 def tunings(dry: bool, kept: Mapping[str, tuple[str, ...]], section: int = 2) -> Iterator[Point]:
-    """What the search tries, and the winner, which every point after it runs."""
+    """The builds that the search tries, and the winner, which every later point runs."""
     steps, count = (4, 64) if dry else (32, 2**22)
     for neuron_, keeps in kept.items():
         for keep in keeps[: 1 if dry else None]:
@@ -113,7 +112,7 @@ def tunings(dry: bool, kept: Mapping[str, tuple[str, ...]], section: int = 2) ->
 
 
 def copies(dry: bool) -> Iterator[Point]:
-    """The LIF of the benchmarks, with what each dtype and pass can keep."""
+    """The LIF of the benchmarks, for each dtype, pass and `keep`."""
     steps, count = (4, 64) if dry else (32, 2**22)
     for dtype in ("float32", "bfloat16"):
         for passes in (FORWARD, BACKWARD):
@@ -125,8 +124,8 @@ def copies(dry: bool) -> Iterator[Point]:
 
 
 def layers(dry: bool) -> Iterator[Point]:
-    """The cases that goals ask for come first; torch.compile, half a minute for a case, in one of them, last."""
-    yield Point(3, "what Python takes of a small layer", "benchmarks.gpu.calls", {"N": 64 if dry else 10**4}, 2, 30)
+    """The cases of the goals come first; torch.compile, half a minute for a case, in one of them, last."""
+    yield Point(3, "Python's overhead of a small layer", "benchmarks.gpu.calls", {"N": 64 if dry else 10**4}, 2, 30)
     cases = [(4, 64, "float32"), (4, 64, "bfloat16")] if dry else [
         *((32, n, dtype) for n in (10**7, 10**4) for dtype in ("float32", "bfloat16")), (32, 10**6, "float32"),
         (32, 10**5, "float32"), (4, 10**7, "float32"), (4, 10**6, "float32"), (4, 10**5, "float32"), (4, 10**4, "float32"),
@@ -164,7 +163,7 @@ def steps(dry: bool) -> Iterator[Point]:
 
 
 def race(benchmark: str, name: str, case: dict[str, Any], seconds: float, section: int = 3) -> Point:
-    # the peers too are measured anew when a kernel has changed: only what ran in turn is compared
+    # the peers too are measured again when a kernel has changed: only what ran in turn is compared
     given = {"benchmark": benchmark, "case": case}
     return Point(
         section, f"{benchmark}: {name}", "benchmarks.gpu.race", given, seconds, 150, peers=True, reads=(*KERNELS, *RACE)

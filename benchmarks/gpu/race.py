@@ -1,4 +1,4 @@
-"""A case of the benchmarks `neuron` and `training`, raced as everywhere (`benchmarks.harness`), for benchmarks/results."""
+"""A case of the benchmarks `neuron` and `training`, run by `benchmarks.harness` as on a CPU, for benchmarks/results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stage(device: str) -> Stage:
 
 
 def measure(device: str, out: str, benchmark: str, case: dict[str, Any]) -> dict[str, Any]:
-    """The row, with what was used of whom."""
+    """The row, with the versions of what each contestant used."""
     here = stage(device)
     if benchmark == "training":
         row = training.race(here, case)
@@ -31,6 +31,6 @@ def measure(device: str, out: str, benchmark: str, case: dict[str, Any]) -> dict
         nbytes = (4 if case["dtype"] == "float32" else 2) * case["T"] * case["N"]
         row = here.race(benchmark, case, reference.neuron, neuron.allowed(case["dtype"]), nbytes)
     if not row["median_ms"]:
-        raise RuntimeError(f"nobody was timed: {row['reasons']}")
+        raise RuntimeError(f"no contestant was timed: {row['reasons']}")
     what = importlib.import_module(f"benchmarks.{benchmark}").WHAT
     return row | {"about": {"benchmark": benchmark, "what": what, "versions": here.versions}}

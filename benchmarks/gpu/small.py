@@ -1,6 +1,6 @@
-"""What the sanitizer and the profiler watch: `python -m benchmarks.gpu.small check` (small) or `profile` (large), then it ends.
+"""The program under the sanitizer and the profiler: `python -m benchmarks.gpu.small check` (small) or `profile` (large).
 
-Data come from the CPU: nothing runs on the GPU but our kernels, and what PyTorch needs to begin and to stack.
+Data come from the CPU: nothing runs on the GPU but our kernels, and what PyTorch needs to start and to stack.
 """
 
 from __future__ import annotations

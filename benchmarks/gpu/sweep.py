@@ -52,7 +52,7 @@ def kernel(case: Case, keep: str) -> Callable[[], object]:
     variant = Variant(step_of(neuron), "float32", case["dtype"] if x.is_cuda else "float32", keep)
     if x.is_cuda:
         variant = tuned.built(variant, x.device.index)
-    given = (None, None, by_value(neuron))  # as in most layers: all begin alike, and nobody looks at the last state
+    given = (None, None, by_value(neuron))  # as in most layers: no initial state, and the last state is not wanted
     if case["passes"] == FORWARD:
         return lambda: backend.forward(variant, x, *given, want_state=False)
     _, _, kept, _ = backend.forward(variant, x, *given, want_state=False)

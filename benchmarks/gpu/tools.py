@@ -1,4 +1,4 @@
-"""Programs that look from outside: pytest, compute-sanitizer and ncu. Their whole output stays beside the journal."""
+"""External programs: pytest, compute-sanitizer and ncu. Their whole output is stored beside the journal."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ def pytest(out: Path) -> dict[str, Any]:
     workers = min(SIDE_BY_SIDE, (os.cpu_count() or 1) * 3 // 4)
     beside = ("-p", "xdist.plugin", "-n", str(workers)) if workers > 1 and importlib.util.find_spec("xdist") else ()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *beside, *TESTS]
-    # of the plugins that happen to be there only ours: pytest-benchmark warns of xdist, and a warning is an error
+    # of the installed plugins only those we need: pytest-benchmark warns of xdist, and a warning is an error
     env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    text = told(command, out / "pytest.log", env, allowed=(0, 1, 5))  # 5: all were skipped with their module
+    text = output_of(command, out / "pytest.log", env, allowed=(0, 1, 5))  # 5: all were skipped with their module
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", text.splitlines()[-1])}
     return {"counts": counts, "failed": re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)}
 
 
 def sanitized(tool: str, out: Path) -> dict[str, Any]:
-    """Errors that compute-sanitizer finds in small runs; PyTorch's allocator asks the driver for each tensor."""
-    # what PyTorch asks the driver for and does not get, as it begins, is no error of memory
+    """Errors that compute-sanitizer finds in small runs, in which PyTorch's allocator caches nothing."""
+    # calls to the driver that fail while PyTorch starts are no errors of memory
     options = ("--report-api-errors", "no") if tool == "memcheck" else ()
     command = [program("compute-sanitizer"), "--tool", tool, *options, "--print-limit", "20", *SMALL, "check"]
-    text = told(command, out / f"{tool}.log", {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+    text = output_of(command, out / f"{tool}.log", {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
     if not (found := re.search(r"ERROR SUMMARY: (\d+) error", text)):
         raise RuntimeError(f"{tool} gave no summary: {last(text)}")
     return {"errors": int(found[1])}
 
 
 def ncu(out: Path) -> dict[str, Any]:
-    """What the hardware counted in a large run of each kernel; the clocks are left as they are."""
+    """The hardware's counters in a large run of each kernel; the clocks are left as they are."""
     wanted = [word for section in SECTIONS for word in ("--section", section)]
     log = out / "ncu.csv"
     command = [
         program("ncu"), "--clock-control", "none", "--csv", "--page", "raw", "--log-file", str(log), *wanted,
         "--metrics", ",".join(METRICS), "--kernel-name", "regex:^(forward|backward)$", *SMALL, "profile",
     ]  # fmt: skip
-    text = told(command, None)
+    text = output_of(command, None)
     kernels = counted(log.read_text(encoding="utf-8", errors="replace") if log.exists() else "")
     if not kernels:
         raise RuntimeError(f"ncu profiled no kernel: {last(text)}")
@@ -99,10 +99,10 @@ def program(name: str) -> str:
     raise RuntimeError(f"{name} is not on the PATH")
 
 
-def told(
+def output_of(
     command: Sequence[str], log: Path | None, env: dict[str, str] | None = None, allowed: Sequence[int] = (0,)
 ) -> str:
-    """What a program prints, as it comes in `log` too; it belongs to this process's group, and ends with it."""
+    """The output of a program, also written to `log` as it comes; it belongs to this process's group, and ends with it."""
     own = {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", **(env or {})}
     found = []
     with (

@@ -1,6 +1,6 @@
-"""The fastest build of a neuron's kernels, found by trying; each that was tried is in the row, as a share of a copy.
+"""The fastest build of a neuron's kernels, found by measuring; the row has every build that was tried, as a share of a copy.
 
-Every point after it runs the winner (`tfexplore.backends.tuned`). On a CPU (`--dry`) the kernels run as C++, in a few builds.
+Every later point runs the winner (`tfexplore.backends.tuned`). On a CPU (`--dry`) the kernels run as C++, in a few builds.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def builds(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def remember(row: dict[str, Any], machine: str) -> None:
-    """Has every later process take this row's winner: in another cache too, when a run goes on on a fresh machine."""
+    """Stores this row's winner for every later process; also in another cache, when a run resumes on a fresh machine."""
     tuned.remember(Shape(**row["shape"]), machine, tuned.config_of(row["config"]))
 
 
