@@ -21,7 +21,8 @@ from tfexplore.codegen.keep import KEEP
 from tfexplore.machine.files import fingerprint
 
 KERNELS = (
-    "kernels/*.cu*", *(f"tfexplore/{room}/*.py" for room in ("neurons", "codegen", "backends", "nn")), "tfexplore/measure/tune.py",
+    "kernels/*.cu*", "tfexplore/measure/tune.py",
+    *(f"tfexplore/{room}/*.py" for room in ("neurons", "codegen", "backends", "nn")),
 )  # fmt: skip
 """The sources of the kernels and of the layers that run them."""
 RACE = ("benchmarks/contestants/*", "benchmarks/[hnprtw]*.py", "tfexplore/measure/clock.py")
