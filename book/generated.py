@@ -85,14 +85,23 @@ def puzzles() -> Iterator[str]:
 
     yield from (".. list-table::", "   :header-rows: 1", "", "   * - puzzle", "     - notebook", "     - write")
     for puzzle in ALL.values():
-        yield from (f"   * - ``{puzzle.name}``", f"     - :doc:`/notebooks/{puzzle.notebook}`", f"     - {puzzle.title}")
+        yield from (
+            f"   * - ``{puzzle.name}``",
+            f"     - :doc:`/notebooks/{puzzle.notebook}`",
+            f"     - {puzzle.title}",
+        )
 
 
 def parameters() -> Iterator[str]:
     """The kinds of numbers that a neuron's fields may be, with their bounds."""
     for name in neurons.__all__:
         if get_origin(kind := getattr(neurons, name)) is Annotated:
-            yield from (f".. py:type:: tfexplore.neurons.{name}", "", f"   A field with this annotation takes {kind.__metadata__[0]}.", "")
+            yield from (
+                f".. py:type:: tfexplore.neurons.{name}",
+                "",
+                f"   A field with this annotation takes {kind.__metadata__[0]}.",
+                "",
+            )
 
 
 LISTS: dict[str, Callable[[], Iterator[str]]] = {"parameters": parameters, "explorers": explorers, "puzzles": puzzles}

@@ -54,16 +54,19 @@ def gather(source: Path, notebooks: Path) -> None:
     shutil.copy(_inside("sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"), static / "mathjax.js")
     (static / "pictures").mkdir()
     (source / "notebooks").mkdir()
-    rows, playing = ["| notebook | takes about |", "|---|---|"], ""
+    rows, playing = ["| notebook | takes about |", "|---|---|"], {"": ""}
     for path in sorted(notebooks.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         rows.append(f"| [{title(notebook)}](notebooks/{path.name}) | {duration(notebook)} |")
         figures = with_live_figures(notebook, path.stem, static / "pictures")
-        playing = playing or next((figure for figure in figures if '"frames":[{' in figure), "")
+        playing[path.stem] = next((figure for figure in figures if '"frames":[{' in figure), "")
         nbformat.write(notebook, source / "notebooks" / path.name)
     front = source / "index.md"
     text = front.read_text(encoding="utf-8").replace("<!-- notebooks -->", "\n".join(rows))
-    front.write_text(text.replace("<!-- figure -->", playing.replace("../_static", "_static")), encoding="utf-8")
+    text = re.sub(
+        r"<!-- figure: (\w+) -->", lambda found: playing.get(found[1], "").replace("../_static", "_static"), text
+    )
+    front.write_text(text, encoding="utf-8")
 
 
 def _inside(package: str, file: str) -> Path:
