@@ -96,10 +96,11 @@ def parameters() -> Iterator[str]:
     """The kinds of numbers that a neuron's fields may be, with their bounds."""
     for name in neurons.__all__:
         if get_origin(kind := getattr(neurons, name)) is Annotated:
+            bound = kind.__metadata__[0]
             yield from (
                 f".. py:type:: tfexplore.neurons.{name}",
                 "",
-                f"   A field with this annotation takes {kind.__metadata__[0]}.",
+                f"   A field with this annotation takes {bound}.",
                 "",
             )
 

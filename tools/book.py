@@ -1,8 +1,9 @@
 """The site, built without a network: `python tools/book.py [FOLDER]` (default: book/_build).
 
 It gathers the stored notebooks, the start page and the reference (book/) and docs/ in FOLDER/source, and lets Sphinx write
-FOLDER/html. The reference imports the package of this checkout; no notebook is run. Of every explorer's output it makes a figure that is live without a kernel: the picture stays for readers
-without JavaScript, and the plotly figure, which the output's metadata carries, is drawn over it (book/_static/figures.js).
+FOLDER/html. The reference imports the package of this checkout; no notebook is run. Of every explorer's output it makes a
+figure that is live without a kernel: the picture stays for readers without JavaScript, and the plotly figure, which the
+output's metadata carries, is drawn over it (book/_static/figures.js).
 """
 
 from __future__ import annotations
