@@ -6,8 +6,11 @@ soon as the package lists it.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Annotated, Any, get_origin
 
 from docutils import nodes
@@ -43,6 +46,14 @@ def sentence(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
         lines[:] = SENTENCES.pop(name, None) or SENTENCES.setdefault(name, list(lines))
 
 
+def where_it_stands(app: Sphinx, module: str, name: str) -> str | None:
+    """For viewcode: a constant's source is in the module that names it, not in `builtins`, of which its type is."""
+    with suppress(ImportError, AttributeError):
+        found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+        return module if getattr(found, "__module__", "builtins") == "builtins" else None
+    return None
+
+
 def plot(surrogate: Surrogate) -> str:
     """The derivative (line) and its primitive (dashed) over u, as SVG in the colours of the page."""
     width, height, span = 420, 130, 1.5
@@ -74,7 +85,7 @@ def explorers() -> Iterator[str]:
     for name in explore.__all__:
         made = getattr(explore, name)
         text = inspect.getdoc(made) or ""
-        yield from (f".. py:function:: tfexplore.explore.{name}{inspect.signature(made)}", "")
+        yield from (f".. py:function:: {name}{inspect.signature(made)}", "")
         yield from (f"   {line}" for line in text.splitlines())
         yield ""
 
@@ -98,14 +109,26 @@ def parameters() -> Iterator[str]:
         if get_origin(kind := getattr(neurons, name)) is Annotated:
             bound = kind.__metadata__[0]
             yield from (
-                f".. py:type:: tfexplore.neurons.{name}",
+                f".. py:type:: {name}",
                 "",
                 f"   A field with this annotation takes {bound}.",
                 "",
             )
 
 
-LISTS: dict[str, Callable[[], Iterator[str]]] = {"parameters": parameters, "explorers": explorers, "puzzles": puzzles}
+def classes(kinds: Iterable[type]) -> Iterator[str]:
+    """Neurons, their layers or surrogates, under `currentmodule`."""
+    for kind in kinds:
+        yield from (f".. autoclass:: {kind.__name__}", "")
+
+
+LISTS: dict[str, Callable[[], Iterator[str]]] = {
+    "neurons": lambda: classes(neurons.ALL),
+    "surrogates": lambda: classes(neurons.surrogates.ALL),
+    "parameters": parameters,
+    "explorers": explorers,
+    "puzzles": puzzles,
+}
 
 
 class Generated(SphinxDirective):
@@ -122,5 +145,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", equations, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", sentence, priority=400)
     app.connect("autodoc-process-docstring", sentence, priority=600)
+    app.connect("viewcode-follow-imported", where_it_stands)
     app.add_directive("generated", Generated)
     return {"parallel_read_safe": False}

@@ -55,18 +55,17 @@ def gather(source: Path, notebooks: Path) -> None:
     shutil.copy(_inside("sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"), static / "mathjax.js")
     (static / "pictures").mkdir()
     (source / "notebooks").mkdir()
-    rows, playing = ["| notebook | takes about |", "|---|---|"], {"": ""}
+    rows, playing = ["| notebook | takes about |", "|---|---|"], dict[str, str]()
     for path in sorted(notebooks.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         rows.append(f"| [{title(notebook)}](notebooks/{path.name}) | {duration(notebook)} |")
         figures = with_live_figures(notebook, path.stem, static / "pictures")
-        playing[path.stem] = next((figure for figure in figures if '"frames":[{' in figure), "")
+        playing[path.stem] = next((figure for figure in figures if '"frames":[{' in figure), "").replace("../", "")
         nbformat.write(notebook, source / "notebooks" / path.name)
     front = source / "index.md"
     text = front.read_text(encoding="utf-8").replace("<!-- notebooks -->", "\n".join(rows))
-    text = re.sub(
-        r"<!-- figure: (\w+) -->", lambda found: playing.get(found[1], "").replace("../_static", "_static"), text
-    )
+    text = re.sub(r"<!-- figure: (\w+) -->", lambda found: playing.get(found[1], ""), text)
+    text = re.sub(r"!\[.*\]\((\S+)\).*\n", lambda found: found[0] if (source / found[1]).is_file() else "", text)
     front.write_text(text, encoding="utf-8")
 
 
