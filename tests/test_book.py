@@ -146,7 +146,8 @@ def test_every_link_within_the_site_leads_somewhere(site):
             path, _, place = link.partition("#")
             target = (page.parent / unquote(path.partition("?")[0])).resolve() if path else page
             assert target.is_file(), f"{page.relative_to(site)} links to {link}"
-            if place and target in pages:
+            # viewcode knows one documented name for each module, and a source leads back to that page's top for others
+            if place and target in pages and "_modules" not in page.parts:
                 assert unquote(place) in pages[target].places, f"{page.relative_to(site)} links to {link}"
             followed += 1
     assert followed > 1000
@@ -196,9 +197,8 @@ def test_the_reference_lists_every_puzzle_and_command(site):
     shown = html.unescape((site / "reference" / "command_line.html").read_text(encoding="utf-8"))
     commands = cli._parser()._subparsers._group_actions[0].choices  # argparse has no public way to them
     for command in commands.values():
-        assert set(re.findall(r"--[a-z-]{3,}", command.format_help())) - {"--help"} <= set(
-            re.findall(r"--[a-z-]{3,}", shown)
-        )
+        options = {option for action in command._actions for option in action.option_strings} - {"-h", "--help"}
+        assert all(option in shown for option in options)
     assert all(f'id="{name}"' in shown for name in commands)
 
 
