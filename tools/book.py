@@ -55,6 +55,8 @@ def gather(source: Path, notebooks: Path) -> None:
     shutil.copy(_inside("sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"), static / "mathjax.js")
     (static / "pictures").mkdir()
     (source / "notebooks").mkdir()
+    for picture in notebooks.glob("*.svg"):  # what stands in a notebook's text
+        shutil.copy(picture, source / "notebooks")
     rows, playing = ["| notebook | takes about |", "|---|---|"], dict[str, str]()
     for path in sorted(notebooks.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
