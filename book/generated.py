@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_origin
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
 
 from tfexplore import Layer, neurons
@@ -84,7 +85,7 @@ def explorers() -> Iterator[str]:
 
     for name in explore.__all__:
         made = getattr(explore, name)
-        text = inspect.getdoc(made) or ""
+        text = str(GoogleDocstring(inspect.getdoc(made) or "", what="function", obj=made))
         yield from (f".. py:function:: {name}{inspect.signature(made)}", "")
         yield from (f"   {line}" for line in text.splitlines())
         yield ""
