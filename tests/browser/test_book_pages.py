@@ -106,8 +106,9 @@ def test_page(alone: Any, site: str, pictures: Path, name: str) -> None:
         assert alone.locator("mjx-assistive-mml").count() > 0, "mathematics is read out by screen readers too"
     alone.screenshot(path=pictures / f"book_{Path(name).stem}.png", full_page=True)
     assert alone.evaluate(OVERFLOW) == []
-    alone.set_viewport_size({"width": 420, "height": 900})  # and on a phone
-    alone.reload()
+    alone.set_viewport_size({"width": 400, "height": 900})  # and on a phone
+    if alone.locator("figure.live").count():
+        alone.reload()
     assert alone.evaluate(OVERFLOW) == []
     for figure in alone.locator("figure.live").all():
         assert figure.locator(".still").is_visible()
