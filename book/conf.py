@@ -74,7 +74,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(torch|np|numpy|sympy|plotly|ipywidgets|nn|go|widgets|dist)\..*"),
     ("py:.*", r"(types|fractions|collections|pathlib|argparse|datetime|enum|abc)\..*"),
-    ("py:.*", r"(DeviceMesh|Tensor|Expr|Symbol|ModuleType|Fraction|Path|Any|Callable|Iterable|Iterator|Sequence|Mapping)"),
+    ("py:.*", r"(DeviceMesh|Tensor|Expr|Symbol|ModuleType|Fraction|Path|Any|Callable|Iterable|Iterator|Mapping)"),
     ("py:class", r"tfexplore\.(timesplit\.(ranks|plan)|puzzles\.\w+)\.\w+"),  # handles that a room passes to itself
     ("py:class", r"(optional|default.*)"),  # what Google's style writes beside a type
 ]

@@ -141,7 +141,7 @@ def test_every_link_within_the_site_leads_somewhere(site):
     followed = 0
     for page, links in pages.items():
         for link in links.targets:
-            if re.match(r"[a-z]+:|//|#id\d+$", link):  # the last: docutils' mark of an error, see conf.py, suppress_warnings
+            if re.match(r"[a-z]+:|//|#id\d+$", link):  # docutils marks an error with #id1: conf.py, suppress_warnings
                 continue
             path, _, place = link.partition("#")
             target = (page.parent / unquote(path.partition("?")[0])).resolve() if path else page
