@@ -64,6 +64,7 @@ autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
 napoleon_custom_sections = ["Shape", "Formula", "Paper"]
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # a dataclass's fields are members already
 python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 
