@@ -17,6 +17,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.inspect import signature, stringify_signature
 
 from tfexplore import Layer, neurons
 from tfexplore.neurons import Neuron, Surrogate
@@ -86,7 +87,7 @@ def explorers() -> Iterator[str]:
     for name in explore.__all__:
         made = getattr(explore, name)
         text = str(GoogleDocstring(inspect.getdoc(made) or "", what="function", obj=made))
-        yield from (f".. py:function:: {name}{inspect.signature(made)}", "")
+        yield from (f".. py:function:: {name}{stringify_signature(signature(made))}", "")
         yield from (f"   {line}" for line in text.splitlines())
         yield ""
 
