@@ -13,7 +13,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=120 --nbval-sanitize-w
 PIP := $(PY) -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint pytest nbval format notebooks book warm bench peers clean
+.PHONY: help setup lab test lint pytest nbval format notebooks docs book warm bench peers clean
 
 help:
 	@echo "make lab        set up what the notebooks need, and open JupyterLab (LAB_ARGS=--no-browser passes options on)"
@@ -22,7 +22,7 @@ help:
 	@echo "make lint       ruff (rules and format), mypy, and the order of imports"
 	@echo "make format     let ruff fix and format"
 	@echo "make notebooks  re-run the notebooks and write both halves of each pair"
-	@echo "make book       build the course as a static site, without network, in book/_build/html"
+	@echo "make docs       build the site (course, how-to, reference) without network, in book/_build/html"
 	@echo "make warm       compile the common kernels ahead"
 	@echo "make bench      run the benchmarks (BENCH_ARGS=\"neuron --quick\" passes options on)"
 	@echo "make peers      install the other libraries of the benchmarks, each group in an environment under .venv-peers"
@@ -77,8 +77,10 @@ notebooks: setup
 	$(PY) -m ruff format notebooks
 	$(PY) tools/notebooks.py write
 
-book: setup
+docs: setup
 	$(PY) tools/book.py
+
+book: docs
 
 warm: setup
 	$(PY) -m tfexplore warm

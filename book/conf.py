@@ -1,17 +1,31 @@
-"""Sphinx's settings for the course as a site. tools/book.py copies this folder, the notebooks and docs/ into one place.
+"""Sphinx's settings for the site. tools/book.py copies this folder, the notebooks and docs/ into one place.
 
 No page asks the network for anything: plotly.js and MathJax are copied from installed packages, the theme brings its own
 fonts. A page also works opened from a folder or a memory stick.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 project = "tfexplore"
 html_title = "tfexplore"
 author = "tfexplore contributors"
-extensions = ["myst_nb", "sphinx.ext.githubpages"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx.ext.githubpages",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxarg.ext",
+    "generated",  # generated.py beside this file: equations, plots and lists made from the package
+]
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_favicon = "_static/mark.svg"
@@ -29,14 +43,44 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_navbar_depth": 1,
     "show_toc_level": 2,
-    "secondary_sidebar_items": {"docs/*": ["page-toc"]},  # notebooks have none: their figures need the room
+    # notebooks have none: their figures need the room
+    "secondary_sidebar_items": {"docs/**": ["page-toc"], "reference/**": ["page-toc"], "CONTRIBUTING": ["page-toc"]},
 }
-html_context = {"default_mode": "light"}  # the figures are drawn for white paper
+html_context = {"default_mode": "auto"}
 
 nb_execution_mode = "off"  # the stored outputs are the ones that nbval checked
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # stored notebooks carry no widgets, so their scripts are not needed
-myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# The reference. Docstrings are Google's style; `x` is code in them, as everywhere in this project.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "both"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False
+napoleon_custom_sections = ["Shape", "Formula", "Paper"]
+napoleon_use_rtype = False
+napoleon_use_ivar = True  # a dataclass's fields are members already
+python_maximum_signature_line_length = 100
+python_use_unqualified_type_names = True
+
+autodoc_type_aliases = {name: f"tfexplore.neurons.{name}" for name in ("TimeConstant", "Positive", "Decay")}
+
+# Every reference must resolve. Those to other projects would with intersphinx, which takes their inventories from the network.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|np|numpy|sympy|plotly|ipywidgets|nn|go|widgets|dist)\..*"),
+    ("py:.*", r"(types|fractions|collections|pathlib|argparse|datetime|enum|abc)\..*"),
+    ("py:.*", r"(DeviceMesh|Tensor|Expr|Symbol|ModuleType|Fraction|Path|Any|Callable|Iterable|Iterator|Mapping)"),
+    ("py:class", r"tfexplore\.(timesplit\.(ranks|plan)|puzzles\.\w+)\.\w+"),  # handles that a room passes to itself
+    ("py:class", r"tfexplore\.explore\..*"),  # an explorer is described under the name that makes it
+    ("py:class", r"(optional|default.*)"),  # what Google's style writes beside a type
+]
+suppress_warnings = ["docutils"]  # until the docstrings of all rooms are in Google's style: then without this line
 
 # MathJax as SVG: one file and no fonts, which Firefox would not load for a page opened from a folder. Version 3.
 mathjax_path = "mathjax.js"

@@ -1,8 +1,9 @@
-"""The course as a static site, built without a network: `python tools/book.py [FOLDER]` (default: book/_build).
+"""The site, built without a network: `python tools/book.py [FOLDER]` (default: book/_build).
 
-It gathers the stored notebooks, the front page (book/) and docs/ in FOLDER/source, and lets Sphinx write FOLDER/html.
-Nothing is run. Of every explorer's output it makes a figure that is live without a kernel: the picture stays for readers
-without JavaScript, and the plotly figure, which the output's metadata carries, is drawn over it (book/_static/figures.js).
+It gathers the stored notebooks, the start page and the reference (book/) and docs/ in FOLDER/source, and lets Sphinx write
+FOLDER/html. The reference imports the package of this checkout; no notebook is run. Of every explorer's output it makes a
+figure that is live without a kernel: the picture stays for readers without JavaScript, and the plotly figure, which the
+output's metadata carries, is drawn over it (book/_static/figures.js).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ STATIC = "Static page: you can {play}hover and zoom here; to move all the slider
 
 def build(folder: Path, notebooks: Path = NOTEBOOKS) -> int:
     """Writes the site of the notebooks in `notebooks` to folder/html; 0 when Sphinx had nothing to complain about."""
+    sys.path.insert(0, str(ROOT))  # the reference is that of this checkout, installed or not
     from sphinx.cmd.build import main as sphinx
 
     source, site = folder / "source", folder / "html"
@@ -46,6 +48,8 @@ def gather(source: Path, notebooks: Path) -> None:
     """Everything Sphinx reads, in one folder."""
     shutil.copytree(ROOT / "book", source, ignore=shutil.ignore_patterns("_build", "__pycache__"))
     shutil.copytree(ROOT / "docs", source / "docs")
+    for page in ("CONTRIBUTING.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / page, source)
     static = source / "_static"
     shutil.copy(_inside("plotly", "package_data/plotly.min.js"), static)
     shutil.copy(_inside("sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"), static / "mathjax.js")
@@ -53,14 +57,18 @@ def gather(source: Path, notebooks: Path) -> None:
     (source / "notebooks").mkdir()
     for picture in notebooks.glob("*.svg"):  # what stands in a notebook's text
         shutil.copy(picture, source / "notebooks")
-    rows = ["| notebook | takes about |", "|---|---|"]
+    rows, playing = ["| notebook | takes about |", "|---|---|"], dict[str, str]()
     for path in sorted(notebooks.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         rows.append(f"| [{title(notebook)}](notebooks/{path.name}) | {duration(notebook)} |")
-        with_live_figures(notebook, path.stem, static / "pictures")
+        figures = with_live_figures(notebook, path.stem, static / "pictures")
+        playing[path.stem] = next((figure for figure in figures if '"frames":[{' in figure), "").replace("../", "")
         nbformat.write(notebook, source / "notebooks" / path.name)
     front = source / "index.md"
-    front.write_text(front.read_text(encoding="utf-8").replace("<!-- notebooks -->", "\n".join(rows)), encoding="utf-8")
+    text = front.read_text(encoding="utf-8").replace("<!-- notebooks -->", "\n".join(rows))
+    text = re.sub(r"<!-- figure: (\w+) -->", lambda found: playing.get(found[1], ""), text)
+    text = re.sub(r"!\[.*\]\((\S+)\).*\n", lambda found: found[0] if (source / found[1]).is_file() else "", text)
+    front.write_text(text, encoding="utf-8")
 
 
 def _inside(package: str, file: str) -> Path:
@@ -84,23 +92,26 @@ def duration(notebook: NotebookNode) -> str:
     return found[1] if found else ""
 
 
-def with_live_figures(notebook: NotebookNode, name: str, pictures: Path) -> None:
-    """Replaces every picture in the outputs by HTML: the picture with its words and, for an explorer, the live figure."""
-    count = 0
+def with_live_figures(notebook: NotebookNode, name: str, pictures: Path) -> list[str]:
+    """Replaces every picture in the outputs by HTML: the picture with its words and, for an explorer, the live figure.
+
+    Returns the HTML of each.
+    """
+    made: list[str] = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "image/png" not in output.get("data", {}):
                 continue
-            count += 1
+            count = len(made) + 1
             picture = pictures / f"{name}-{count}.png"
             picture.write_bytes(base64.b64decode(output.data["image/png"]))
             # a picture that explains itself in no other way has at least its text
             words = output.metadata.get("image/png", {}).get("alt") or output.data.get("text/plain", "")
             figure = json.loads(output.metadata.get("tfexplore", {}).get("plotly", "null"))
-            output.data = NotebookNode(
-                {"text/html": figure_html(f"figure-{count}", f"../_static/pictures/{picture.name}", words, figure)}
-            )
+            made.append(figure_html(f"figure-{count}", f"../_static/pictures/{picture.name}", words, figure))
+            output.data = NotebookNode({"text/html": made[-1]})
             output.metadata = NotebookNode()
+    return made
 
 
 def figure_html(ident: str, picture: str, words: str, figure: dict[str, Any] | None) -> str:
@@ -120,7 +131,7 @@ def figure_html(ident: str, picture: str, words: str, figure: dict[str, Any] | N
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Build the site, and say where it is."""
+    """Build the site, and print where it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "book" / "_build")
     folder = parser.parse_args(argv).folder.resolve()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,13 +12,19 @@ from typing import Any
 
 import pytest
 
+from tests.book_site import built
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 pytest.importorskip("myst_nb", reason="the site needs Sphinx: pip install 'tfexplore[book]'")
 pytest.importorskip("sphinx_book_theme", reason="the site needs its theme: pip install 'tfexplore[book]'")
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-PAGES = ["index.html", "docs/teaching.html", "search.html", *(f"notebooks/{name}.html" for name in NAMES)]
+WRITTEN = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "book" / "reference").glob("*.rst")]
+PAGES = [
+    "index.html", "search.html", "CONTRIBUTING.html", "CHANGELOG.html", *(f"notebooks/{name}.html" for name in NAMES),
+    *sorted(re.sub(r"^book/", "", path.relative_to(ROOT).with_suffix(".html").as_posix()) for path in WRITTEN),
+]  # fmt: skip
 # What is wider than the room it has: the page itself, code, outputs, figures.
 OVERFLOW = """() => [document.scrollingElement, ...document.querySelectorAll("article :is(pre, .output, figure, table)")]
     .filter(node => node.scrollWidth > node.clientWidth + 1).map(node => node.outerHTML.slice(0, 200))"""
@@ -33,11 +37,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("book")
-    words = [sys.executable, str(ROOT / "tools" / "book.py"), str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "html"
+    return built(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,8 @@ def alone(page: Any, site: str, html: Path) -> Iterator[Any]:
             route.abort()
 
     page.route("**/*", guard)
+    page.on("pageerror", lambda error: strays.append(str(error)))
+    page.on("console", lambda line: strays.append(line.text) if line.type == "error" else None)
     page.on("response", lambda answer: strays.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
     yield page
     assert not strays
@@ -104,8 +106,9 @@ def test_page(alone: Any, site: str, pictures: Path, name: str) -> None:
         assert alone.locator("mjx-assistive-mml").count() > 0, "mathematics is read out by screen readers too"
     alone.screenshot(path=pictures / f"book_{Path(name).stem}.png", full_page=True)
     assert alone.evaluate(OVERFLOW) == []
-    alone.set_viewport_size({"width": 420, "height": 900})  # and on a phone
-    alone.reload()
+    alone.set_viewport_size({"width": 400, "height": 900})  # and on a phone
+    if alone.locator("figure.live").count():
+        alone.reload()
     assert alone.evaluate(OVERFLOW) == []
     for figure in alone.locator("figure.live").all():
         assert figure.locator(".still").is_visible()
@@ -154,6 +157,19 @@ def test_search_works_without_a_server(alone: Any, html: Path) -> None:
     alone.locator("#search-results").get_by_text(re.compile("search finished|found", re.IGNORECASE)).first.wait_for()
     alone.goto(f"{html.as_uri()}/notebooks/00_start_here.html")
     assert drawn(alone) == 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_follow_the_readers_colour_scheme(alone: Any, site: str, pictures: Path, scheme: str) -> None:
+    alone.emulate_media(color_scheme=scheme)
+    alone.goto(f"{site}/docs/how_it_works.html")
+    assert alone.locator("html").get_attribute("data-theme") == scheme
+    picture = alone.locator("img.picture")
+    assert picture.evaluate("node => getComputedStyle(node).filter") == "none", "it has dark colours of its own"
+    paper = alone.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    red = int(re.search(r"\d+", paper)[0])  # type: ignore[index]
+    assert (red > 200) == (scheme == "light")
+    alone.screenshot(path=pictures / f"book_how_it_works_{scheme}.png")
 
 
 def test_without_javascript_the_pictures_stay(page: Any, site: str) -> None:
