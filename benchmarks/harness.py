@@ -40,7 +40,7 @@ PEERS = " (`make peers` installs the peers)"
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take most of a GPU for itself
 LEFT_OUT = ("device", "seed", "every", "modes", "parts", "graphs", "compiled")  # of a case, in its row
 SHORT, PAUSE = 0.1, 0.02
-"""Seconds: shorter work runs once more before each timed run; before each run, other processes' threads stop waiting for work."""
+"""Seconds: shorter work runs again before each timed run; before each run, other processes' threads stop waiting for work."""
 RUNNING, WAITING = 24, 4
 """Tensors of x's size that a contestant may hold while it runs (an eager loop's graph), and while others do."""
 

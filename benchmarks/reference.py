@@ -34,7 +34,7 @@ class ATan(torch.autograd.Function):
 
 
 class Rectangle(ATan):
-    """1 where u >= 0; on the way back 1 where |u| <= 1/2."""
+    """1 where u >= 0; in the backward pass 1 where |u| <= 1/2."""
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:

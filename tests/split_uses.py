@@ -51,7 +51,7 @@ def one_step(split: TimeSplit, one: nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 class Branching(TwoHeads):
-    """Gives one head only; the other one runs all the same."""
+    """Gives one head only; the other one runs anyway."""
 
     head = 0
 

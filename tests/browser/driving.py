@@ -82,7 +82,7 @@ def wait_until(found: Any, condition: str) -> None:
 
 
 def listen(found: Any) -> None:
-    """Keeps all that the explorer says from now on: what stands there shortly is missed by who looks now and then."""
+    """Keeps all that the explorer says from now on: what stands there shortly is missed by looking now and then."""
     found.evaluate(
         """node => { node.said = []; const hear = () => node.said.push(node.querySelector('[role=status]')?.innerText);
             new MutationObserver(hear).observe(node, {subtree: true, childList: true, characterData: true}) }"""

@@ -75,7 +75,7 @@ def stop(page: Any, training: Any) -> None:
 
 
 def test_stop_under_run_all(page: Any, lab: Any) -> None:
-    """The cell is still running: the Stop button must be heard all the same, and the cells behind it must run."""
+    """The cell is still running: the Stop button must be heard anyway, and the cells behind it must run."""
     training = "training = explore.training(walk='step by step', steps=64, hidden=512, epochs=20)\ntraining.show()"
     run = "(await training.run()).sentence()"
     open_notebook(page, lab.made("long_run", "from tfexplore import explore", training, run, "'after the run'"))

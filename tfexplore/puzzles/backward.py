@@ -2,7 +2,7 @@
 """Puzzles of notebook 04, the backward pass: surrogate, one step, all steps, what to recompute, and what fits into a bit.
 
 What is expected comes from torch's autograd: through the library's layer in float64, or through the equation of one step.
-Texts, hints and solutions are the course's; where it says "the way back", it has introduced that for the backward pass.
+Texts, hints and solutions are in the plain voice of the course.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def whole_backward(h, g_s, g_x, tau, v_threshold, slope):
 
 
 def recompute(x, v, g_s, g_x, g_v, tau, v_threshold, slope):
-    """The way back through one chunk of time: write g_x, and return the gradient of v, the potential at the chunk's start."""
+    """The backward pass through one chunk: write g_x, and return the gradient of v, the potential at the chunk's start."""
     ### BEGIN SOLUTION
     v, distance = v + 0.0, []
     for t in range(len(x)):
@@ -71,9 +71,9 @@ def keep_bits(u, kept, g_s, g_u, width):
     """Write g_u = g_s * slope into g_u; the slope is 1 / width where |u| < width / 2, and 0 elsewhere. All are [T, N]."""
     ### BEGIN SOLUTION
     bytes_per_row = (u.shape[1] + 7) // 8
-    for t in range(len(u)):  # the way there: a bit for each neuron
+    for t in range(len(u)):  # forward: a bit for each neuron
         kept[t, :bytes_per_row] = np.packbits(np.abs(u[t]) < width / 2)
-    for t in reversed(range(len(u))):  # the way back
+    for t in reversed(range(len(u))):  # backward
         bits = np.unpackbits(kept[t, :bytes_per_row], count=u.shape[1])
         g_u[t] = g_s[t] * bits / width
     ### END SOLUTION
@@ -260,7 +260,7 @@ PUZZLES = (
         "04_backwards_through_time",
         "the surrogate",
         r"""
-The step function of a spike has the slope 0 almost everywhere, so nothing could be learned through it. On the way back, it
+The step function of a spike has the slope 0 almost everywhere, so nothing could be learned through it. In the backward pass, it
 is replaced by a smooth step, here $\frac{1}{\pi}\arctan\left(\frac{\pi}{2}\alpha u\right) + \frac{1}{2}$, where $u$ is the
 distance from the threshold. Return the slope (the derivative) of this smooth step at `u`, for a number or an array.
 """,
@@ -291,7 +291,7 @@ distance from the threshold. Return the slope (the derivative) of this smooth st
         "04_backwards_through_time",
         "one step back",
         """
-The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients come back:
+The forward step was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients come back:
 `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope, already
 computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
 
@@ -325,11 +325,11 @@ Return two gradients, `g_x, g_before`: that of the current `x`, and that of the 
     Puzzle(
         whole_backward,
         "04_backwards_through_time",
-        "the whole way back",
+        "the whole backward pass",
         """
-Put the steps together, for a LIF with a detached soft reset as before. `h` holds the potentials before the reset, kept on the
-way there, `g_s` the gradients that arrive at the spikes; write the gradients of the currents into `g_x`. `slope(u)` is the
-surrogate's slope at the distance u = h − threshold.
+Put the steps together, for a LIF with a detached soft reset as before. `h` holds the potentials before the reset, saved
+in the forward pass, `g_s` the gradients that arrive at the spikes; write the gradients of the currents into `g_x`. `slope(u)`
+is the surrogate's slope at the distance u = h − threshold.
 After the last time step nothing more arrives, so `g_v` begins as zeros there.
 """,
         (
@@ -369,7 +369,7 @@ A chunk's potentials fit into registers: a list or an array of your own may have
 """,
         (
             "Forwards first: from `v`, the loop that you know, with soft reset. Put each `h` (or h − threshold) into a list.",
-            "Then backwards, as in the whole way back; but `g_v` begins as it was given, and the potentials come from your list.",
+            "Then backwards, as in the whole backward pass; but `g_v` begins as it was given, and the potentials come from your list.",
             "At the end, `return g_v`. If it is too much traffic: read each `x[t]` once, and do not use `g_x` as a notebook.",
         ),
         recompute_cases,
@@ -381,9 +381,9 @@ A chunk's potentials fit into registers: a list or an array of your own may have
         "04_backwards_through_time",
         "keep only bits",
         """
-With a rectangle as the surrogate, the way back asks one question of each potential: is `u`, its distance from the threshold,
-within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. Then `u` is
-gone: the way back has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
+With a rectangle as the surrogate, the backward pass asks one question of each potential: is `u`, its distance from the threshold,
+within half a `width`? The answer is one bit. In the forward pass, read `u` once and write the answers into `kept`. Then `u` is
+gone: the backward pass has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
 yes, and 0 elsewhere.
 
 `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.
@@ -391,7 +391,7 @@ yes, and 0 elsewhere.
         (
             "`np.packbits(answers)` packs eight answers into each byte; `np.unpackbits(bytes)` gives them back as 0 and 1.",
             "N answers fit into `(N + 7) // 8` bytes. Write those into `kept[t, :number_of_bytes]`.",
-            "On the way back: `bits = np.unpackbits(kept[t, :number_of_bytes], count=N)`, then `g_s[t] * bits / width`.",
+            "In the backward pass: `bits = np.unpackbits(kept[t, :number_of_bytes], count=N)`, then `g_s[t] * bits / width`.",
         ),
         bit_cases,
         "gradient of u",

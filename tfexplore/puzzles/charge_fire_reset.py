@@ -124,7 +124,7 @@ the current `x` comes in. Return the potential after that, which we call $h$. It
 neurons.
 """,
         (
-            "What is left of `v` when the share 1/`tau` of it is gone? Try it by hand: v = 1 and tau = 4.",
+            "What is left of `v` when the share 1/`tau` of it is gone? Try it on paper: v = 1 and tau = 4.",
             "With tau = 4, three quarters are left: `v - v / tau`. The current has not come in yet.",
             "The potential that is left, plus `x`. And it has to be returned: `return v - v / tau + ...`",
         ),
