@@ -2,7 +2,6 @@
 """Puzzles of notebook 04, the backward pass: surrogate, one step, all steps, what to recompute, and what fits into a bit.
 
 What is expected comes from torch's autograd: through the library's layer in float64, or through the equation of one step.
-Texts, hints and solutions are in the plain voice of the course.
 """
 
 from __future__ import annotations
