@@ -96,7 +96,7 @@ explore.surrogate(own, tau=5.0, steps=60)
 # %% [markdown] nbgrader={"grade_id": "surrogate-text"}
 # ### Puzzle: the surrogate
 #
-# The step function of a spike has the slope 0 almost everywhere, so nothing could be learned through it. On the way back, it
+# The step function of a spike has the slope 0 almost everywhere, so nothing could be learned through it. In the backward pass, it
 # is replaced by a smooth step, here $\frac{1}{\pi}\arctan\left(\frac{\pi}{2}\alpha u\right) + \frac{1}{2}$, where $u$ is the
 # distance from the threshold. Return the slope (the derivative) of this smooth step at `u`, for a number or an array.
 #
@@ -184,7 +184,7 @@ assert all(abs(a - b) < 1e-12 for a, b in zip(g_x, autograd, strict=True))
 # %% [markdown] nbgrader={"grade_id": "backward_step-text"}
 # ### Puzzle: one step back
 #
-# The way there was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients come back:
+# The forward step was: `h = v - v / tau + x`, then the spike `s` of `h`, then the soft reset. Now two gradients come back:
 # `g_s`, that of the spike, and `g_v`, that of the potential after the reset. `slope` is the surrogate's slope, already
 # computed. The reset is detached: for the gradient, the potential after the reset changes exactly as `h` does.
 #
@@ -243,11 +243,11 @@ print(codegen.source_of(neuron, "adjoint", keep="input"))
 # The loop around it, for a CPU and for a GPU, is in `explore.sources(neurons.LIF(), kernel="backward")`. Write it yourself:
 
 # %% [markdown] nbgrader={"grade_id": "whole_backward-text"}
-# ### Puzzle: the whole way back
+# ### Puzzle: the whole backward pass
 #
-# Put the steps together, for a LIF with a detached soft reset as before. `h` holds the potentials before the reset, kept on the
-# way there, `g_s` the gradients that arrive at the spikes; write the gradients of the currents into `g_x`. `slope(u)` is the
-# surrogate's slope at the distance u = h − threshold.
+# Put the steps together, for a LIF with a detached soft reset as before. `h` holds the potentials before the reset, saved
+# in the forward pass, `g_s` the gradients that arrive at the spikes; write the gradients of the currents into `g_x`. `slope(u)`
+# is the surrogate's slope at the distance u = h − threshold.
 # After the last time step nothing more arrives, so `g_v` begins as zeros there.
 #
 # **Traffic budget:** 3 words per element-step (one neuron at one time step).
@@ -385,7 +385,7 @@ mine.show()
 
 # %% nbgrader={"grade_id": "recompute"}
 def recompute(x, v, g_s, g_x, g_v, tau, v_threshold, slope):
-    """The way back through one chunk of time: write g_x, and return the gradient of v, the potential at the chunk's start."""
+    """The backward pass through one chunk: write g_x, and return the gradient of v, the potential at the chunk's start."""
     raise NotImplementedError  # your turn
 
 
@@ -446,9 +446,9 @@ print(torch.equal(gradients[0], gradients[1]), torch.equal(gradients[0], gradien
 # %% [markdown] nbgrader={"grade_id": "keep_bits-text"}
 # ### Puzzle: keep only bits
 #
-# With a rectangle as the surrogate, the way back asks one question of each potential: is `u`, its distance from the threshold,
-# within half a `width`? The answer is one bit. On the way there, read `u` once and write the answers into `kept`. Then `u` is
-# gone: the way back has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
+# With a rectangle as the surrogate, the backward pass asks one question of each potential: is `u`, its distance from the threshold,
+# within half a `width`? The answer is one bit. In the forward pass, read `u` once and write the answers into `kept`. Then `u` is
+# gone: the backward pass has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
 # yes, and 0 elsewhere.
 #
 # `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.

@@ -195,7 +195,7 @@ def test_the_reference_lists_every_puzzle_and_command(site):
     page = (site / "reference" / "puzzles.html").read_text(encoding="utf-8")
     assert all(f">{name}</span>" in page for name in puzzles.ALL)
     shown = html.unescape((site / "reference" / "command_line.html").read_text(encoding="utf-8"))
-    commands = cli._parser()._subparsers._group_actions[0].choices  # argparse has no public way to them
+    commands = cli.command_line()._subparsers._group_actions[0].choices  # argparse has no public way to them
     for command in commands.values():
         options = {option for action in command._actions for option in action.option_strings} - {"-h", "--help"}
         assert all(option in shown for option in options)

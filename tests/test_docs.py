@@ -99,7 +99,7 @@ def test_commands(page: Path) -> None:
             match [re.sub(r".*/", "", words[0]) if words else "", *words[1:]]:
                 case ["tfexplore", *given] | ["python", "-m", "tfexplore", *given]:
                     cut = given.index("--") if "--" in given else len(given)
-                    cli._parser().parse_args(given[:cut])
+                    cli.command_line().parse_args(given[:cut])
                 case ["make", target, *_]:
                     assert target in targets, line
                 case ["python" | "python3" | "py", "-m", module, *_]:

@@ -32,7 +32,6 @@ WORDS = {
     r"\bas ever\b|\bso many as\b": "the number, or the relation",
     r"\bpieces? of time\b": "chunk of time; a rank's time steps",
     r"(?<![a-z])looked_at\b": "observed; traced",
-    r"\bby hand\b": "hand-written, manual",
     r"\bworks? aside\b": "in a background thread",
 }
 
