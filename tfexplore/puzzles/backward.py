@@ -368,7 +368,7 @@ A chunk's potentials fit into registers: a list or an array of your own may have
 """,
         (
             "Forwards first: from `v`, the loop that you know, with soft reset. Put each `h` (or h − threshold) into a list.",
-            "Then backwards, as in the whole backward pass; but `g_v` begins as it was given, and the potentials come from your list.",
+            "Then go backwards, as before; but `g_v` begins as it was given, and the potentials come from your list.",
             "At the end, `return g_v`. If it is too much traffic: read each `x[t]` once, and do not use `g_x` as a notebook.",
         ),
         recompute_cases,
@@ -380,8 +380,8 @@ A chunk's potentials fit into registers: a list or an array of your own may have
         "04_backwards_through_time",
         "keep only bits",
         """
-With a rectangle as the surrogate, the backward pass asks one question of each potential: is `u`, its distance from the threshold,
-within half a `width`? The answer is one bit. In the forward pass, read `u` once and write the answers into `kept`. Then `u` is
+With a rectangle as the surrogate, the backward pass has one question about each potential: is `u`, its distance from the
+threshold, within half a `width`? The answer is one bit. In the forward pass, read `u` once and write the answers into `kept`. Then `u` is
 gone: the backward pass has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
 yes, and 0 elsewhere.
 
