@@ -381,9 +381,9 @@ puzzles.check("recompute", recompute)
 # ### Puzzle: keep only bits
 #
 # With a rectangle as the surrogate, the backward pass has one question about each potential: is `u`, its distance from the
-# threshold, within half a `width`? The answer is one bit. In the forward pass, read `u` once and write the answers into `kept`. Then `u` is
-# gone: the backward pass has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by `width` where the answer was
-# yes, and 0 elsewhere.
+# threshold, within half a `width`? The answer is one bit. In the forward pass, read `u` once and write the answers into
+# `kept`. Then `u` is gone: the backward pass has only `kept` and `g_s`. There, write `g_u[t]`: it is `g_s[t]` divided by
+# `width` where the answer was yes, and 0 elsewhere.
 #
 # `kept` has room for one *byte* per element-step (it is uint8, [T, N]): a quarter of a word. Use only as much of it as you need.
 #
