@@ -76,11 +76,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(torch|np|numpy|sympy|plotly|ipywidgets|nn|go|widgets|dist)\..*"),
     ("py:.*", r"(types|fractions|collections|pathlib|argparse|datetime|enum|abc)\..*"),
     ("py:.*", r"(DeviceMesh|Tensor|Expr|Symbol|ModuleType|Fraction|Path|Any|Callable|Iterable|Iterator|Mapping)"),
-    ("py:class", r"tfexplore\.(timesplit\.(ranks|plan)|puzzles\.\w+)\.\w+"),  # handles that a room passes to itself
+    ("py:class", r"tfexplore\.(timesplit\.ranks|puzzles\.\w+)\.\w+"),  # handles that a room passes to itself
     ("py:class", r"tfexplore\.explore\..*"),  # an explorer is described under the name that makes it
     ("py:class", r"(optional|default.*)"),  # what Google's style writes beside a type
 ]
-suppress_warnings = ["docutils"]  # until the docstrings of all rooms are in Google's style: then without this line
 
 # MathJax as SVG: one file and no fonts, which Firefox would not load for a page opened from a folder. Version 3.
 mathjax_path = "mathjax.js"

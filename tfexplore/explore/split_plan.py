@@ -137,6 +137,7 @@ class SplitPlan(Explorer):
 
     costs:  of one block of layers, for a batch of `measured_batch`, as `timesplit.costs.costs` measures them; default: a linear
             layer and 256 LIF neurons as they were recorded. machine: where.
+
     controls: devices, steps (T), layers, batch, micro_batches, norm, bandwidth, latency;   result: `Result`.
 
     >>> made = SplitPlan(devices=4, steps=64)

@@ -132,6 +132,7 @@ class SplitRun(Runner):
 
     network: "layers that only wait" (each process is like a device of its own, whatever the cores of this machine) or "linear
     and LIF layers" (which compute, and share the cores).
+
     controls: processes, network, steps (T), layers, micro_batches, start, stop;   result: `Result`.
 
     The processes stay for the next Start; they end with this explorer, with the kernel, or by `close()`.

@@ -69,8 +69,8 @@ class Result:
 class Training(Runner):
     """Live curves of a training, firing rates by layer, a membrane trace and a raster.
 
-    network: "mlp", "conv", or a module of your own that takes constant currents [T, B, *features] and returns
-    [T, B, classes];   data: (x_train, y_train, x_test, y_test) with x [n, *features] and y [n], by default the digits.
+    network: "mlp", "conv", or a module of your own that takes constant currents `[T, B, *features]` and returns
+    `[T, B, classes]`;   data: (x_train, y_train, x_test, y_test) with x `[n, *features]` and y `[n]`, by default the digits.
     rate: Adam's learning rate. A network of your own is not changed: every Start trains a copy, `result.net`, in which the
     chosen walk sets the backend of every layer. Its batches come in the same order each time; what else is random in it
     (Dropout) draws from torch's own generator.

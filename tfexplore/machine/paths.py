@@ -26,7 +26,7 @@ def kernels_dir() -> Path:
 
 
 def notebooks_dir() -> Path:
-    """The folder of the notebooks as shipped (*.ipynb)."""
+    """The folder of the notebooks as shipped (`*.ipynb`)."""
     return _shipped("notebooks", "*.ipynb")
 
 

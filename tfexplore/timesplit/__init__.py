@@ -1,4 +1,4 @@
-"""Time splitting: the T time steps of a network divided among the ranks of a process group, or among devices.
+"""Time splitting: the T time steps of a network divided among the ranks of a process group, or among devices. ::
 
     with timesplit.ranks():                        # torchrun starts P of these processes
         split = timesplit.TimeSplit(net)           # an ordinary network

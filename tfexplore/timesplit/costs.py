@@ -43,7 +43,7 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
         runs: training steps of each length, of which the median counts; one more warms up.
 
     Shape:
-        - x: [T, B, *features]
+        - x: `[T, B, *features]`
 
     Returns:
         A `Cost` for each layer, in the order of the network.

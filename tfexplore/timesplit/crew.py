@@ -69,7 +69,7 @@ class Crew:
             self._workers = _Workers(self.size, self.threads)
 
     def run(self, function: Callable[..., Any], *given: Any, **named: Any) -> list[Any]:
-        """Calls function(ranks, *given, **named) in every process, within `timesplit.ranks()`.
+        """Calls `function(ranks, *given, **named)` in every process, within `timesplit.ranks()`.
 
         What they print (in Python, on standard output) is printed here.
 

@@ -29,8 +29,8 @@ def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str])
         devices: one for each chunk of consecutive time steps, in order. Where T does not divide, the first have one step more.
 
     Shape:
-        - Input: [T, B, *features]
-        - Output: [T, B, *], on the device of x
+        - Input: `[T, B, *features]`
+        - Output: `[T, B, *]`, on the device of x
 
     Raises:
         TypeError: `x` is not a tensor.

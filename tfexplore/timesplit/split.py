@@ -48,8 +48,8 @@ class TimeSplit(nn.Module):
             group.
 
     Shape:
-        - Input: [T_p, B, *features], this rank's time steps: `split.piece(x)`
-        - Output: [T_p, B, *], of the same time steps
+        - Input: `[T_p, B, *features]`, this rank's time steps: `split.piece(x)`
+        - Output: `[T_p, B, *]`, of the same time steps
 
     Raises:
         ValueError: the network, the input or the ranks' agreement does not allow a split; the message names what to change.
