@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tfexplore.explore.backward.gradient import DECADES, FAINT, BackwardPass, U, curves, pooled, shade
@@ -19,7 +21,7 @@ def sheet(made: BackwardPass, colours: str) -> Sheet:
     share, zero = histogram(made)
     t, z, gradient = cells(made, colours)
     steps, neurons = flow.gradient.shape
-    time = {"low": 0.5, "high": steps + 0.5}
+    time = Axis("time step", 0.5, steps + 0.5)
     panels = {
         "surrogate": Panel(
             [
@@ -32,12 +34,12 @@ def sheet(made: BackwardPass, colours: str) -> Sheet:
         ),
         "gradient": Panel(
             [
-                Heat("gradient", z, t, colours=style.DIVERGING, missing=ZERO, bar=ticks(colours), under=gradient,
-                     words="step {x}, neuron {y}: {under:.2g}"),
-                Points("spike", *dots(made), "#000000", size=3, words=None),
+                Heat("zero", np.where(np.isnan(z), 0.0, np.nan), t, colours=(ZERO, ZERO), words="step {x}, neuron {y}: 0"),
+                Heat("gradient", z, t, bar=ticks(colours), under=gradient, words="step {x}, neuron {y}: {under:.2g}"),
+                Points("spike", *dots(made), size=3, words=None),
             ],
-            title=f"gradient of the spikes at steps {flow.first}–{flow.loss_at} with respect to the current",
-            x=Axis(bare=True, **time), y=Axis("neuron", -0.5, neurons - 0.5, bare=True),
+            title=f"gradient of the spikes at steps {flow.first}–{flow.loss_at}",
+            x=replace(time, title="", bare=True), y=Axis("neuron", -0.5, neurons - 0.5, bare=True),
         ),
         "potentials": Panel(
             [Bars("potentials", (BINS[1:] + BINS[:-1]) / 2, share, thickness=BINS[1] - BINS[0],
@@ -50,13 +52,13 @@ def sheet(made: BackwardPass, colours: str) -> Sheet:
                 Line("mean magnitude", np.arange(1, steps + 1), shares(flow.magnitude, made), style.VIOLET),
                 Line("decay", made.decay[0], shares(made.decay[1], made), style.ROSE, "dash", label="(1 − 1/τ) per step"),
             ],
-            title="mean magnitude of the gradient", x=Axis("time step", **time),
-            y=Axis("of the largest", 10.0**-DECADES, 2, log=True,
+            title="mean gradient, of the largest", x=time,
+            y=Axis("", 10.0**-DECADES, 2, log=True,
                    ticks={10.0**-k: percent(10.0**-k) for k in range(0, DECADES + 1, 2)}),
         ),
     }  # fmt: skip
     rows = [["surrogate", "gradient"], ["potentials", "size"]]
-    return Sheet(panels, rows, (0.36, 0.64), (0.62, 0.38), (0.1, 0.13), height=600, legend="below")
+    return Sheet(panels, rows, (0.36, 0.64), (0.62, 0.38), (0.12, 0.13), height=600, legend="below")
 
 
 def histogram(made: BackwardPass) -> tuple[np.ndarray, list[bool]]:

@@ -38,7 +38,7 @@ class LiveFigure(go.FigureWidget):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self._config = self._config | {"responsive": True, "displaylogo": False}
+        self._config: dict[str, Any] = self._config | {"responsive": True, "displaylogo": False}
 
     @traitlets.default("library")
     def _library(self) -> ipywidgets.HTML:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -37,17 +37,17 @@ def picture(sheet: Sheet, words: str = "") -> Figure:
         )
         for name, own in axes.items():
             fill(own, sheet.panels[name])
-        entries = {}  # equal labels are one entry
+        entries: dict[str, Any] = {}  # equal labels are one entry
         for name, own in axes.items():
             handles, labels = own.get_legend_handles_labels()
-            if sheet.panels[name].legend and labels:
-                own.legend(loc=sheet.panels[name].legend, framealpha=0.75)
-            else:
-                entries |= {
-                    label: handle for handle, label in zip(handles, labels, strict=True) if label not in entries
-                }
-        if entries and sheet.legend:
-            drawing.legend(entries.values(), entries, loc="outside lower left", ncols=min(8, len(entries)))  # words: above
+            if labels and (corner := sheet.panels[name].legend):
+                own.legend(handles, labels, loc=corner)  # type: ignore[call-overload]
+                continue
+            for label, handle in zip(labels, handles, strict=True):
+                entries.setdefault(label, handle)
+        if entries and sheet.legend:  # below, as the words are above
+            columns = min(8, len(entries))
+            drawing.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=columns)
         if text:
             drawing.suptitle(text, fontsize=9, x=0.01, ha="left")
     return drawing
@@ -55,14 +55,17 @@ def picture(sheet: Sheet, words: str = "") -> Figure:
 
 def fill(axes: Axes, panel: Panel) -> None:
     """Draws a panel's marks and axes."""
-    for letter, given in (("x", panel.x), ("y", panel.y)):
+    letters: tuple[tuple[Literal["x", "y"], Axis], ...] = (("x", panel.x), ("y", panel.y))
+    for letter, given in letters:
         if given.log:
             getattr(axes, f"set_{letter}scale")("log")
         axes.grid(not given.bare and given.ticks != (), axis=letter)
+        if given.low is not None and given.high is not None:  # known: never derived from marks, which may be empty
+            getattr(axes, f"set_{letter}lim")(given.low, given.high)
     for mark in panel.marks:
         if isinstance(mark, Rule) or not empty(mark):
             MARKS[type(mark)](axes, mark, panel)
-    for letter, given in (("x", panel.x), ("y", panel.y)):
+    for letter, given in letters:
         adorn(axes, letter, given)
     if panel.square:
         axes.set_aspect("equal", anchor="NW")
@@ -75,11 +78,9 @@ def adorn(axes: Axes, letter: str, given: Axis) -> None:
 
     own, limits = getattr(axes, f"{letter}axis"), getattr(axes, f"set_{letter}lim")
     getattr(axes, f"set_{letter}label")(given.title)
-    if given.low is not None or given.high is not None:
-        seen = own.get_view_interval()
-        low, high = (end if end is not None else here for end, here in zip((given.low, given.high), seen, strict=True))
-        limits(low, high if low != high else low + 1)
-    elif given.words:
+    if (given.low is None) != (given.high is None):
+        limits(given.low, given.high)
+    elif given.words and given.low is None:
         limits(-0.6, len(given.words) - 0.4)
     if given.backwards:
         own.set_inverted(True)
@@ -121,7 +122,7 @@ def line(axes: Axes, mark: Line, panel: Panel) -> None:
 def points(axes: Axes, mark: Points, panel: Panel) -> None:
     x, y = places(mark.x, panel.x), places(mark.y, panel.y)
     colour, size = mark.colour if isinstance(mark.colour, str) else list(mark.colour), (0.75 * mark.size) ** 2
-    filled = {"facecolors": style.PAPER if mark.hollow else colour, "edgecolors": mark.edge or colour}
+    filled: dict[str, Any] = {"facecolors": style.PAPER if mark.hollow else colour, "edgecolors": mark.edge or colour}
     look = {"color": colour} if mark.sign == "tick" else filled
     made = axes.scatter(x, y, s=size, marker=SIGNS[mark.sign], linewidths=1.2 if mark.sign == "tick" else 0.7,
                         label=mark.label, zorder=3, **look)  # fmt: skip
@@ -132,13 +133,13 @@ def bars(axes: Axes, mark: Bars, panel: Panel) -> None:
     at, length = places(mark.at, panel.x if mark.upright else panel.y), np.asarray(mark.length, float)
     start = np.broadcast_to(np.asarray(mark.start, float), at.shape)
     colours, edges = each(mark.colour, len(at)), each(mark.edge, len(at))
-    draw, ends = (axes.bar, "bottom") if mark.upright else (axes.barh, "left")
+    draw: Any = axes.bar if mark.upright else axes.barh
     least = (axes.get_ylim() if mark.upright else axes.get_xlim())[0]
     log = (panel.y if mark.upright else panel.x).log
     made = draw(
         at + mark.shift, length, mark.thickness, color=colours, edgecolor=[e or style.PAPER for e in edges],
         linewidth=[1.3 * bool(e) for e in edges], hatch=[HATCHES[h] for h in each(mark.hatch, len(at))], label=mark.label,
-        **{ends: np.where(start > 0, start, least) if log and not mark.upright else start},
+        **{"bottom" if mark.upright else "left": np.where(start > 0, start, least) if log and not mark.upright else start},
     )  # fmt: skip
     for bar in made:
         bar.set_gid(mark.name)
@@ -146,8 +147,8 @@ def bars(axes: Axes, mark: Bars, panel: Panel) -> None:
         axes.bar_label(made, list(mark.texts), padding=4, fontsize=8)
     for k, text in enumerate(mark.texts if mark.inside else ()):
         ink = DARK_TEXT if colours[k] == style.WAITING or bright(colours[k]) else style.PAPER
-        place = (start[k] + 0.06, at[k] + mark.shift)
-        axes.text(*place[:: -1 if mark.upright else 1], text, va="center", fontsize=7.5, color=ink)
+        x, y = (at[k] + mark.shift, start[k]) if mark.upright else (start[k] + 0.06, at[k] + mark.shift)
+        axes.text(x, y, text, va="center", fontsize=7.5, color=ink)
 
 
 def heat(axes: Axes, mark: Heat, _: Panel) -> None:
@@ -156,8 +157,6 @@ def heat(axes: Axes, mark: Heat, _: Panel) -> None:
     z, count = np.asarray(mark.z, float), len(mark.colours)
     low, high = (-0.5, count - 0.5) if mark.distinct else (mark.low, mark.high)
     scale = ListedColormap(mark.colours) if mark.distinct else LinearSegmentedColormap.from_list("", list(mark.colours))
-    if mark.missing:
-        axes.set_facecolor(mark.missing)
     x, y = (borders(given, n) for given, n in ((mark.x, z.shape[1]), (mark.y, z.shape[0])))
     made = axes.pcolormesh(
         x, y, z, cmap=scale, vmin=low, vmax=high, edgecolors=style.PAPER if mark.gap else "none", linewidth=mark.gap / 2
@@ -171,7 +170,7 @@ def heat(axes: Axes, mark: Heat, _: Panel) -> None:
     if mark.bar is not None:
         bar = axes.figure.colorbar(made, ax=axes, ticks=list(mark.bar))
         bar.ax.set_yticklabels(list(mark.bar.values()), fontsize=7)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
 
 
 def borders(middles: Any, count: int) -> np.ndarray:

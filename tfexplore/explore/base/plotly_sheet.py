@@ -53,10 +53,8 @@ def described(sheet: Sheet) -> Described:
             if isinstance(mark, Rule):
                 layout["shapes"].append(rule(mark, n))
                 continue
-            if isinstance(mark, Heat):
-                layout["shapes"] += [behind(mark.missing, n)] * bool(mark.missing)
-                if mark.bar is not None:
-                    layout["margin"]["r"] = BAR
+            if isinstance(mark, Heat) and mark.bar is not None:
+                layout["margin"]["r"] = BAR
             entry = (legend, mark.label)
             shown = bool(mark.label) and not empty(mark) and entry not in labelled and not panel.hidden
             labelled |= {entry} if shown else set()
@@ -134,11 +132,6 @@ def rule(mark: Rule, n: str) -> dict[str, Any]:
     across = {"xref": f"x{n} domain", "x0": 0, "x1": 1, "yref": f"y{n}", "y0": mark.y, "y1": mark.y}
     upright = {"xref": f"x{n}", "x0": mark.x, "x1": mark.x, "yref": f"y{n} domain", "y0": 0, "y1": 1}
     return {"type": "line", "name": mark.name, "line": line} | (across if mark.x is None else upright)
-
-
-def behind(colour: str, n: str) -> dict[str, Any]:
-    whole = {"xref": f"x{n} domain", "yref": f"y{n} domain", "x0": 0, "x1": 1, "y0": 0, "y1": 1}
-    return {"type": "rect", "layer": "below", "fillcolor": colour, "line": {"width": 0}} | whole
 
 
 # -- marks ---------------------------------------------------------------------------------------------------------
@@ -229,7 +222,7 @@ def heat(mark: Heat, place: Any) -> dict[str, Any]:
     rows, columns = z.shape if z.ndim == 2 else (0, 0)
     (_, right), (bottom, top) = place
     found: dict[str, Any] = {
-        "type": "heatmap", "z": np.where(np.isnan(z), None, z),  # JSON has no other word for not-a-number
+        "type": "heatmap", "z": np.where(np.isnan(z), np.array(None), z),  # JSON has no other word for not-a-number
         "x": values(range(columns) if mark.x is None else mark.x), "y": values(range(rows) if mark.y is None else mark.y),
         "zmin": low, "zmax": high, "colorscale": scale, "xgap": mark.gap, "ygap": mark.gap, "showscale": mark.bar is not None,
     }  # fmt: skip

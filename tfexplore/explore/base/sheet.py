@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from tfexplore.explore.base.style import DIVERGING, INK, MUTED
 
 Values = Any  # a sequence or an array of numbers or words
 Colours = str | Sequence[str]
-Dash = Literal["", "solid", "dash", "dot", "dashdot"]
-Sign = Literal["", "circle", "square", "diamond", "cross", "triangle", "star", "tick"]
+Dash = str
+"""One of "", "solid", "dash", "dot" and "dashdot"."""
+Sign = str
+"""One of "", "circle", "square", "diamond", "cross", "triangle", "star" and "tick"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ class Heat(Mark):
     """Cells z [rows, columns] coloured by value, with their middles at x and y (default: 0, 1, ...).
 
     colours: a smooth scale from `low` to `high`, or (`distinct`) one colour for each of the values 0, 1, ...
-    missing: the colour of cells that are not a number.   texts: one in each cell.   bar: ticks of a colour bar.
+    Cells that are not a number are left out.   texts: one in each cell.   bar: ticks of a colour bar.
     """
 
     z: Values = ()
@@ -97,10 +99,9 @@ class Heat(Mark):
     low: float = -1.0
     high: float = 1.0
     distinct: bool = False
-    missing: str = ""
     texts: Values = None
     gap: float = 0.0
-    bar: Mapping[float, str] | None = None
+    bar: Mapping[Any, str] | None = None
     under: Values = None  # what {under} in `words` stands for, in every cell
 
 
@@ -137,7 +138,7 @@ class Axis:
     low: float | None = None
     high: float | None = None
     log: bool = False
-    ticks: Mapping[float, str] | Sequence[float] | None = None
+    ticks: Mapping[Any, str] | Sequence[float] | None = None
     every: float | None = None
     form: str = ""
     words: Sequence[str] = ()
@@ -170,6 +171,7 @@ class Sheet:
 
     widths, heights: of the columns and rows, relative to each other.   gaps: between them, as parts of the whole.
     height: of the whole, in pixels.   margin: left of it, in pixels, where the words of an axis need more.
+    legend: "above" or "below" the panels; "" for none.
     """
 
     panels: Mapping[str, Panel]
@@ -179,7 +181,7 @@ class Sheet:
     gaps: tuple[float, float] = (0.09, 0.14)
     height: int = 420
     margin: int = 70
-    legend: Literal["", "above", "below"] = ""
+    legend: str = ""
 
     @property
     def grid(self) -> list[list[str]]:

@@ -7,27 +7,27 @@ Every colour can be seen on white and on dark paper. Ink, grid and waiting cells
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#1f2933", "#7b8794", "#d9e2ec", "#ffffff"
 SKY, ROSE, SAND, GREEN, VIOLET, PURPLE, TEAL, OLIVE = PALETTE = (
-    "#88ccee", "#cc6677", "#ddcc77", "#117733", "#4c6fff", "#aa4499", "#44aa99", "#999933",
+    "#88ccee", "#cc6677", "#ddcc77", "#2f8f4e", "#4c6fff", "#aa4499", "#44aa99", "#999933",
 )  # fmt: skip
-"""After Paul Tol's muted scheme; its indigo, which is lost on dark paper, is a lighter violet here."""
+"""After Paul Tol's muted scheme; its indigo and its green, which dark paper swallows, are lighter here."""
 STEPPED, LAYERED, FUSED = ROSE, SAND, VIOLET
 """The three ways to run a network, in every figure."""
 DONE, WAITING = SKY, "#eef2f6"
 ALARM = "var(--jp-error-color1, #c62839)"
-DIVERGING = ("#2f4fd8", "#a9b8ff", "#ffffff", "#f0b3bd", "#b1354a")
-"""From negative to positive through white."""
+DIVERGING = ("#2f4fd8", "#4c6fff73", "#88888800", "#cc667773", "#b1354a")
+"""From negative to positive; around zero the paper shines through, be it light or dark."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 SIZE, DPI = 12, 110
 
-MATPLOTLIB = {
+MATPLOTLIB: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,

@@ -184,7 +184,9 @@ class NeuronExplorer(Explorer):
             self.take()
             return
         neuron = self.kinds[self._taken]
-        numbers = {name: float(self.controls[self.parameters[name]].value) for name in neuron.parameters}
+        numbers: dict[str, Any] = {
+            name: float(self.controls[self.parameters[name]].value) for name in neuron.parameters
+        }
         neuron = dataclasses.replace(neuron, reset=self.reset, **numbers)
         if self.ready(neuron, self.update):
             self.layer.neuron = neuron

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tfexplore.explore.base import style
@@ -19,8 +21,8 @@ def sheet(seen: Recording, strengths: Range, current: Range | None = None) -> Sh
     found = seen.curve or Curve(none, none, none)
     here = (np.array([seen.x.mean()]), np.array([seen.rate])) if seen.curve else (none, none)
     across, up = reach(seen, strengths)
-    time = {"low": 0.5, "high": len(seen.x) + 0.5}
-    follows = Axis(silent=True, **time)
+    time = Axis("time step", 0.5, len(seen.x) + 0.5)
+    follows = replace(time, title="", silent=True)
     panels = {
         "current": Panel(
             [Line("input current", t, seen.x, style.TEAL, steps=True)],
@@ -46,11 +48,11 @@ def sheet(seen: Recording, strengths: Range, current: Range | None = None) -> Sh
         ),
         "spikes": Panel(
             [Points("spike time", fired, 0 * fired, style.ROSE, "tick", 14)],
-            title="spikes", x=Axis("time step", **time), y=Axis(low=-1, high=1, ticks=()),
+            title="spikes", x=time, y=Axis(low=-1, high=1, ticks=()),
         ),
     }  # fmt: skip
     rows = [[name, "rate"] for name in ("current", "potential", "spikes")]
-    return Sheet(panels, rows, (0.68, 0.32), (0.24, 0.66, 0.1), (0.09, 0.09), height=600, legend="below")
+    return Sheet(panels, rows, (0.68, 0.32), (0.24, 0.66, 0.1), (0.11, 0.09), height=600, legend="below")
 
 
 def curve(found: Curve, rates: Array | None) -> tuple[Array, Array]:

@@ -50,7 +50,7 @@ class Schedules(Explorer):
 
     caption = (
         "Each bar is one piece of work that was executed, numbered in the order of execution; the arrows are what the "
-        "current piece needs. The curves count the launches and the words moved: pale for the whole of each walk, strong as "
+        "current piece needs. The curves count the launches and the words moved: thin for the whole of each walk, thick as "
         "far as the one on the left has come."
     )
 

@@ -47,11 +47,11 @@ def sheet(made: Grid, walk: Walk, position: int) -> Sheet:
         panels[what] = Panel(
             [
                 *(
-                    Line(f"{name}: {what}", way[0], way[1 + (what == "words")], *LOOKS[name], alpha=0.45, label=name,
+                    Line(f"{name}: {what}", way[0], way[1 + (what == "words")], *LOOKS[name], width=1.5, label=name,
                          words=None)
                     for name, way in whole.items()
                 ),
-                Line(f"{what} so far", cells[: position + 1], so_far[: position + 1], colour, width=3, words=None),
+                Line(f"{what} so far", cells[: position + 1], so_far[: position + 1], colour, width=4, words=None),
                 Points(f"{what} now", [cells[position]], [so_far[position]], colour, size=10, edge=style.INK,
                        words="{y:,} " + what),
             ],
@@ -59,7 +59,7 @@ def sheet(made: Grid, walk: Walk, position: int) -> Sheet:
         )  # fmt: skip
     height = 220 + 44 * max(5, len(made.rows))
     rows = [["grid", "launches"], ["grid", "words"]]
-    return Sheet(panels, rows, (0.7, 0.3), (1, 1), (0.09, 0.2), height=height, margin=120, legend="above")
+    return Sheet(panels, rows, (0.7, 0.3), (1, 1), (0.09, 0.2), height=height, legend="above")
 
 
 def label(made: Grid, row: int) -> str:
