@@ -18,16 +18,27 @@ pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tf
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
 import numpy as np
-import plotly.graph_objects as go
 from plotly.basedatatypes import Undefined
 
 from tests.pictures import spread
 from tfexplore import explore
-from tfexplore.explore import plots
-from tfexplore.explore.explorer import Explorer, Runner, slider, worker
+from tfexplore.explore.base.controls import Choice, Knob, Play, RangeSlider, Scale, Slider, Tick, button, moved
+from tfexplore.explore.base.explorer import Explorer, worker
+from tfexplore.explore.base.runner import Runner
+from tfexplore.explore.base.sheet import Panel, Sheet
 from tfexplore.measure.contestants import WAYS
 
 RACE = sys.modules["tfexplore.explore.race"]  # the file; `explore.race` is its class
+
+
+class Empty(Runner):
+    """Draws nothing."""
+
+    def sheet(self) -> Sheet:
+        return Sheet({"nothing": Panel()})
+
+    def sentence(self) -> str:
+        return ""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +46,7 @@ def race() -> Any:
     return explore.race(steps=3, neurons=1000, device="cpu")
 
 
-def test_who_computes_something_else_does_not_race(race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_contestant_that_computes_something_else_does_not_race(race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = RACE.contestants
 
     def dishonest(*given: Any, **options: Any) -> dict[str, Any]:
@@ -79,16 +90,16 @@ def test_race_stops_between_two_runs(race: Any) -> None:
     assert len(race.result.seconds) < len(WAYS)
 
 
-def test_an_error_in_long_work_is_shown_and_raised(race: Any) -> None:
-    class Broken(Runner):
-        def begin(self):  # type: ignore[no-untyped-def]
+def test_an_error_in_long_work_is_shown_and_raised() -> None:
+    class Broken(Empty):
+        def look(self):  # type: ignore[no-untyped-def]
             return None
 
         def work(self, result):  # type: ignore[no-untyped-def]
             yield None
             raise ValueError("the <third> layer is missing")
 
-    broken = Broken({}, race.figure, None)
+    broken = Broken()
     with pytest.raises(ValueError, match="third"):
         asyncio.run(broken.run())
     assert "ValueError: the &lt;third&gt; layer is missing" in broken.message.value
@@ -104,10 +115,10 @@ def test_every_control_is_labelled(race: Any) -> None:
 
 
 def test_a_stopped_run_resumes_where_it_was_unless_abandoned() -> None:
-    class Counting(Runner):
+    class Counting(Empty):
         resumable = True
 
-        def begin(self):  # type: ignore[no-untyped-def]
+        def look(self):  # type: ignore[no-untyped-def]
             return []
 
         def work(self, result):  # type: ignore[no-untyped-def]
@@ -117,7 +128,7 @@ def test_a_stopped_run_resumes_where_it_was_unless_abandoned() -> None:
                     self.stop()
                 yield None
 
-    counting = Counting({}, plots.styled(go.Figure()), None)
+    counting = Counting()
     with pytest.raises(RuntimeError, match="no stopped run to resume; press Start"):
         asyncio.run(counting.run(resume=True))
     assert asyncio.run(counting.run()) == [0, 1, 2]
@@ -129,7 +140,7 @@ def test_a_stopped_run_resumes_where_it_was_unless_abandoned() -> None:
     assert counting.controls["resume"].disabled
 
 
-# -- what the browser is told --------------------------------------------------------------------------------------
+# -- what the browser receives --------------------------------------------------------------------------------------
 
 
 def taken(traces: list[dict[str, Any]], message: dict[str, Any]) -> None:
@@ -190,19 +201,19 @@ def test_a_control_is_one_message_and_one_drawing(name: str, moved: dict[str, An
 # -- a run's end, and its beginning --------------------------------------------------------------------------------
 
 
-class Careful(Runner):
+class Careful(Empty):
     """Its work opens something, and closes it."""
 
     opened = 0
 
-    def begin(self) -> list[str]:
+    def look(self) -> list[str]:
         return []
 
     def work(self, result: list[str]) -> Iterator[Any]:
         self.opened += 1
         try:
             yield None
-            yield self.aside(self.piece)
+            yield self.in_background(self.piece)
             result.append("done")
             self.stop()
             yield None
@@ -218,7 +229,7 @@ class Resumable(Careful):
 
 
 def made(kind: type[Careful]) -> Any:
-    return kind({}, plots.styled(go.Figure()), None)
+    return kind()
 
 
 @pytest.mark.parametrize("kind", [Careful, Resumable])
@@ -276,14 +287,16 @@ def test_a_start_that_is_refused_is_shown_and_leaves_the_run_alone() -> None:
     asyncio.run(press())
 
 
-class Turns(Runner):
+class Turns(Empty):
     """Its pieces and its control take a moment, and must not meet."""
+
+    a = Slider("a", 0, 99)
 
     def __init__(self) -> None:
         self.at_work, self.met, self.heard = 0, False, 0
-        super().__init__({"a": slider("a", 0, 0, 99)}, plots.styled(go.Figure()), [])
-        self.on("a", self.busy)
+        super().__init__()
 
+    @moved("a")
     def busy(self) -> None:
         self.at_work += 1
         time.sleep(0.002)
@@ -291,7 +304,7 @@ class Turns(Runner):
         self.at_work -= 1
         self.heard += 1
 
-    def begin(self) -> list[str]:
+    def look(self) -> list[str]:
         return []
 
     def work(self, result: list[str]) -> Iterator[object]:
@@ -319,10 +332,83 @@ def test_all_runners_share_one_thread() -> None:
     assert not hasattr(made(Careful), "_worker")
 
 
+class Declared(Empty):
+    """A control of every kind."""
+
+    steps = Slider("time steps T", 1, 16, help="in one pass")
+    size = Slider("size", 0.0, 1.0, step=0.1)
+    word = Choice("word", ("a", "b"))
+    span = RangeSlider("span", 1, 9)
+    power = Scale("power", {1: "one", 10: "ten"}, value=10)
+    on = Tick("on")
+    knob = Knob("1", help="the first")
+    place = Slider("place", 0, 3)
+    play = Play("play the places", of="place")
+
+    def __init__(self, **given: Any) -> None:
+        self.answers: list[str] = []
+        super().__init__(**given)
+
+    def look(self) -> None:
+        self.answers.append("update")
+
+    @moved("word", "on")
+    def other(self) -> None:
+        self.answers.append("other")
+
+    @button("Again", icon="redo", help="again")
+    def again(self) -> None:
+        self.answers.append("again")
+
+
+def test_controls_are_declared_and_their_values_are_the_widgets() -> None:
+    made = Declared(steps=4, extra=Slider("extra", 0, 2), word="b")
+    names = ["steps", "extra", "size", "word", "span", "power", "on", "knob", "place", "play", "start", "stop", "again"]
+    assert list(made.controls) == names
+    assert all(control.description and control.tooltip for control in made.controls.values())
+    assert (made.steps, made.size, made.word, made.span, made.power, made.on) == (4, 0.0, "b", (1, 9), 10, False)
+    assert isinstance(made.controls["steps"].value, int)
+    made.steps = 7
+    assert made.controls["steps"].value == 7
+    made.controls["steps"].value = 9
+    assert made.steps == 9
+    assert Declared.steps.label == "time steps T", "on the class it is the declaration"
+    assert "on" not in Declared(on=None).controls
+
+
+def test_a_control_calls_what_is_moved_by_it_or_else_update() -> None:
+    made = Declared()
+    made.answers.clear()
+    made.steps = 5
+    made.word = "b"
+    made.on = True
+    made.controls["again"].click()
+    made.power = 10  # as it was
+    assert made.answers == ["update", "other", "other", "again"]
+    with made.quietly():
+        made.steps = 6
+    assert len(made.answers) == 4
+    made.controls["place"].max = 5
+    assert made.controls["play"].max == 5
+
+
+def test_a_scale_takes_its_own_values_only() -> None:
+    with pytest.raises(ValueError, match="power must be one of one, ten, but got 3"):
+        Declared(power=3)
+
+
 def test_after_an_error_while_controls_move_together_they_are_heard_again() -> None:
-    heard, controls = [], {"a": slider("a", 0, 0, 9)}
-    explorer = Explorer(controls, plots.styled(go.Figure()), None)
-    explorer.on("a", lambda: heard.append(controls["a"].value))
+    heard = []
+
+    class Hearing(Explorer):
+        a = Slider("a", 0, 9)
+
+        def update(self) -> None:
+            heard.append(self.a)
+
+    explorer = Hearing()
+    controls = explorer.controls
+    heard.clear()
 
     def together() -> None:
         with explorer.quietly():
@@ -339,9 +425,9 @@ def test_after_an_error_while_controls_move_together_they_are_heard_again() -> N
     assert heard == [3]
 
 
-def test_a_slider_tells_the_browser_its_bounds_before_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slider_sends_the_browser_its_bounds_before_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[list[str]] = []
-    made = slider("potential", 0.0, -1.0, 1.0, step=0.1)
+    made = Slider("potential", -1.0, 1.0, value=0.0, step=0.1).widget()
     monkeypatch.setattr(type(made), "_send", lambda self, message, buffers=None: told.append(list(message["state"])))
     monkeypatch.setattr(made, "comm", made.comm or object())
     with made.hold_sync():

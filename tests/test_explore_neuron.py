@@ -18,14 +18,14 @@ import sympy
 
 from tests.pictures import spread
 from tfexplore import explore, neurons
-from tfexplore.explore import explorer as explorer_module
-from tfexplore.explore import rates
-from tfexplore.explore.membrane import KINDS, STARTS, Stimulus, lively
+from tfexplore.explore.base import explorer as explorer_module
+from tfexplore.explore.neuron import rates
+from tfexplore.explore.neuron.membrane import KINDS, STARTS, Stimulus, lively
 from tfexplore.neurons import Neuron, Positive
 from tfexplore.neurons.parameters import Bound
 from tfexplore.nn.layers import Layer
 
-MODULE = sys.modules["tfexplore.explore.neuron"]  # the file; `explore.neuron` is its class
+MODULE = sys.modules["tfexplore.explore.neuron.explorer"]  # the file
 NAMES = [kind.__name__ for kind in neurons.ALL]
 
 
@@ -134,8 +134,8 @@ def test_the_trace_is_what_a_plain_loop_gives(reset: str) -> None:
     np.testing.assert_array_equal(made.result.s, s)
     np.testing.assert_allclose(made.result.threshold, 0.8, rtol=1e-6)
     assert list(made.result.times) == [t + 1 for t in range(60) if s[t]]
-    assert list(made.figure.data[4].x) == list(made.result.times)
-    np.testing.assert_array_equal(made.figure.data[1].y, np.stack([made.result.h, made.result.v], 1).ravel())
+    assert list(made.trace("spike time").x) == list(made.result.times)
+    np.testing.assert_array_equal(made.trace("potential").y, np.stack([made.result.h, made.result.v], 1).ravel())
 
 
 def test_the_adaptive_threshold_is_that_of_the_spikes() -> None:
@@ -194,7 +194,7 @@ def test_every_kind_of_current_shows_what_it_needs(kind: str) -> None:
 
 def test_currents() -> None:
     assert Stimulus("step", 2.0, on=(2, 3)).current(4).tolist() == [0, 2, 2, 0]
-    assert Stimulus("drawn by hand", 0.0, pieces=(1.0, 2.0, 3.0)).current(7).tolist() == [1, 1, 1, 2, 2, 3, 3]
+    assert Stimulus("drawn by hand", 0.0, levels=(1.0, 2.0, 3.0)).current(7).tolist() == [1, 1, 1, 2, 2, 3, 3]
     noise = Stimulus("noise", 0.5, sigma=2.0, seed=1).current(4000)
     assert noise.mean() == pytest.approx(0.5, abs=0.1)
     assert noise.std() == pytest.approx(2.0, abs=0.1)
@@ -222,7 +222,7 @@ def test_controls_move_the_trace_and_the_curve() -> None:
     made.controls["v_threshold"].value = 2.0
     assert "threshold current 0.1:" in made.message.value
     made.controls["steps"].value = 500
-    assert len(made.figure.data[1].y) == 1000
+    assert len(made.trace("potential").y) == 1000
     assert made.controls["on"].max == 500
     assert soft == 50
     assert repr(made).startswith(
@@ -326,7 +326,7 @@ def test_in_a_notebook_another_neuron_is_compiled_aside(monkeypatch: pytest.Monk
 def test_a_potential_that_runs_away_is_said_and_cut() -> None:
     made = explore.neuron(neurons.QIF(reset="none"), strength=0.5)
     assert "runs away at step" in made.message.value
-    assert np.nanmax(np.abs(made.figure.data[1].y)) <= made.result.bound < np.inf
+    assert np.nanmax(np.abs(made.trace("potential").y)) <= made.result.bound < np.inf
     assert spread(made.picture()) > 0.05
 
 
@@ -335,7 +335,8 @@ def test_the_page_plays_without_a_kernel(explorer: Any) -> None:
     explorer.controls["neuron"].value = "LIF"
     kept = explorer.result
     page = explorer.page()
-    counts = [len(frame.data[3].x) for frame in page.frames]
+    which = [page.data[k].meta for k in page.frames[0].traces].index("spike time")
+    counts = [sum(t is not None for t in frame.data[which].x) for frame in page.frames]
     assert counts == sorted(counts)
     assert counts[0] == 0 < counts[-1]
     assert [step.args[0][0] for step in page.layout.sliders[0].steps] == [frame.name for frame in page.frames]

@@ -1,4 +1,4 @@
-"""The schedules explorer: what it draws is what ran, and what it says against loops by hand."""
+"""The schedules explorer: what it draws is what ran, and what it reports against hand-written loops."""
 
 from __future__ import annotations
 
@@ -18,21 +18,29 @@ import tfexplore
 from tests.pictures import spread
 from tfexplore import FoldTime, Recurrent, explore
 from tfexplore.data import currents
-from tfexplore.explore.schedules import BARS, CROSSES, CURVES, DONE, NEEDS, NOW, UNMET, WAITING
-from tfexplore.explore.walks import BATCH, WALKS, Loop, check, example, example_input, grid
+from tfexplore.explore.base.plotly_sheet import trace
+from tfexplore.explore.base.style import DONE, WAITING
+from tfexplore.explore.schedules.figure import NOW
+from tfexplore.explore.schedules.walks import BATCH, WALKS, Loop, check, example, example_input, grid
+from tfexplore.nn import routes
 
 
 def said(made: Any) -> str:
     return str(made._said)
 
 
+def to_the_end(made: Any) -> Any:
+    made.controls["piece"].value = made.controls["piece"].max
+    return made
+
+
 def stages(made: Any) -> list[int]:
-    return [(WAITING, DONE, NOW).index(colour) for colour in made.figure.data[BARS].marker.color]
+    return [(WAITING, DONE, NOW).index(colour) for colour in made.trace("pieces").marker.color]
 
 
 def bars(figure: Any) -> list[tuple[int, int, int]]:
     """(row, first, last) of each bar, read off the figure."""
-    bar = figure.data[BARS]
+    bar = trace(figure, "pieces")
     return [
         (int(y), round(base + 0.5 - 0.13), round(base + 0.5 - 0.13 + x + 0.26))
         for y, base, x in zip(bar.y, bar.base, bar.x, strict=True)
@@ -49,11 +57,12 @@ FUSED = [(row, 0, 8) for row in range(5)]
 def test_the_bars_are_the_order_of_the_walk(walk: str, expected: list[tuple[int, int, int]]) -> None:
     made = explore.schedules(walk=walk)
     assert bars(made.figure) == expected
-    assert list(made.figure.data[BARS].text) == [str(k + 1) for k in range(len(expected))]
+    assert list(made.trace("pieces").text) == [str(k + 1) for k in range(len(expected))]
     made = explore.schedules()
     made.controls["walk"].value = walk
     assert bars(made.figure) == expected
-    assert made.controls["piece"].value == made.controls["piece"].max == made.controls["play"].max == len(expected)
+    assert made.controls["piece"].value == 0
+    assert made.controls["piece"].max == made.controls["play"].max == len(expected)
     assert bars(made.page()) == expected
 
 
@@ -64,9 +73,8 @@ def test_moving_the_player_colours_the_cells_and_counts() -> None:
     assert stages(made) == [1] * 11 + [2] + [0] * 28
     launches, words = (sum(getattr(e, what) for e in events[:12]) for what in ("launches", "words"))
     assert f"piece 12 of 40: 1 LIF, step 2. So far {launches:,} launches, {words:,} words" in said(made)
-    dots = CURVES + 6
-    assert [list(made.figure.data[dots + k].y) for k in (0, 1)] == [[launches], [words]]
-    assert list(made.figure.data[dots].x) == [12]
+    assert [list(made.trace(f"{what} now").y) for what in ("launches", "words")] == [[launches], [words]]
+    assert list(made.trace("launches now").x) == [12]
     made.controls["piece"].value = 0
     assert stages(made) == [0] * 40
     assert "nothing has run yet" in said(made)
@@ -74,17 +82,17 @@ def test_moving_the_player_colours_the_cells_and_counts() -> None:
 
 def test_the_arrows_are_the_layer_below_and_the_own_last_step() -> None:
     made = explore.schedules()
-    assert set(made.walk.pieces[11].needs) == {((0, 2), (1, 2)), ((1, 1), (1, 2))}
-    assert set(made.walk.pieces[12].needs) == {((1, 2), (2, 2))}
+    assert set(made.shown.pieces[11].needs) == {((0, 2), (1, 2)), ((1, 1), (1, 2))}
+    assert set(made.shown.pieces[12].needs) == {((1, 2), (2, 2))}
     made.controls["piece"].value = 12
-    arrow = made.figure.data[NEEDS]
+    arrow = made.trace("needs")
     assert sorted(v for v in arrow.x if v is not None) == pytest.approx([1.37, 1.63, 2, 2])
     assert sorted(v for v in arrow.y if v is not None) == pytest.approx([0.28, 0.72, 1, 1])
     fused = made.result.walks["fused"].pieces[1]
     assert set(fused.needs) == {((0, t), (1, t)) for t in range(8)}, "its own past is inside of the piece"
 
 
-def test_counts_by_hand() -> None:
+def test_counts_worked_out_here() -> None:
     walks = explore.schedules(steps=5).result.walks
     batch, sizes = BATCH, (16, 32, 32, 10)
     once = sum(batch * (a + b) for a, b in itertools.pairwise(sizes)) * 5
@@ -111,8 +119,8 @@ def test_all_walks_of_the_feed_forward_network_agree() -> None:
     assert walks["fused"].verdict().startswith("The result is that of step by step")
 
 
-def by_hand(kind: str, x: torch.Tensor, stale: bool) -> torch.Tensor:
-    """The networks with a way back as one plain loop over time; `stale`: what comes back is always zero."""
+def loop_of(kind: str, x: torch.Tensor, stale: bool) -> torch.Tensor:
+    """The networks with feedback as one plain loop over time; `stale`: what is fed back is always zero."""
     net = example(kind)
     parameters = dict(net.named_parameters())
     names = {"recurrent layer": ("0", "1.back", "2", "4"), "feedback": ("0", "1.back", "1.body.1", "2")}[kind]
@@ -133,29 +141,31 @@ def by_hand(kind: str, x: torch.Tensor, stale: bool) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["recurrent layer", "feedback"])
-def test_a_way_back_breaks_layer_by_layer(kind: str) -> None:
+def test_feedback_breaks_layer_by_layer(kind: str) -> None:
     made = explore.schedules(network=kind, walk="layer by layer")
     walks = made.result.walks
     x = example_input(8)
-    right, stale = by_hand(kind, x, stale=False), by_hand(kind, x, stale=True)
+    right, stale = loop_of(kind, x, stale=False), loop_of(kind, x, stale=True)
     torch.testing.assert_close(walks["step by step"].out, right, rtol=0, atol=1e-10)
     torch.testing.assert_close(walks["layer by layer"].out, stale, rtol=0, atol=1e-10)
     torch.testing.assert_close(walks["fused"].out, stale, rtol=0, atol=1e-10)
     back = made.result.rows.index("1.back")
+    assert "The library refuses it: '1' feeds its spikes back" in said(made), "before anything has run"
+    to_the_end(made)
     assert walks["layer by layer"].unmet == {(back, t) for t in range(1, 8)}
     assert walks["step by step"].unmet == set()
     differ = int((right - stale).abs().gt(1e-9).sum())
     assert f"{differ:,} of 2,560 outputs differ" in said(made)
     assert "The library refuses: '1' feeds its spikes back" in said(made)
     assert 'role="alert"' in made.message.value
-    assert list(made.figure.data[CROSSES].x) == list(range(1, 8))
-    assert set(made.figure.data[CROSSES].y) == {back}
-    assert list(made.figure.data[UNMET].marker.symbol).count("arrow") == 7
+    assert list(made.trace("unmet").x) == list(range(1, 8))
+    assert set(made.trace("unmet").y) == {back}
+    assert list(made.trace("unmet needs").marker.symbol).count("arrow") == 7
     made.controls["piece"].value = 1  # before the row `back`
-    assert list(made.figure.data[CROSSES].x) == [None]
+    assert list(made.trace("unmet").x) == []
     made.controls["walk"].value = "step by step"
     assert 'role="status"' in made.message.value
-    assert list(made.figure.data[CROSSES].x) == [None]
+    assert list(made.trace("unmet").x) == []
 
 
 def test_the_loop_is_the_librarys_recurrent_when_walked_step_by_step() -> None:
@@ -176,8 +186,8 @@ def test_more_steps_and_another_network_draw_another_grid() -> None:
     made.controls["network"].value = "feedback"
     assert made.figure.layout.yaxis.ticktext[1] == "1.back Linear"
     assert len(bars(made.figure)) == 18
-    assert len(made.figure.data[BARS].text) == len(made.figure.data[BARS].customdata) == 18
-    assert repr(made) == "Schedules(network='feedback', walk='step by step', steps=3, piece=18, play=18)"
+    assert len(made.trace("pieces").text) == len(made.trace("pieces").hovertext) == 18
+    assert repr(made) == "Schedules(network='feedback', walk='step by step', steps=3, piece=0, play=0)"
 
 
 def test_pictures_follow_the_player() -> None:
@@ -194,7 +204,7 @@ def test_the_page_plays_without_a_kernel() -> None:
     page = explore.schedules(walk="layer by layer").page()
     assert len(page.frames) == 20
     assert [sum(colour != WAITING for colour in frame.data[0].marker.color) for frame in page.frames] == list(range(20))
-    assert page.frames[3].traces[0] == BARS
+    assert page.data[page.frames[3].traces[0]].meta == "pieces"
     assert [button.label for button in page.layout.updatemenus[0].buttons] == ["▶ play", "pause"]
     many = explore.schedules(nn.Sequential(nn.Linear(2, 2), tfexplore.LIF()), torch.rand(100, 1, 2), steps=90).page()
     assert len(many.frames) <= 82
@@ -211,14 +221,14 @@ def test_a_network_of_ones_own() -> None:
     ).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     x = torch.rand(5, 2, 1, 4, 4)
-    made = explore.schedules(net, x, walk="fused")
+    made = to_the_end(explore.schedules(net, x, walk="fused"))
     assert "network" not in made.controls
     assert made.result.kinds == ("FoldTime", "ALIF", "Recurrent", "Linear")
     assert made.controls["steps"].max == 5
     assert bars(made.figure) == [(0, 0, 5), (1, 0, 5), *((2, t, t + 1) for t in range(5)), (3, 0, 5)]
     assert "The library refuses: '3' feeds its spikes back" in said(made)
-    assert not made.walk.unmet, "Recurrent steps inside: refused, but right"
-    assert torch.allclose(made.walk.out, net(x), atol=1e-5)
+    assert not made.shown.unmet, "Recurrent steps inside: refused, but right"
+    assert torch.allclose(made.shown.out, net(x), atol=1e-5)
     made.controls["steps"].value = 2
     assert made.result.steps == 2
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
@@ -227,10 +237,11 @@ def test_a_network_of_ones_own() -> None:
 
 def test_batch_norm_in_training_is_refused_the_other_way_round() -> None:
     net = nn.Sequential(FoldTime(nn.Linear(4, 6), nn.BatchNorm1d(6)), tfexplore.LIF(v_threshold=0.3))
-    made = explore.schedules(net, torch.rand(6, 5, 4, generator=torch.Generator().manual_seed(0)))
+    made = to_the_end(explore.schedules(net, torch.rand(6, 5, 4, generator=torch.Generator().manual_seed(0))))
     assert "The library refuses: '0.1' is a BatchNorm in training mode" in said(made)
     made.controls["walk"].value = "layer by layer"
     assert "refuses" not in said(made)
+    to_the_end(made)
     assert "outputs differ from step by step" in said(made)
     assert net[0][1].num_batches_tracked == 0, "a copy was walked"
 
@@ -239,15 +250,15 @@ def test_where_nothing_can_be_fused_it_says_so(monkeypatch: pytest.MonkeyPatch) 
     from tfexplore.backends import Choice
 
     net = nn.Sequential(nn.Linear(4, 4), tfexplore.LIF())
-    for module in ("tfexplore.backends", "tfexplore.explore.schedules"):
+    for module in ("tfexplore.backends", "tfexplore.explore.schedules.explorer"):
         monkeypatch.setattr(sys.modules[module], "choose", lambda *_: Choice("torch", "no fused backend runs here"))
-    tfexplore.nn.routes.cached_kernel.cache_clear()
+    routes.cached_kernel.cache_clear()
     try:
         assert "Nothing was fused here (no fused backend runs here)" in said(
-            explore.schedules(net, torch.rand(3, 2, 4), walk="fused")
+            to_the_end(explore.schedules(net, torch.rand(3, 2, 4), walk="fused"))
         )
     finally:
-        tfexplore.nn.routes.cached_kernel.cache_clear()
+        routes.cached_kernel.cache_clear()
 
 
 def test_errors_name_what_came_and_what_to_do() -> None:
@@ -287,7 +298,8 @@ def test_every_control_is_labelled_and_the_words_are_deterministic() -> None:
     assert made.caption.endswith(".")
     bundle, about = made._repr_mimebundle_()
     assert spread(bundle["image/png"]) > 0.05
-    assert "Step by step: 40 pieces of work, 217 launches" in about["image/png"]["alt"]
+    assert "Step by step: nothing has run yet" in about["image/png"]["alt"]
+    assert "Step by step: 40 pieces of work, 217 launches" in to_the_end(made).describe()
     assert json.loads(about["tfexplore"]["plotly"])["frames"]
 
 

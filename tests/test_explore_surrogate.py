@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import math
 from typing import Any
 
@@ -16,11 +15,9 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 from tests.pictures import spread
 from tfexplore import explore, surrogates
-from tfexplore.explore import explorer as explorer_module
-from tfexplore.explore.gradient import curves, drive, flow, pooled, shade
+from tfexplore.explore.backward.gradient import U, curves, drive, flow, pooled, shade
+from tfexplore.explore.base import explorer as explorer_module
 from tfexplore.neurons import LIF
-
-module = importlib.import_module("tfexplore.explore.surrogate")  # explore.surrogate is the explorer
 
 
 @pytest.fixture
@@ -45,7 +42,7 @@ class Spike(torch.autograd.Function):
 
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 @pytest.mark.parametrize("detach", [True, False])
-def test_the_flow_is_what_autograd_gives_for_a_loop_by_hand(reset: str, detach: bool) -> None:
+def test_the_flow_is_what_autograd_gives_for_a_hand_written_loop(reset: str, detach: bool) -> None:
     steps, loss_at, tau = 37, 30, 4.0
     found = flow(LIF(tau=tau, reset=reset, detach_reset=detach), steps, 6, loss_at)
     x = torch.from_numpy(drive(steps, 6) / tau).requires_grad_()
@@ -178,25 +175,25 @@ def test_controls_change_the_result(explorer: Any) -> None:
 def test_the_figure_shows_the_result(explorer: Any) -> None:
     explorer.controls["tau"].value = 3.0
     explorer.controls["loss_at"].value = 35
-    data, back = explorer.figure.data, explorer.result.flow
-    np.testing.assert_allclose(data[4].customdata, back.gradient.T, rtol=5e-3)
-    np.testing.assert_allclose(data[4].z.astype(float), shade(back.gradient).T, atol=1e-3)
-    zero = np.equal(data[4].z, None)  # JSON knows no NaN, and plotly sends what has two dimensions as JSON
+    trace, back = explorer.trace, explorer.result.flow
+    np.testing.assert_allclose(trace("gradient").customdata, back.gradient.T, rtol=5e-3)
+    np.testing.assert_allclose(trace("gradient").z.astype(float), shade(back.gradient).T, atol=1e-3)
+    zero = np.equal(trace("gradient").z, None)  # JSON knows no NaN, and plotly sends what has two dimensions as JSON
     np.testing.assert_array_equal(zero, back.gradient.T == 0)
-    np.testing.assert_array_equal(data[2].y, explorer.result.slope)
-    assert sum(data[3].y) == pytest.approx(1)
-    np.testing.assert_allclose(data[6].y[back.first - 1], 1)
-    np.testing.assert_allclose(data[7].y[:3], [1, 2 / 3, 4 / 9])
-    assert len(data[5].x) == back.spikes.sum()
+    np.testing.assert_array_equal(trace("surrogate").y, explorer.result.slope)
+    assert sum(trace("potentials").y) == pytest.approx(1)
+    np.testing.assert_allclose(trace("mean magnitude").y[back.first - 1], 1)
+    np.testing.assert_allclose(trace("decay").y[:3], [1, 2 / 3, 4 / 9])
+    assert len(trace("spike").x) == back.spikes.sum()
     explorer.controls["colours"].value = "linear"
     linear = np.where(back.gradient == 0, np.nan, back.gradient / np.abs(back.gradient).max())
-    np.testing.assert_allclose(data[4].z.astype(float), linear.T, atol=1e-3)
+    np.testing.assert_allclose(trace("gradient").z.astype(float), linear.T, atol=1e-3)
 
 
 def test_what_is_sent_is_capped() -> None:
     made = explore.surrogate(steps=500)
-    assert np.size(made.figure.data[4].z) == 125 * 24
-    assert all(np.size(made.figure.data[k].x) <= 2000 for k in (0, 1, 2, 3, 5, 6, 7))
+    assert np.size(made.trace("gradient").z) == 125 * 24
+    assert all(np.size(trace.x) <= 2000 for trace in made.figure.data if trace.type != "heatmap")
 
 
 def test_the_loss_stays_at_the_end_when_time_grows(explorer: Any) -> None:
@@ -226,16 +223,16 @@ def test_the_sentence_says_how_far_and_how_many(explorer: Any) -> None:
 def test_an_exploding_gradient_is_named() -> None:
     made = explore.surrogate(surrogates.Rectangle(0.3), tau=40.0, detach_reset=False)
     peak = 1 + int(made.result.flow.magnitude.argmax())
-    assert f"It grew on its way: its mean is largest at step {peak}." in made.message.value
+    assert f"It grew on the way: its mean is largest at step {peak}." in made.message.value
 
 
 def test_your_own_surrogate_has_a_slider_for_each_of_its_scales() -> None:
     own = surrogates.custom("Bump", "a * exp(-Abs(u) / b)", a=1.5, b=0.3)
     made = explore.surrogate(own, steps=30, neurons=4)
     assert [made.controls[n].description for n in ("scale", "scale_2")] == ["a of the surrogate", "b of the surrogate"]
-    np.testing.assert_allclose(made.result.slope, 1.5 * np.exp(-np.abs(module.U) / 0.3))
+    np.testing.assert_allclose(made.result.slope, 1.5 * np.exp(-np.abs(U) / 0.3))
     made.controls["scale_2"].value = 0.6
-    np.testing.assert_allclose(made.result.slope, 1.5 * np.exp(-np.abs(module.U) / 0.6))
+    np.testing.assert_allclose(made.result.slope, 1.5 * np.exp(-np.abs(U) / 0.6))
     made.controls["surrogate"].value = "ATan"
     assert made.controls["scale_2"].layout.display == "none"
     assert made.result.neuron.surrogate == surrogates.ATan(2.0)
@@ -281,7 +278,7 @@ def test_showing_it_warms_the_other_kernels(monkeypatch: pytest.MonkeyPatch) -> 
         made = explore.surrogate(steps=30, neurons=4)
         monkeypatch.setattr(explorer_module, "READY", set())
         monkeypatch.setattr(made, "prepare", lambda neuron: asked.append(type(neuron.surrogate)))
-        await made.warm(made.neuron(kind) for kind in made.kinds)
+        await made.warm(made.chosen(kind) for kind in made.kinds)
 
     asyncio.run(show())
     assert set(asked) == set(surrogates.ALL)

@@ -66,10 +66,15 @@ def as_wide_as_the_page(page: Any, found: Any) -> None:
     raise AssertionError(f"the figure stays {width} pixels wide")
 
 
-def drawn(found: Any, index: int) -> list[float]:
-    """The y values (bars: x) of one line of the live figure, as the browser holds them."""
+def trace(mark: str | int) -> str:
+    """In the browser: the trace of this mark of `node`."""
+    return f"node._fullData[{mark}]" if isinstance(mark, int) else f"node._fullData.find(one => one.meta === '{mark}')"
+
+
+def drawn(found: Any, mark: str | int) -> list[float]:
+    """The y values (bars: x) of one mark of the live figure, as the browser holds them."""
     values = found.locator(".js-plotly-plot").evaluate(
-        "(node, k) => { const d = node._fullData[k]; return Array.from(d.orientation === 'h' ? d.x : d.y) }", index
+        f"node => {{ const d = {trace(mark)}; return Array.from(d.orientation === 'h' ? d.x : d.y) }}"
     )
     assert isinstance(values, list)
     return values

@@ -16,11 +16,12 @@ from tests.browser.driving import (
     readout,
     run_to_the_end,
     step,
+    trace,
     wait_until,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-CURRENT, POTENTIAL, TIMES, EXACT = 0, 1, 4, 7
+CURRENT, POTENTIAL, TIMES, EXACT = "input current", "potential", "spike time", "exact"
 
 
 def down_to(page: Any, said: str) -> Any:
@@ -52,10 +53,10 @@ def test_the_neuron(page: Any, lab: Any, pictures: Any) -> None:
     step(neuron, "constant current x", "ArrowRight", presses=10)
     current = float(readout(neuron, "constant current x"))
     assert current > 0.2
-    wait_until(neuron, f"Math.abs(node._fullData[{CURRENT}].y[0] - {current}) < 1e-6")  # the last of the ten has come
+    wait_until(neuron, f"Math.abs({trace(CURRENT)}.y[0] - {current}) < 1e-6")  # the last of the ten has come
     page.wait_for_function(
         "([box, k]) => box.querySelector('[role=status]')?.innerText.includes("
-        "`${box.querySelector('.js-plotly-plot')._fullData[k].y.length} spikes in 200 steps`)",
+        "`${box.querySelector('.js-plotly-plot')._fullData.find(one => one.meta === k).y.length} spikes in 200 steps`)",
         arg=[neuron.element_handle(), TIMES],
     )
     spikes = len(drawn(neuron, TIMES))
@@ -63,21 +64,21 @@ def test_the_neuron(page: Any, lab: Any, pictures: Any) -> None:
 
     step(neuron, "time steps T", "ArrowRight", presses=30)
     message(neuron).get_by_text(re.compile("in 500 steps")).wait_for()
-    wait_until(neuron, f"node._fullData[{POTENTIAL}].y.length === 1000")
+    wait_until(neuron, f"{trace(POTENTIAL)}.y.length === 1000")
 
     neuron.get_by_label("input current").select_option("drawn by hand")
-    wait_until(neuron, "node._fullData[0].y[0] == 0")  # the first part of the drawing
+    wait_until(neuron, f"{trace(CURRENT)}.y[0] == 0")  # the first part of the drawing
     knob = neuron.locator(".widget-vslider [role=slider], .widget-vslider .noUi-handle").first
     knob.focus()
     for _ in range(5):
         knob.press("ArrowUp")
-    wait_until(neuron, "node._fullData[0].y[0] > 0")
+    wait_until(neuron, f"{trace(CURRENT)}.y[0] > 0")
     neuron.screenshot(path=pictures / "neuron_by_hand.png")
 
     neuron.get_by_label("input current").select_option("noise")
     neuron.get_by_label("neuron", exact=True).select_option("Izhikevich")
     message(neuron).get_by_text("no exact rate").wait_for()
-    wait_until(neuron, f"node._fullData[{EXACT}].y.length === 0")
+    wait_until(neuron, f"{trace(EXACT)}.y.length === 0")
     wanted = {"mean current": "10.0", "noise σ": "10.0", "reset potential": "−65", "parameter dt": "0.50"}
     for _ in range(20):  # every control hears of it by a message of its own
         shown = {label: readout(neuron, label) for label in wanted}

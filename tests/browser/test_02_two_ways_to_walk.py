@@ -18,13 +18,14 @@ from tests.browser.driving import (
     run_to_the_end,
     scroll_to,
     step,
+    trace,
     wait_until,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-DONE = "Array.from(node._fullData[0].marker.color).filter(colour => colour !== '#eee').length"
+DONE = f"Array.from({trace('pieces')}.marker.color).filter(colour => colour !== '#eef2f6').length"
 
 
 def done(found: Any) -> int:
@@ -36,12 +37,14 @@ def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
     explorers = ("schedules = explore.", "recurrent = explore.", "feedback = explore.", "own = explore.")
     open_notebook(page, lab.small("02_two_ways_to_walk", "import numpy", *explorers))
     run_to_the_end(page)
-    explorer(page, "Fused: 4 pieces of work")
+    explorer(page, "Fused: nothing has run yet")
     scroll_to(page, 0)
     first = explorer(page, "network")
+    message(first).get_by_text("nothing has run yet").wait_for()
+    step(first, "pieces done", "End")
     message(first).get_by_text("Step by step: 40 pieces of work, 217 launches").wait_for()
     as_wide_as_the_page(page, first)
-    assert len(drawn(first, 0)) == 40
+    assert len(drawn(first, "pieces")) == 40
     first.screenshot(path=pictures / "schedules.png")
 
     step(first, "pieces done", "Home")
@@ -50,7 +53,7 @@ def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
     step(first, "pieces done", "ArrowRight", presses=12)
     message(first).get_by_text("piece 12 of 40: 1 LIF, step 2").wait_for()
     wait_until(first, f"{DONE} === 12")
-    arrow = first.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[2].x).filter(x => x != null)")
+    arrow = first.locator(".js-plotly-plot").evaluate(f"node => Array.from({trace('needs')}.x).filter(x => x != null)")
     assert sorted(arrow) == pytest.approx([1.37, 1.63, 2, 2]), "from its own last step, and from the layer below"
     first.screenshot(path=pictures / "schedules_piece.png")
 
@@ -65,27 +68,30 @@ def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
     assert 15 <= done(first) == stopped < 40, "paused"
 
     first.get_by_label("walk").select_option("fused")
-    message(first).get_by_text("Fused: 5 pieces of work, 5 launches").wait_for()
-    wait_until(first, "node._fullData[0].x.length === 5")
+    message(first).get_by_text("Fused: nothing has run yet").wait_for()
+    wait_until(first, f"{trace('pieces')}.x.length === 5")
     first.screenshot(path=pictures / "schedules_fused.png")
     play.first.focus()
-    play.first.press("Enter")  # from the end, it begins anew
+    play.first.press("Enter")
     heard(first, "piece [1-4] of 5")
     message(first).get_by_text("Fused: 5 pieces of work, 5 launches").wait_for()
 
     first.get_by_label("network").select_option("recurrent layer")
     first.locator("[role=alert]").get_by_text("The library refuses").wait_for()
     first.get_by_label("walk").select_option("step by step")
+    step(first, "pieces done", "End")
     message(first).get_by_text("Step by step: 48 pieces").wait_for()
     step(first, "time steps T", "ArrowLeft", presses=3)
+    message(first).get_by_text("nothing has run yet").wait_for()
+    step(first, "pieces done", "End")
     message(first).get_by_text("Step by step: 30 pieces").wait_for()
-    wait_until(first, "node._fullData[0].x.length === 30")
+    wait_until(first, f"{trace('pieces')}.x.length === 30")
 
-    crosses = "node => node._fullData[4].x.filter(t => t != null).length"
+    crosses = f"node => {trace('unmet')}.x.filter(t => t != null).length"
     for name, text, count in (
         ("recurrent", "piece 8 of 48", 0),
-        ("feedback", "7 cells (×) needed", 7),
-        ("own", "Fused: 4 pieces", 0),
+        ("feedback", "The library refuses it", 7),
+        ("own", "Fused: nothing has run yet", 0),
     ):
         for top in range(0, 12_000, 400):
             scroll_to(page, top)
@@ -93,6 +99,9 @@ def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
             if found.count():
                 break
         found.scroll_into_view_if_needed()
+        if name == "feedback":
+            step(found, "pieces done", "End")
+            found.locator("[role=alert]").get_by_text("7 cells (×) needed").wait_for()
         as_wide_as_the_page(page, found)
         assert found.locator(".js-plotly-plot").evaluate(crosses) == count
         found.screenshot(path=pictures / f"schedules_{name}.png")

@@ -8,14 +8,25 @@ from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_to_the_end, step
+from tests.browser.driving import (
+    as_wide_as_the_page,
+    drawn,
+    explorer,
+    message,
+    open_notebook,
+    run_to_the_end,
+    step,
+    trace,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def heat(found: Any) -> list[list[float | None]]:
     """The colours of the heat map, as the browser holds them."""
-    rows = found.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[4].z, row => Array.from(row))")
+    rows = found.locator(".js-plotly-plot").evaluate(
+        f"node => Array.from({trace('gradient')}.z, row => Array.from(row))"
+    )
     assert isinstance(rows, list)
     return rows
 
@@ -42,14 +53,14 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     message(surrogate).get_by_text("11 of 24 neurons get none").wait_for()
     rows = heat(surrogate)
     assert any(all(cell is None for cell in row) for row in rows), "a dead neuron's row is grey from end to end"
-    slope = drawn(surrogate, 2)
+    slope = drawn(surrogate, "surrogate")
     assert max(slope) == pytest.approx(2)
     surrogate.screenshot(path=pictures / "surrogate_rectangle.png")
     surrogate.get_by_label("detach reset").uncheck()
-    page.wait_for_function("([node, old]) => JSON.stringify(Array.from(node._fullData[4].z, r => Array.from(r))) !== old",
+    page.wait_for_function(f"([node, old]) => JSON.stringify(Array.from({trace('gradient')}.z, r => Array.from(r))) !== old",
                            arg=[surrogate.locator(".js-plotly-plot").element_handle(), to_json(rows)])  # fmt: skip
     step(surrogate, "time steps T", "End")
-    page.wait_for_function("node => node._fullData[4].x.length === 125 && node._fullLayout.xaxis2.range[1] === 500.5",
+    page.wait_for_function(f"node => {trace('gradient')}.x.length === 125 && node._fullLayout.xaxis2.range[1] === 500.5",
                            arg=surrogate.locator(".js-plotly-plot").element_handle())  # fmt: skip
     surrogate.screenshot(path=pictures / "surrogate_long.png")
 

@@ -19,8 +19,9 @@ from typing import Any
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
-from tfexplore.explore import plots, statuses
-from tfexplore.explore.sliders import FloatSlider, IntSlider
+from tfexplore.explore import plots
+from tfexplore.explore.base import statuses
+from tfexplore.explore.base.sliders import FloatSlider, IntSlider
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import Step, step_of
 

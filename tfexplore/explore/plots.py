@@ -48,7 +48,7 @@ def styled(figure: go.Figure, **layout: Any) -> go.Figure:
 def live(figure: go.Figure) -> go.FigureWidget:
     """The figure as a widget, as wide as the page."""
     try:
-        from tfexplore.explore.live import LiveFigure
+        from tfexplore.explore.base.live import LiveFigure
     except ImportError as error:
         raise ImportError("Live figures need anywidget: pip install 'tfexplore[notebooks]'.") from error
     made = LiveFigure(figure)

@@ -17,7 +17,6 @@ from torch import nn
 from tfexplore.data import currents
 from tfexplore.explore import plots
 from tfexplore.explore.explorer import Runner, choice, slider
-from tfexplore.explore.membrane import threshold_of
 from tfexplore.explore.networks import (
     BATCH,
     RATES,
@@ -34,7 +33,7 @@ from tfexplore.explore.networks import (
     try_out,
     tuned,
 )
-from tfexplore.explore.plots import zigzag
+from tfexplore.explore.neuron.membrane import threshold_of, zigzag
 from tfexplore.neurons.step import scalars_of
 
 SLOW = 0.2  # seconds of a batch from which on the page would seem frozen

@@ -14,9 +14,8 @@ import torch
 
 import tfexplore
 from tfexplore import neurons
-from tfexplore.explore import rates
-from tfexplore.explore.plots import zigzag
-from tfexplore.explore.ranges import nice
+from tfexplore.explore.neuron import rates
+from tfexplore.explore.neuron.ranges import nice
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import Step, scalars_of
 from tfexplore.nn.layers import Layer
@@ -47,7 +46,7 @@ class Stimulus:
     on: tuple[int, int] = (1, 1)  # step: the first and the last time step with current
     sigma: float = 0.0  # noise: standard deviation
     rate: float = 0.0  # spikes: their mean number per time step
-    pieces: tuple[float, ...] = ()  # drawn by hand: each one part of the time axis
+    levels: tuple[float, ...] = ()  # drawn by hand: each for one part of the time axis
     seed: int = 0
 
     def current(self, steps: int) -> Array:
@@ -57,12 +56,17 @@ class Stimulus:
         elif self.kind == "noise":
             x = self.strength + self.sigma * random.standard_normal(steps)
         elif self.kind == "drawn by hand":
-            x = np.asarray(self.pieces)[(t - 1) * len(self.pieces) // steps]
+            x = np.asarray(self.levels)[(t - 1) * len(self.levels) // steps]
         elif self.kind == "spikes at a rate":
             x = self.strength * random.poisson(self.rate, steps)
         else:
             x = np.full(steps, self.strength)
         return x.astype(np.float32)
+
+
+def zigzag(h: Array, v: Array) -> tuple[Array, Array]:
+    """The potential as a line: at every step up to h, then, after the reset, at v."""
+    return np.repeat(np.arange(1, len(h) + 1), 2), np.stack([h, v], axis=1).ravel()
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,11 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Result:
-    """x, h (charged), v (after the reset), threshold and s, each [T]; and the curve (None for a neuron that does not fire)."""
+class Recording:
+    """A neuron under one current: x, h (charged), v (after the reset), threshold and s, each [T], and its f-I curve.
+
+    The curve is None for a neuron that does not fire.
+    """
 
     neuron: Neuron
     x: Array
@@ -121,9 +128,9 @@ class Result:
         if curve is None:
             return f"{type(neuron).__name__} does not fire: its output is its potential, {self.v[-1]:.3g} after {steps} steps."
         count = len(self.times)
-        said = f"{count} spike{'' if count == 1 else 's'} in {steps} steps (rate {self.rate:.3g} per step)"
+        fired = f"{count} spike{'' if count == 1 else 's'} in {steps} steps (rate {self.rate:.3g} per step)"
         if curve.threshold_current is not None:
-            return f"{said}; threshold current {curve.threshold_current:.3g}: a constant current above it makes the neuron fire."
+            return f"{fired}; threshold current {curve.threshold_current:.3g}: a constant current above it makes the neuron fire."
         firing = curve.currents[curve.measured > 0]
         least = (
             f"the smallest with which it goes on firing is {firing[0]:.3g}"
@@ -131,7 +138,7 @@ class Result:
             else "none makes it go on firing"
         )
         return (
-            f"{said}. Of the {CURRENTS} constant currents tried, {least}; no exact rate is known here for this neuron."
+            f"{fired}. Of the {CURRENTS} constant currents tried, {least}; no exact rate is known here for this neuron."
         )
 
 
@@ -143,7 +150,7 @@ def trace(layer: Layer, x: Array) -> dict[str, Array]:
     found = {name: values[:, 0].numpy() for name, values in traces[""].items()}
     before = [np.append(start, found[name][:-1]) for name, start in zip(names[1:], layer.initial, strict=True)]
     level = threshold_of(layer.step)
-    if level is not None:  # it may hang on the other states, as ALIF's does
+    if level is not None:  # it may depend on the other states, as ALIF's does
         with np.errstate(all="ignore"):
             found["threshold"] = np.broadcast_to(level(*before, x, *scalars_of(layer.neuron).values()), x.shape)
     return found
@@ -174,7 +181,7 @@ def curve(layer: Layer, low: float, high: float) -> Curve | None:
 
 
 def lively(layer: Layer) -> tuple[float, float, float]:
-    """A first current for a neuron that nobody knows, and a range: where it fires every dozen steps, and where it must."""
+    """A first current for a neuron that is not in `STARTS`, and a range: where it fires every dozen steps, and where it must."""
     if not layer.neuron.spiking:
         return 1.0, -1.0, 2.0
     tried = np.geomspace(1e-3, 1e3, 241)

@@ -1,6 +1,6 @@
-"""The gradient on its way back through time: one layer of LIF neurons, one backward pass of the fused kernel.
+"""The gradient's backward pass through time: one layer of LIF neurons, one backward pass of the fused kernel.
 
-Pure functions, parameters in and arrays out; what they show is drawn by `surrogate.py`.
+Pure functions, parameters in and arrays out; `figure.py` describes how they are shown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from tfexplore.neurons.surrogates import Surrogate
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.states import record
 
+U = np.linspace(-2, 2, 401)
+"""Where the surrogate is drawn."""
 WINDOW = 5
 """The loss counts the spikes of this many time steps."""
 WEAKEST, STRONGEST, NOISE = 0.3, 1.8, 0.5  # mean drive of the first and last neuron (the threshold is 1), and its noise
@@ -29,7 +31,7 @@ FAINT = 0.01
 
 @dataclass(frozen=True)
 class Flow:
-    """What one way back did; the arrays are [T, neurons].
+    """What one backward pass did; the arrays are [T, neurons].
 
     gradient: dL/dx, where the loss L is the number of spikes in the `window` time steps up to `loss_at` (counted from 1).
     u: how far the charged potential was above the threshold;   spikes: 0 or 1.
@@ -152,3 +154,38 @@ def shade(gradient: np.ndarray, scale: str = "logarithmic") -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         part = size / largest if scale == "linear" else np.clip(1 + np.log10(size / largest) / DECADES, 0, 1)
     return np.where(size > 0, np.sign(gradient) * part, np.nan)
+
+
+@dataclass(frozen=True)
+class BackwardPass:
+    """The surrogate over u (`U`): its slope (the derivative) and the smooth step it belongs to; and the gradient's flow back."""
+
+    neuron: LIF
+    slope: np.ndarray
+    smooth: np.ndarray
+    flow: Flow
+
+    def sentence(self) -> str:
+        back, neurons = self.flow, self.flow.gradient.shape[1]
+        if not back.gradient.any():
+            return "No gradient at all: no potential came near enough to the threshold while the loss counted spikes."
+        whole = "all " if back.reach == back.first - 1 > 0 else ""
+        peak = 1 + int(back.magnitude.argmax())
+        grown = f" It grew on the way: its mean is largest at step {peak}." if peak < back.first else ""
+        return (
+            f"The gradient reaches back {whole}{back.reach} steps before the loss (to {FAINT:.0%} of its largest mean); "
+            f"{back.zeros:.0%} of the gradients up to the loss are exactly zero, and {back.dead} of {neurons} neurons get "
+            f"none.{grown}"
+        )
+
+    @property
+    def decay(self) -> tuple[np.ndarray, np.ndarray]:
+        """(1 - 1/tau) per step, back from the first step that the loss counts, beside the mean gradient there."""
+        back = np.arange(self.flow.first, 0, -1)
+        here = self.flow.magnitude[self.flow.first - 1]
+        return back, here * (1 - 1 / self.neuron.tau) ** (self.flow.first - back)
+
+
+def look(neuron: LIF, steps: int, neurons: int, loss_at: int, seed: int) -> BackwardPass:
+    """One layer's backward pass, and the surrogate it used."""
+    return BackwardPass(neuron, *curves(neuron.surrogate, U), flow(neuron, steps, neurons, loss_at, seed=seed))

@@ -1,7 +1,7 @@
 """The walks that the schedules explorer shows: recorded, not made up. Small networks, and what a cell of the grid needs.
 
 The grid has a row for every layer and a column for every time step. What a cell needs is taken from the record of a walk
-step by step; any other walk can then be asked whether it did the cells in an order in which all needs were met.
+step by step; any other walk is then checked for an order in which all needs were met.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Loop(Stateful):
 
 
 def example(kind: str) -> nn.Module:
-    """Three linear layers and two of LIF neurons, with or without a way back; always the same weights, in float64."""
+    """Three linear layers and two of LIF neurons, with or without feedback; always the same weights, in float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first, second, last = nn.Linear(INPUTS, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, OUTPUTS)
@@ -99,7 +99,7 @@ class Piece:
 class Walk:
     """One walk over the grid: its pieces in the order in which they ran, and what came out.
 
-    refusal: what the library said against this walk of this network ("" if nothing); it was then walked all the same.
+    refusal: why the library refuses this walk of this network ("" if it does not); it is then walked anyway.
     outside: launches and words between the layers.
     apart:   the largest difference of an output from the walk step by step, and how many of the outputs differ.
     """
@@ -158,7 +158,7 @@ def walked(net: nn.Module, x: Tensor, walk: str) -> tuple[Events, Tensor, str]:
 
 
 def check(net: nn.Module, x: Tensor | None) -> Tensor:
-    """Says what is wrong with a network or an input of the user's; gives the input."""
+    """The input, after checking that this network takes it. Raises TypeError or ValueError that names what is wrong."""
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, but got {type(net).__name__}.")
     if x is None:
@@ -175,7 +175,7 @@ def check(net: nn.Module, x: Tensor | None) -> Tensor:
             copy.deepcopy(net)(x)
         except (RuntimeError, IndexError) as error:
             raise ValueError(
-                f"net does not run on x of shape {tuple(x.shape)}; is it [T, B, *features], with time first? It said: {error}"
+                f"net does not run on x of shape {tuple(x.shape)}; is it [T, B, *features], with time first? {error}"
             ) from error
     return x
 
