@@ -1,4 +1,4 @@
-"""Less usual ways to use a split network, each against one process: jobs of tests/test_timesplit_uses.py."""
+"""Less usual ways to use a split network, each against one process: jobs of tests/timesplit/test_timesplit_uses.py."""
 
 from __future__ import annotations
 

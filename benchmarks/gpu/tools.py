@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.harness import ROOT
 from tfexplore.measure.beside import python_path
 
-TESTS = ("tests/test_gpu.py", "tests/test_timesplit.py")
+TESTS = ("tests/test_gpu.py", "tests/timesplit/test_timesplit.py")
 SIDE_BY_SIDE = 12
 SECTIONS = ("SpeedOfLight", "LaunchStats", "Occupancy", "WarpStateStats")
 METRICS = ("gpu__time_duration.sum", "dram__bytes.sum", "smsp__inst_executed.sum", "smsp__inst_issued.sum")

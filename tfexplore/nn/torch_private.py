@@ -1,6 +1,6 @@
 """What this library needs of PyTorch that has no public name: each in one place, with what it does and what could stand in.
 
-tests/test_torch_private.py holds each to its sentence, so that a release of PyTorch that renames one fails there first.
+tests/nn/test_torch_private.py holds each to its sentence, so that a release of PyTorch that renames one fails there first.
 """
 
 from __future__ import annotations

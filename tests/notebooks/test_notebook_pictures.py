@@ -19,7 +19,7 @@ nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip 
 np = pytest.importorskip("numpy")
 image = pytest.importorskip("matplotlib.image", reason="pictures need matplotlib: pip install 'tfexplore[notebooks]'")
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 DATA = ("x", "y", "z", "values", "text")
 
 

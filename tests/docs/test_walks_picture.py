@@ -20,7 +20,7 @@ import tfexplore
 from tfexplore import cli
 from tfexplore.machine import paths
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "docs" / "walks.svg", ROOT / "notebooks" / "walks.svg"]
 SVG = "{http://www.w3.org/2000/svg}"
 

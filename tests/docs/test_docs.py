@@ -21,7 +21,7 @@ from tfexplore import cli
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(tfexplore.__path__, "tfexplore.") if not m.name.endswith("__main__")
 )
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [ROOT / "book" / "index.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]

@@ -10,7 +10,7 @@ import pytest
 
 from tfexplore.measure import results
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def row(steps: int, neurons: int, dtype: str = "float32", passes: str = "forward", ms: float = 1.0) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tests.book_site import built
 
 nbformat = pytest.importorskip("nbformat", reason="the site is made of notebooks: pip install 'tfexplore[notebooks]'")
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LOADS = {
     "img": "src",

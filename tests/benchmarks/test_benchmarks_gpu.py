@@ -26,7 +26,7 @@ from tfexplore.backends import tuned
 from tfexplore.codegen.builds import Build, Config, Shape, default
 from tfexplore.measure import clock, results
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MARK = "TFEXPLORE_TEST_MARK"
 
 
