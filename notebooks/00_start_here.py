@@ -103,7 +103,7 @@ print(result.sentence())
 
 # %%
 if len(result.accuracies) == 6:  # you did not stop it early
-    assert result.accuracies[-1][1] > 0.9, "nine test digits in ten should be read rightly"
+    assert result.accuracies[-1][1] > 0.9, "nine test digits in ten should be classified correctly"
 
 # %% [markdown]
 # **Do:** move *test image shown* to a 0, then to a 1, and find a hidden neuron that fires for one and not for the other.

@@ -119,7 +119,7 @@ print(result.sentence())
 
 # %%
 if len(result.accuracies) == 4:  # you did not stop it early
-    assert result.accuracies[-1][1] > 0.93, "most test images should be read rightly"
+    assert result.accuracies[-1][1] > 0.93, "most test images should be classified correctly"
     assert all(rate > 0.01 for rate in result.rates[-1][1].values()), "both layers fire"
 
 # %% [markdown]
