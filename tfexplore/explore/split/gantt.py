@@ -4,23 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
-import plotly.graph_objects as go
-
-from tfexplore.explore import plots
+from tfexplore.explore.base import style
+from tfexplore.explore.base.sheet import Axis, Bars, Panel
 from tfexplore.measure.timeline import Event
 
-KINDS = {"forward": "", "backward": "/", "wait": "", "sum": ""}
-"""What a rank may be at, and the pattern of its bars."""
-HEIGHTS = {"forward": 0.8, "backward": 0.8, "wait": 0.12, "sum": 0.4}
-GREY = {"wait": "#8c8c8c", "sum": "#222222"}
+THICKNESS = {"forward": 0.8, "backward": 0.8, "wait": 0.12, "sum": 0.4}
+"""What a rank may be at, and how thick its bars are."""
+PLAIN = {"wait": style.MUTED, "sum": style.INK}
+"""Kinds that have one colour, whatever the layer."""
+HATCH = {"backward": "/"}
 MOST = 1500
 """Bars that a browser draws at once without a pause; of more, a bar is all that a rank does for one micro-batch."""
 ALL = "all layers"
-LEGEND = (
-    "One colour for each layer; hatched on the way back. A thin line is a wait, a black bar a sum over all devices."
-)
+LEGEND = "One colour for each layer, hatched in the backward pass. A thin line is a wait, a low dark bar a sum over all"
+"""The end of a caption, up to what the ranks are."""
+
+
+def panel(
+    events: Sequence[Event], layers: Sequence[str], ranks: int, *, who: str, prefix: str = "", title: str = "",
+    until: float | None = None, along: str = "",
+) -> Panel:  # fmt: skip
+    """The chart: a row for each rank, and a mark for each kind of event, named `prefix` and the kind.
+
+    layers: all, in the order of the network.   who: what a rank is, such as "device".   until: where time ends, in ms.
+    """
+    shown = merged(events)
+    marks = []
+    for kind, thickness in THICKNESS.items():
+        own = [event for event in shown if event.kind == kind]
+        marks.append(
+            Bars(
+                prefix + kind, [rank(e) for e in own], [1e3 * (e.end - e.begin) for e in own], [1e3 * e.begin for e in own],
+                thickness, colour=PLAIN.get(kind) or colours(own, layers), hatch=HATCH.get(kind, ""),
+                words=[about(event) for event in own],
+            )
+        )  # fmt: skip
+    place = Axis(who, ranks - 0.4, -0.6, every=max(1, ranks // 8), bare=True)
+    return Panel(marks, title, Axis("milliseconds", 0, until), place, along=along)
 
 
 def merged(events: Sequence[Event]) -> list[Event]:
@@ -31,7 +52,7 @@ def merged(events: Sequence[Event]) -> list[Event]:
     found: dict[str, list[Event]] = {}
     for event in sorted(events, key=lambda e: e.begin):
         own = found.setdefault(event.device, [])
-        if event.kind in GREY:
+        if event.kind in PLAIN:
             if event.end - event.begin > short:
                 own.append(event)
         elif own and (own[-1].kind, own[-1].part) == (event.kind, event.part):
@@ -41,10 +62,11 @@ def merged(events: Sequence[Event]) -> list[Event]:
     return [event for own in found.values() for event in own]
 
 
-def colours(events: Iterable[Event], layers: Sequence[str]) -> list[int]:
+def colours(events: Iterable[Event], layers: Sequence[str]) -> list[str]:
     """A colour for every layer, in the order of the network, or for every micro-batch; beyond the palette they begin again."""
     place = {layer: k for k, layer in enumerate(layers)}
-    return [(e.part if e.layer == ALL else place[e.layer]) % (len(plots.SAFE) - 1) for e in events]
+    numbers = (event.part if event.layer == ALL else place[event.layer] for event in events)
+    return [style.PALETTE[number % len(style.PALETTE)] for number in numbers]
 
 
 def about(event: Event) -> str:
@@ -60,46 +82,6 @@ def about(event: Event) -> str:
     return f"{event.device}: {what}, {steps}{part}<br>{1e3 * (event.end - event.begin):.2f} ms"
 
 
-def add(figure: go.Figure, row: int, col: int) -> None:
-    """Four empty traces, one for each kind."""
-    for kind, pattern in KINDS.items():
-        marker: dict[str, Any] = {"color": [], "line": {"width": 0}}
-        if pattern:
-            marker["pattern"] = {"shape": pattern, "fgcolor": "white", "size": 7, "solidity": 0.25}
-        figure.add_bar(
-            x=[], y=[], base=[], width=HEIGHTS[kind], orientation="h", marker=marker, text=[], textposition="none",
-            hovertemplate="%{text}<extra></extra>", name=kind, showlegend=False, row=row, col=col,
-        )  # fmt: skip
-
-
-def put(figure: go.Figure, first: int, events: Sequence[Event], layers: Sequence[str]) -> None:
-    """Draws the events into the four traces from the trace `first` on."""
-    shown = merged(events)
-    for k, kind in enumerate(KINDS):
-        own = [event for event in shown if event.kind == kind]
-        colour = [GREY[kind]] * len(own) if kind in GREY else [plots.colour(c) for c in colours(own, layers)]
-        figure.data[first + k].update(
-            x=[1e3 * (e.end - e.begin) for e in own], y=[number(e) for e in own], base=[1e3 * e.begin for e in own],
-            text=[about(e) for e in own], marker={"color": colour},
-        )  # fmt: skip
-
-
-def number(event: Event) -> int:
+def rank(event: Event) -> int:
     """The rank of an event."""
     return int(event.device.removeprefix("rank "))
-
-
-def draw(axes: Any, events: Sequence[Event], layers: Sequence[str]) -> None:
-    """The same in matplotlib."""
-    shown = merged(events)
-    for kind, pattern in KINDS.items():
-        own = [event for event in shown if event.kind == kind]
-        colour: Any = GREY.get(kind) or [plots.rgb(c) for c in colours(own, layers)]
-        axes.barh(
-            [number(e) for e in own], [1e3 * (e.end - e.begin) for e in own], HEIGHTS[kind], [1e3 * e.begin for e in own],
-            color=colour, hatch=2 * pattern, edgecolor="white", linewidth=0,
-        )  # fmt: skip
-    ranks = sorted({number(event) for event in events}) or [0]
-    axes.set_yticks(ranks if len(ranks) <= 16 else ranks[:: len(ranks) // 8], minor=False)
-    axes.set_ylim(ranks[-1] + 0.6, ranks[0] - 0.6)
-    axes.spines[["top", "right"]].set_visible(False)
