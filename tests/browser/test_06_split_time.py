@@ -18,6 +18,7 @@ from tests.browser.driving import (
     run_to_the_end,
     scroll_to,
     step,
+    trace,
     wait_until,
 )
 
@@ -44,13 +45,13 @@ def test_split_time(page: Any, lab: Any, pictures: Any) -> None:
     run = explorer(page, "processes P")
     message(run).get_by_text(re.compile(r"3 processes: .* Planned: .* of what was measured")).wait_for()
     as_wide_as_the_page(page, run)
-    assert len(drawn(run, 0)) >= 12, "3 processes, 4 layers"
-    assert len(drawn(run, 4)) == 12, "and the plan below"
+    assert len(drawn(run, "forward")) >= 12, "3 processes, 4 layers"
+    assert len(drawn(run, "planned forward")) == 12, "and the plan below"
     run.screenshot(path=pictures / "split_run.png")
 
     step(run, "processes P", "ArrowLeft")
     message(run).get_by_text("Press Start").wait_for()
-    wait_until(run, "node._fullData[0].x.length === 0")
+    wait_until(run, f"{trace('forward')}.x.length === 0")
     step(run, "micro-batches", "ArrowRight", presses=3)
     step(run, "time steps T", "End")  # a browser that stands still for a moment would miss shorter ones
     listen(run)
@@ -58,17 +59,17 @@ def test_split_time(page: Any, lab: Any, pictures: Any) -> None:
     heard(run, r"2 processes: .* \(median of [1-4]\)")  # five are quick; to look for it now and then would miss it
     run.get_by_role("button", name="Stop").click(force=True)  # forced: it may be done, and Stop grey
     run.locator("button:not([disabled])", has_text="Start").wait_for()
-    assert len(drawn(run, 4)) == 2 * 4 * 4
+    assert len(drawn(run, "planned forward")) == 2 * 4 * 4
     run.screenshot(path=pictures / "split_run_micro_batches.png")
 
     plan = found(page, "devices P")
     as_wide_as_the_page(page, plan)
     message(plan).get_by_text("4 devices: ").wait_for()
-    assert len(drawn(plan, 0)) == 4 * 8
+    assert len(drawn(plan, "forward")) == 4 * 8
     plan.screenshot(path=pictures / "split_plan.png")
     step(plan, "devices P", "ArrowRight", presses=4)
     message(plan).get_by_text("8 devices: ").wait_for()
-    wait_until(plan, "node._fullData[0].x.length === 8 * 8")
+    wait_until(plan, f"{trace('forward')}.x.length === 8 * 8")
     step(plan, "batch", "Home")
     message(plan).get_by_text("a batch of 1 for 8 devices").wait_for()
     step(plan, "time steps T", "End")
