@@ -17,7 +17,8 @@ from tests.pictures import spread
 from tfexplore import explore, neurons
 from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.codegen.variant import Variant
-from tfexplore.explore.stepping import body, data, stepped
+from tfexplore.explore.kernel.recording import data
+from tfexplore.explore.kernel.stepping import MEMORY, body, stepped
 from tfexplore.neurons import Neuron, TimeConstant
 from tfexplore.neurons.step import step_of
 from tfexplore.nn.layers import Layer
@@ -52,7 +53,7 @@ def test_counted_words_are_those_of_the_equations(kind: Any, keep: str) -> None:
 
 @pytest.mark.parametrize("steps", [1, 5, 31, 32, 33, 40])
 @pytest.mark.parametrize("kernel", ["forward", "backward"])
-def test_a_chunk_that_is_not_full_is_kept_all_the_same(kernel: str, steps: int) -> None:
+def test_a_chunk_that_is_not_full_is_saved_too(kernel: str, steps: int) -> None:
     run = stepped(neurons.LIF(), kernel, "input", 2, steps)
     assert run.counted() == run.derived()
     assert run.words("kept", "write" if kernel == "forward" else "read") == 2 * (2 if steps > 32 else 1)
@@ -160,21 +161,21 @@ def test_errors_name_what_is_allowed(arguments: dict[str, Any], message: str) ->
 def test_moving_the_micro_step_shows_another_moment(stepper: Any) -> None:
     stepper.controls["micro_step"].value = 0
     assert "Nothing has run yet: 5 threads" in stepper.message.value
-    assert not np.any(stepper.figure.data[0].z)
+    assert not np.any(stepper.trace("x").z)
     seen = set()
     for k in range(1, stepper.controls["micro_step"].max + 1):
         stepper.controls["micro_step"].value = k
         seen.add(stepper.message.value)
         assert str(stepper.result.lines[k - 1]) in re.findall(r"at line (\d+)", stepper.source.value)
     assert len(seen) == len(stepper.result.lines)
-    assert all(np.min(trace.z) >= 1 for trace in stepper.figure.data[:3]), "in the end every word was touched"
+    assert all(np.min(stepper.trace(name).z) >= 1 for name in ("x", "kept", "out")), "in the end every word was touched"
     assert "20</td><td" in stepper.traffic.value
 
 
 def test_the_sentence_says_that_neighbours_are_read_in_one_sweep(stepper: Any) -> None:
     assert "t = 2: the threads read 5 words of x (neighbours: one sweep of 20 bytes)." in stepper.message.value
-    assert np.array_equal(np.array(stepper.figure.data[0].z)[:, 0], [1, 1, 2, 0])
-    assert stepper.figure.data[0].text[2][0].startswith("R ")
+    assert np.array_equal(np.array(stepper.trace("x").z)[:, 0], [1, 1, 2, 0])
+    assert stepper.trace("x").text[2][0].startswith("R ")
 
 
 @pytest.mark.parametrize(
@@ -191,8 +192,8 @@ def test_the_choices_run_another_kernel(stepper: Any, control: str, value: str, 
     stepper.controls[control].value = value
     assert stepper.result is not before
     assert list(stepper.result.grids) == expected
-    assert [trace.visible for trace in stepper.figure.data] == [k < len(expected) for k in range(5)]
-    assert stepper.figure.layout.xaxis.title.text == f"<b>{expected[0]}</b>"
+    assert [stepper.trace(name).visible for name in MEMORY] == [name in expected for name in MEMORY]
+    assert stepper.figure.layout.annotations[MEMORY.index(expected[0])].text == f"<b>{expected[0]}</b>"
     assert stepper.controls["micro_step"].max == stepper.controls["play"].max == len(stepper.result.lines)
     assert 0 < stepper.controls["micro_step"].value <= len(stepper.result.lines)
 
@@ -200,7 +201,7 @@ def test_the_choices_run_another_kernel(stepper: Any, control: str, value: str, 
 def test_threads_and_steps_make_another_grid(stepper: Any) -> None:
     stepper.controls["threads"].value = 3
     stepper.controls["steps"].value = 9
-    assert np.shape(stepper.figure.data[0].z) == (9, 3)
+    assert np.shape(stepper.trace("x").z) == (9, 3)
     assert (
         repr(stepper) == "Kernel(kernel='forward', keep='potential', neuron='LIF', threads=3, steps=9, micro_step=17, "
         "play=0)"
@@ -242,6 +243,7 @@ def test_the_picture_and_the_page(stepper: Any) -> None:
     page = stepper.page()
     assert len(page.frames) == len(stepper.result.lines) + 1 == len(page.layout.sliders[0].steps)
     marks = stepper.result.marks(5)
+    assert page.data[page.frames[6].traces[0]].meta == "x"
     assert np.array_equal(page.frames[6].data[0].z, marks["x"])
     assert "t = 0" in page.frames[6].layout.title.text
     assert stepper.controls["micro_step"].value == 0, "making the page moves nothing"

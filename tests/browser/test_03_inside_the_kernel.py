@@ -16,16 +16,16 @@ from tests.browser.driving import (
     readout,
     run_to_the_end,
     step,
+    trace,
+    wait_until,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-def marks(found: Any, grid: int) -> list[list[int]]:
-    """The cells of one grid as the browser holds them: 0 untouched, 1 touched before, 2 read, 3 written."""
-    values = found.locator(".js-plotly-plot").evaluate(
-        "(node, k) => node._fullData[k].z.map(row => Array.from(row))", grid
-    )
+def marks(found: Any, array: str) -> list[list[int]]:
+    """The cells of one array as the browser holds them: 0 untouched, 1 touched before, 2 read, 3 written."""
+    values = found.locator(".js-plotly-plot").evaluate(f"node => {trace(array)}.z.map(row => Array.from(row))")
     assert isinstance(values, list)
     return values
 
@@ -39,17 +39,17 @@ def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
     stepper.scroll_into_view_if_needed()
     as_wide_as_the_page(page, stepper)
     message(stepper).get_by_text("t = 2: the threads read 8 words of x").wait_for()
-    assert [row[0] for row in marks(stepper, 0)] == [1, 1, 2, 0, 0, 0]
+    assert [row[0] for row in marks(stepper, "x")] == [1, 1, 2, 0, 0, 0]
     stepper.screenshot(path=pictures / "kernel_forward.png")
 
     step(stepper, "micro-step", "ArrowRight", presses=4)  # fire, reset, put the state away, write the spikes
     message(stepper).get_by_text("t = 2: the threads write 8 words of out").wait_for()
-    page.wait_for_function("node => node._fullData[1].z[2][0] === 3", arg=plot(stepper))
-    assert [row[7] for row in marks(stepper, 1)] == [1, 1, 3, 0, 0, 0]
+    wait_until(stepper, f"{trace('out')}.z[2][0] === 3")
+    assert [row[7] for row in marks(stepper, "out")] == [1, 1, 3, 0, 0, 0]
     assert "▶" in stepper.locator("pre").inner_text()
 
     stepper.locator(".widget-play button").first.click()
-    page.wait_for_function("node => node._fullData[1].z[3][0] >= 1", arg=plot(stepper))  # the next spike was written
+    wait_until(stepper, f"{trace('out')}.z[3][0] >= 1")  # the next spike was written
     stepper.locator(".widget-play button").first.click()  # pause
     message(stepper).get_by_text(f"Micro-step {readout(stepper, 'micro-step')} of").wait_for()  # the last one arrives
     said = message(stepper).inner_text()
@@ -58,11 +58,11 @@ def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
 
     stepper.get_by_label("kernel", exact=True).select_option("backward")
     message(stepper).get_by_text("words of g_out").wait_for()
-    page.wait_for_function("node => node._fullLayout.xaxis.title.text.includes('g_out')", arg=plot(stepper))
-    assert len(marks(stepper, 0)) == 6
+    wait_until(stepper, f"{trace('g_out')}.visible")
+    assert len(marks(stepper, "g_out")) == 6
     stepper.get_by_label("neuron", exact=True).select_option("ALIF")
     step(stepper, "time steps T", "ArrowRight", presses=6)
-    page.wait_for_function("node => node._fullData[1].z.length === 24", arg=plot(stepper))  # two values kept per step
+    wait_until(stepper, f"{trace('kept')}.z.length === 24")  # two values kept per step
     stepper.scroll_into_view_if_needed()
     stepper.screenshot(path=pictures / "kernel_backward_alif.png")
 

@@ -11,7 +11,8 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
     from tfexplore.explore.breakdown import breakdown
     from tfexplore.explore.compile_cost import CompileCost as compile_cost
-    from tfexplore.explore.kernel import Kernel as kernel
+    from tfexplore.explore.kernel.explorer import Kernel as kernel
+    from tfexplore.explore.kernel.sources import Sources as sources
     from tfexplore.explore.memory import Memory as memory
     from tfexplore.explore.networks import losses
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
@@ -19,7 +20,6 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.roofline import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds import Seeds as seeds
-    from tfexplore.explore.sources import Sources as sources
     from tfexplore.explore.speed import Speed as speed
     from tfexplore.explore.split.explorer import SplitPlan as split_plan
     from tfexplore.explore.split.explorer import SplitRun as split_run

@@ -1,0 +1,1 @@
+"""Inside a fused kernel: its source, the words of memory that its threads touch, and their registers."""

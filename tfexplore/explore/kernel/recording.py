@@ -1,0 +1,150 @@
+"""A kernel of `kernels/`, executed as plain Python and recorded line by line.
+
+The text of `kernels/forward.py` or `backward.py` is run with a decorator in place of Numba's that does nothing, over arrays
+that count (`tfexplore/measure/counting.py`). A GPU's thread i does what this loop does for its neuron i, so the loop is run
+for one neuron after the other.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from dataclasses import dataclass
+from types import FrameType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfexplore.codegen.numba_source import MODULE, numba_source
+from tfexplore.codegen.variant import Variant
+from tfexplore.machine.paths import kernels_dir
+from tfexplore.measure.counting import Access, Counted, Log
+from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.step import scalars_of
+
+Arrays = dict[str, np.ndarray]
+Register = tuple[str, int]
+"""A local variable of the loop, and which of its values."""
+
+ARGUMENTS = {
+    "forward": ("x", "start", "per_neuron", "scalars", "out", "state", "kept", "watched"),
+    "backward": ("x", "g_out", "g_state", "per_neuron", "scalars", "kept", "g_x", "g_start", "g_per_neuron"),
+}
+LOCALS = {"z": "{}", "h": "h_{}", "s": "s", "after": "{} after", "g": "g_{}"}
+"""The loop's local variables that are shown, and what they are called for a state."""
+
+
+class Moment(NamedTuple):
+    """What one thread did in one line.
+
+    line: of the source file, from 1.   t: the time step, -1 before the first.   accesses: words read and written, in order.
+    registers: the local variables after the line.
+    """
+
+    line: int
+    t: int
+    accesses: tuple[Access, ...]
+    registers: dict[Register, float]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A kernel as a Python function. `names` are its globals, where the names that it imports are found."""
+
+    source: str
+    names: dict[str, Any]
+    run: Any
+
+
+def python(kernel: str, variant: Variant) -> Loop:
+    """The kernel's text, executed; it imports the generated neuron, and a decorator that does nothing."""
+
+    def run(source: str, file: str, modules: dict[str, Any]) -> dict[str, Any]:
+        def find(name: str, *rest: Any) -> Any:
+            return modules[name] if name in modules else builtins.__import__(name, *rest)
+
+        names: dict[str, Any] = {"__builtins__": vars(builtins) | {"__import__": find}, "__name__": file}
+        exec(compile(source, file, "exec"), names)
+        return names
+
+    def write(row: Any, target: Any, stream: bool) -> None:
+        target[:] = row[: len(target)]
+
+    # how a CPU meets its memory changes no value, and a GPU does it by itself
+    streaming = SimpleNamespace(
+        cut=lambda array, row, begin, end: array[row, begin:end], write=write, prefetch=lambda piece, stream: None,
+        fence=lambda: None,
+    )  # fmt: skip
+    numba = SimpleNamespace(njit=lambda **_: lambda function: function)
+    modules = {"numba": numba, "tfexplore.backends.streaming": streaming}
+    modules[MODULE] = SimpleNamespace(**run(numba_source(variant), f"{MODULE}.py", modules))
+    source = (kernels_dir() / f"{kernel}.py").read_text(encoding="utf-8")
+    names = run(source, f"{kernel}.py", modules)
+    names["BLOCK"] = np.uint64(1)  # a thread is a block of one neuron
+    return Loop(source, names, names[kernel])
+
+
+def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> Arrays:
+    """Arrays for both kernels; currents (always the same) that make most neurons fire now and then.
+
+    `scratch` is made by the kernel itself, thread by thread; its values are not known here.
+    """
+    made = np.random.default_rng(0)
+    z = [float(value) for value in neuron.initial()]
+    reach = abs(getattr(neuron, "v_threshold", 1.0) - z[0]) or 1.0
+    states, per_neuron = len(z), [neuron.parameters[p.name] for p in variant.step.per_neuron]
+    arrays = {
+        "x": reach * made.uniform(0.2, 1.2, (steps, threads)),
+        "g_out": made.normal(size=(steps, threads)),
+        "start": np.tile(np.array(z)[:, None], threads),
+        "per_neuron": np.tile(np.array(per_neuron)[:, None], threads),
+        "scalars": np.array(list(scalars_of(neuron).values())),
+        "kept": np.zeros(variant.kept_shape(steps, threads)),
+        "watched": np.zeros((1, 0, threads)),
+        "g_per_neuron": np.zeros((len(per_neuron), threads)),
+        "scratch": np.full((min(steps, variant.chunk), len(variant.needs), threads), np.nan),
+    }
+    arrays |= {name: np.zeros((steps, threads)) for name in ("out", "g_x")}
+    arrays |= {name: np.zeros((states, threads)) for name in ("state", "g_state", "g_start")}
+    return {name: array.astype(variant.real) for name, array in arrays.items()}
+
+
+def record(kernel: str, loop: Loop, thread: int, arrays: Arrays) -> list[Moment]:
+    """Runs the loop for one thread, on its column of the arrays."""
+    log, moments, line = Log(events=True), [], 0
+
+    def empty(shape: Any, dtype: Any) -> Any:
+        made = np.zeros(shape, dtype)
+        return Counted("scratch", made, log) if made.ndim == 3 else made
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        """Called by Python before every line of the kernel, and at its end: the line before is done."""
+        nonlocal line
+        if event in ("line", "return"):
+            if line:
+                found = frame.f_locals
+                moments.append(Moment(line, found.get("t", -1), tuple(log.events), registers(found)))
+            log.clear()
+            line = frame.f_lineno
+        return trace
+
+    loop.names["np"] = SimpleNamespace(uint64=np.uint64, uint8=np.uint8, empty=empty)
+    given = [arrays[name] if name == "scalars" else Counted(name, arrays[name], log) for name in ARGUMENTS[kernel]]
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: trace if frame.f_code is loop.run.__code__ else None)
+    try:
+        with np.errstate(all="ignore"):
+            loop.run(np.uint64(thread), np.uint64(thread + 1), False, *given)
+    finally:
+        sys.settrace(before)
+    return moments
+
+
+def registers(found: dict[str, Any]) -> dict[Register, float]:
+    """The local variables that are shown, those that are set by now."""
+    values = {name: found[name] for name in LOCALS if name in found}
+    return {
+        (name, k): float(each)
+        for name, value in values.items()
+        for k, each in enumerate(value if isinstance(value, tuple) else (value,))
+    }
