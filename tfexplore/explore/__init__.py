@@ -12,7 +12,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.breakdown import breakdown
     from tfexplore.explore.compile_cost import CompileCost as compile_cost
     from tfexplore.explore.kernel import Kernel as kernel
-    from tfexplore.explore.memory import Memory as memory
+    from tfexplore.explore.memory.explorer import Memory as memory
     from tfexplore.explore.networks import losses
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
     from tfexplore.explore.race import Race as race
