@@ -1,4 +1,4 @@
-"""Memory and traffic: counted against counts by hand, predictions against counts; the explorer on one's own network."""
+"""Memory and traffic: counted against manual counts, predictions against counts; the explorer on one's own network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 import tfexplore
 from tests.pictures import spread
 from tfexplore import explore, neurons, surrogates
-from tfexplore.explore.kept import BITS, INPUT, LAYERED, NOTHING, POTENTIAL, STEPPED, WAYS, cells_of, kept, moved
-from tfexplore.explore.memory import BY_NAME, network
+from tfexplore.explore.memory.footprint import network
+from tfexplore.explore.memory.kept import BITS, INPUT, LAYERED, NOTHING, POTENTIAL, STEPPED, WAYS, cells_of, kept, moved
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.library import LIF
 
@@ -32,7 +32,7 @@ def memory() -> Any:
 # -- counting --------------------------------------------------------------------------------------------------------
 
 
-def test_kept_bytes_of_plain_torch_modules_are_those_counted_by_hand() -> None:
+def test_kept_bytes_of_plain_torch_modules_are_those_counted_manually() -> None:
     net = nn.Sequential(nn.Linear(6, 5), nn.Sigmoid(), nn.Sigmoid(), LIF())
     x = torch.rand(32, 2, 6)
     cells = 32 * 2
@@ -55,7 +55,7 @@ def test_a_view_of_something_kept_is_not_kept_again() -> None:
     assert kept(nn.Sequential(Views(), LIF()), torch.rand(8, 2, 3), POTENTIAL)["0"] == 4 * 8 * 2 * 3
 
 
-def test_what_is_let_go_before_the_way_back_is_not_counted() -> None:
+def test_what_is_let_go_before_the_backward_pass_is_not_counted() -> None:
     class Drops(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             x.exp().square()  # autograd kept something for it, and it is gone
@@ -79,7 +79,7 @@ def test_predictions_are_what_is_counted(kind: Any, dtype: str) -> None:
         assert moved(net, x, way)["0"] - unread * (cells.kept(way) or 0) == cells.moved(way)
 
 
-def test_the_eager_traffic_of_a_leak_is_that_counted_by_hand() -> None:
+def test_the_eager_traffic_of_a_leak_is_that_counted_manually() -> None:
     class Leak(neurons.Neuron):
         spiking, resets = False, ("none",)
         reset: str = "none"
@@ -140,12 +140,12 @@ def test_a_layer_called_twice_counts_twice() -> None:
 
 def test_predicted_at_once_and_counted_on_start() -> None:
     made = explore.memory(steps=64, neurons=50, way="fused, keep potential")
-    assert list(made.figure.data[0].x) == [None, None, 4.0, 4.125, 0.0]
-    assert list(made.figure.data[2].x) == [None, None, 24.0, 20.25, 8.0]
-    assert list(made.figure.data[1].x) == [None] * 5
+    assert list(made.trace("predicted kept").x) == [None, None, 4.0, 4.125, 0.0]
+    assert list(made.trace("predicted moved").x) == [None, None, 24.0, 20.25, 8.0]
+    assert list(made.trace("counted kept").x) == [None] * 5
     assert "predicted to keep 4 and move 24 bytes per neuron and step. Press Start." in made.message.value
     made.controls["way"].value = "step by step"
-    assert "only counting can tell" in made.message.value
+    assert "only counting shows" in made.message.value
 
 
 def test_bits_appear_where_they_are_exact_and_else_say_why_not() -> None:
@@ -153,12 +153,12 @@ def test_bits_appear_where_they_are_exact_and_else_say_why_not() -> None:
     assert (
         "fused, keep bits: not exact for the LIF of &#x27;neurons1&#x27;: its backward pass needs" in made.message.value
     )
-    assert len(made.figure.data[0].x) == 5
-    assert not made.figure.data[10].showlegend
-    assert set(made.figure.data[4].x) == {None}, "there is no prediction by module"
+    assert len(made.trace("predicted kept").x) == 5
+    assert not made.trace("fused, keep bits").showlegend
+    assert set(made.trace("predicted modules").x) == {None}, "there is no prediction by module"
     made.controls["surrogate"].value = "Rectangle"
-    assert list(made.figure.data[0].x) == [None, None, 4.0, 4.125, 0.125, 0.0]
-    assert made.figure.data[10].showlegend
+    assert list(made.trace("predicted kept").x) == [None, None, 4.0, 4.125, 0.125, 0.0]
+    assert made.trace("fused, keep bits").showlegend
     result = asyncio.run(made.run())
     assert result.counted_kept(BITS) == 1 / 8
     assert result.counted_moved(BITS) == 4 * 4 + 2 / 8
@@ -168,49 +168,48 @@ def test_bits_appear_where_they_are_exact_and_else_say_why_not() -> None:
     made.controls["neuron"].value = "PaperLIF"  # its reset is not detached
     assert "not exact for the PaperLIF" in made.message.value
     assert [way.name for way in made.result.ways] == [way.name for way in WAYS if way is not BITS]
-    assert list(made.figure.data[0].y) == [way.name for way in made.result.ways]
+    assert list(made.trace("predicted kept").y) == [way.name for way in made.result.ways]
 
 
 def test_counted_equals_predicted(memory: Any) -> None:
-    for first in (0, 2, 4):
-        predicted, counted = (memory.figure.data[first + k].x for k in (0, 1))
+    for panel in ("kept", "moved", "modules"):
+        predicted, counted = (memory.trace(f"{series} {panel}").x for series in ("predicted", "counted"))
         for expected, found in zip(predicted, counted, strict=True):
             assert expected is None or found == expected
-    assert memory.result.counted_kept(BY_NAME["fused, keep input"]) == 4.125
+    assert memory.result.counted_kept("fused, keep input") == 4.125
 
 
 def test_memory_grows_with_time(memory: Any) -> None:
     ways = [way.name for way in WAYS]
     assert list(memory.result.lines) == [name for name in ways if name != "fused, keep bits"]
     for name in memory.result.lines:
-        k = ways.index(name)
         times, sizes = zip(*memory.result.lines[name], strict=True)
         assert times == (16, 32, 48, 64)
-        np.testing.assert_allclose(memory.figure.data[6 + k].y, np.array(sizes) / 1e6)
+        np.testing.assert_allclose(memory.trace(name).y, np.array(sizes) / 1e6)
     assert memory.result.lines["fused, keep potential"] == [(t, 4 * t * 400) for t in (16, 32, 48, 64)]
 
 
 def test_the_modules_of_the_way_chosen_are_shown(memory: Any) -> None:
     memory.controls["way"].value = "fused, keep potential"
-    assert list(memory.figure.data[5].y) == ["linear1", "neurons1", "linear2", "neurons2", "linear3"]
+    assert list(memory.trace("counted modules").y) == ["linear1", "neurons1", "linear2", "neurons2", "linear3"]
     x = [4 * 64 * 4 * width / 1e6 for width in (64, 50, 50, 50, 50)]
-    np.testing.assert_allclose(memory.figure.data[5].x, x)
-    assert "the neurons keep 4 and move 24 bytes per neuron and step, 0.10 MB in all" in memory.message.value
+    np.testing.assert_allclose(memory.trace("counted modules").x, x)
+    assert "the neurons keep 4 and move 24 bytes per neuron and step, 0.10 MB in total" in memory.message.value
     memory.controls["way"].value = "fused, no gradient"
-    assert list(memory.figure.data[5].x) == [0, 0]
+    assert list(memory.trace("counted modules").x) == [0, 0]
     memory.controls["way"].value = "fused, keep input"
 
 
 def test_controls_change_the_predictions_and_clear_the_counts() -> None:
     made = explore.memory(steps=64, neurons=50)
     asyncio.run(made.run())
-    seen = [list(made.figure.data[0].x)]
+    seen = [list(made.trace("predicted kept").x)]
     for name, value in {"dtype": "bfloat16", "surrogate": "Rectangle", "neuron": "Izhikevich"}.items():
         made.controls[name].value = value
-        assert list(made.figure.data[0].x) not in seen
+        assert list(made.trace("predicted kept").x) not in seen
         assert not made.result.kept
-        assert list(made.figure.data[1].x) == [None] * (6 if name == "surrogate" else 5)
-        seen.append(list(made.figure.data[0].x))
+        assert list(made.trace("counted kept").x) == [None] * (6 if name == "surrogate" else 5)
+        seen.append(list(made.trace("predicted kept").x))
     made.controls["neurons"].value = 100
     made.controls["steps"].value = 128
     assert (made.result.neurons, made.result.steps) == (800, 128)
@@ -251,8 +250,10 @@ def test_the_picture_labels_and_words(memory: Any) -> None:
 
 def test_errors() -> None:
     x = torch.rand(3, 2, 4)
-    with pytest.raises(TypeError, match=r"together, memory\(net, x\), or none of both"):
+    with pytest.raises(TypeError, match=r"together, memory\(net, x\), or neither"):
         explore.memory(nn.Sequential(LIF()))
+    with pytest.raises(ValueError, match=r"neuron must be one of 'IF', 'LIF', .* but got 'LIFE'"):
+        explore.memory(neuron="LIFE")
     with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module, but got int"):
         explore.memory(3, x)
     with pytest.raises(ValueError, match="net has no layer of neurons, so nothing of it is fused; use layers such as"):
@@ -268,3 +269,13 @@ def test_errors() -> None:
 def test_the_network_made_is_the_same_for_the_same_seed() -> None:
     one, other = network("LIF", 50), network("LIF", 50)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_way_is_found_by_the_name_that_its_control_shows(memory: Any) -> None:
+    for name in memory.controls["way"].options:
+        (way,) = (way for way in WAYS if way.name == name)
+        assert memory.result.sentence(name) == memory.result.sentence(way)
+        assert memory.result.sentence(name).startswith(name)
+    assert memory.result.sentence() == memory.result.sentence("fused, keep input")
+    with pytest.raises(ValueError, match=r"way must be one of 'step by step', .* but got 'input'"):
+        memory.result.sentence("input")

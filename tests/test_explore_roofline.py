@@ -17,10 +17,10 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 from tests.pictures import spread
 from tfexplore import explore, neurons
 from tfexplore.codegen.traffic import traffic_of, words
-from tfexplore.explore import points
-from tfexplore.explore.alone import alone
 from tfexplore.explore.compile_cost import CASES
-from tfexplore.explore.roofline import LARGEST
+from tfexplore.explore.roofline import points
+from tfexplore.explore.roofline.alone import alone
+from tfexplore.explore.roofline.explorer import LARGEST
 from tfexplore.measure import first_calls
 from tfexplore.neurons import Neuron
 from tfexplore.nn.layers import Layer
@@ -36,7 +36,7 @@ def roofline() -> Any:
     return made
 
 
-# by hand, from the equations, as SymPy writes them
+# manually, from the equations, as SymPy writes them
 @pytest.mark.parametrize(
     ("neuron", "keep", "count"),
     [
@@ -51,7 +51,7 @@ def test_operations_are_those_of_the_equations(neuron: neurons.LIF, keep: str, c
     assert points.operations(neuron, keep) == count
 
 
-def test_recomputing_goes_forward_once_more() -> None:
+def test_recomputing_goes_forward_again() -> None:
     lif = neurons.LIF()
     assert points.operations(lif, "input") == points.operations(lif, "potential") + points.operations(lif)
 
@@ -98,13 +98,14 @@ def test_the_roofline_has_two_roofs_and_all_kernels(roofline: Any) -> None:
     assert lif.bytes_per_second == pytest.approx(24 * 4 * 1000 / lif.seconds)
     assert lif.flops_per_second == pytest.approx(lif.bytes_per_second * lif.intensity)
     assert result.kernels[-1].bytes > result.kernels[0].bytes, "the eager loop moves more words"
-    x, y = roofline.figure.data[0].x, np.array(roofline.figure.data[0].y)
+    roof = roofline.trace("memory roof (copy)")
+    x, y = roof.x, np.array(roof.y)
     np.testing.assert_allclose(y, 1e-9 * result.bandwidth * np.array(x), rtol=1e-6)
-    assert roofline.figure.data[0].y[-1] == pytest.approx(1e-9 * result.peak)
-    assert list(roofline.figure.data[3].x) == [result.kernels[0].intensity]
+    assert roof.y[-1] == pytest.approx(1e-9 * result.peak)
+    assert list(roofline.trace("LIF forward").x) == [result.kernels[0].intensity]
     share = result.kernels[0].bytes_per_second / result.bandwidth
     assert f"The fused forward pass of LIF reaches {share:.0%} of this machine" in roofline.message.value
-    signs = [trace.marker.symbol for trace in roofline.figure.data[3:]]
+    signs = [roofline.trace(kernel.label).marker.symbol for kernel in result.kernels]
     assert signs == ["circle", "diamond", "square", "circle", "diamond", "triangle-up", "x"]
     assert roofline.notes.value.count("<tr>") == 1 + len(result.kernels)
     assert spread(roofline.picture()) > 0.05
@@ -116,10 +117,21 @@ def test_a_moved_control_takes_the_points_away() -> None:
     made.controls["steps"].value = 128
     assert made.controls["neurons"].max * 128 <= LARGEST
     assert not made.result.kernels
-    assert len(made.figure.data[0].x) == len(made.figure.data[3].x) == 0
+    assert len(made.trace("memory roof (copy)").x) == len(made.trace("IF forward").x) == 0
     assert "and 128 time steps of 1,000 neurons in float32" in made.message.value
     assert made.notes.value == ""
     assert repr(made) == "Roofline(steps=128, neurons=1000, dtype='float32')"
+
+
+def test_neurons_of_one_class_are_distinguished() -> None:
+    slow = neurons.LIF(tau=20.0)
+    made = explore.roofline(["LIF", slow, "LIF"], steps=4, neurons=1000, device="cpu", mebibytes=1)
+    labels = [kernel.label for kernel in asyncio.run(made.run()).kernels]
+    assert len(labels) == len(set(labels)) == 7, "the second LIF is the first"
+    for neuron, k in ((neurons.LIF(), 0), (slow, 3)):
+        assert labels[k] == f"{neuron!r} forward"
+        assert list(made.trace(labels[k]).x) == [made.result.kernels[k].intensity]
+    assert made.trace(labels[0]).marker.color != made.trace(labels[3]).marker.color
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

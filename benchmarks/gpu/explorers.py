@@ -11,7 +11,8 @@ from torch import nn
 from tfexplore import Layer
 from tfexplore.backends import choose, tuned
 from tfexplore.codegen.variant import Variant
-from tfexplore.explore import kept, points
+from tfexplore.explore.memory import kept
+from tfexplore.explore.roofline import points
 from tfexplore.explore.schedules import walks
 from tfexplore.measure import contestants
 from tfexplore.measure.clock import seconds

@@ -82,7 +82,7 @@ def measured_parts(page: Any, pictures: Any) -> None:
     roofline = explorer(page, "dtype")
     message(roofline).get_by_text(re.compile("reaches .* of this machine's copy bandwidth")).wait_for()
     as_wide_as_the_page(page, roofline)
-    assert len(drawn(roofline, 0)) == 2, "the memory's roof"
+    assert len(drawn(roofline, "memory roof (copy)")) == 2, "the memory's roof"
     roofline.screenshot(path=pictures / "kernel_roofline.png")
 
     speed = explorer(page, "grows to the right")

@@ -13,11 +13,11 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.compile_cost import CompileCost as compile_cost
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
-    from tfexplore.explore.memory import Memory as memory
+    from tfexplore.explore.memory.explorer import Memory as memory
     from tfexplore.explore.networks import losses
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
     from tfexplore.explore.race import Race as race
-    from tfexplore.explore.roofline import Roofline as roofline
+    from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds import Seeds as seeds
     from tfexplore.explore.speed import Speed as speed

@@ -124,7 +124,13 @@ def corner(where: str, across: list[float], up: list[float]) -> dict[str, Any]:
     vertical, horizontal = where.split()
     x = {"left": across[0] + 0.01, "center": sum(across) / 2, "right": across[1] - 0.01}[horizontal]
     y = up[1] - 0.01 if vertical == "upper" else up[0] + 0.02
-    return {"x": x, "xanchor": horizontal, "y": y, "yanchor": "top" if vertical == "upper" else "bottom"}
+    return {
+        "x": x,
+        "xanchor": horizontal,
+        "y": y,
+        "yanchor": "top" if vertical == "upper" else "bottom",
+        "tracegroupgap": 0,
+    }
 
 
 def rule(mark: Rule, n: str) -> dict[str, Any]:
@@ -197,7 +203,8 @@ def bars(mark: Bars, _: Any) -> dict[str, Any]:
         "type": "bar", "orientation": "v" if mark.upright else "h", place: at, size: length, "width": mark.thickness,
         "base": base if np.ndim(base) == 0 else values(base), "offset": mark.shift - mark.thickness / 2,
         "marker": {"color": colours, "line": outline,
-                   "pattern": {"shape": each(mark.hatch, len(at)), "size": 7, "solidity": 0.25, "fillmode": "overlay"}},
+                   "pattern": {"shape": each(mark.hatch, len(at)), "size": 7, "solidity": 0.25, "fgcolor": style.PAPER,
+                               "fillmode": "overlay"}},
     }  # fmt: skip
     if mark.inside:
         inks = [style.INK if c == style.WAITING else DARK_TEXT if bright(c) else style.PAPER for c in colours]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 from tfexplore.explore.base.controls import button
@@ -43,8 +43,8 @@ class Runner(Explorer):
         """Fills the result; yields between two pieces of work."""
         raise NotImplementedError
 
-    def in_background(self, work: Callable[[], Any]) -> Awaitable[Any]:
-        """Work that may take long, in a background thread: the page stays alive meanwhile."""
+    def in_background(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Work that may take long, in a background thread: the page stays alive meanwhile. Yield it, then take its result."""
         return asyncio.get_running_loop().run_in_executor(worker(), work)
 
     def update(self) -> None:

@@ -1,4 +1,4 @@
-"""A fused kernel alone: run again and again on the same memory, without the layer around it that makes new memory."""
+"""A fused kernel alone: run again and again on the same memory, without the layer around it that allocates its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfexplore.nn.layers import state_dtype
 
 
 def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
-    """What runs the kernels of one pass over x [T, N]; it gives the spikes, and the gradient of x where something is kept.
+    """What runs the kernels of one pass over x [T, N]; it returns the spikes, and the gradient of x if something is saved.
 
     Every run writes into the same tensors, so a copy between two large tensors is its fair measure.
     """
@@ -38,7 +38,7 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     module, scalars = backends.module(backend), by_value(neuron)
 
     def on_gpu() -> tuple[Tensor, ...]:
-        """All neurons begin alike, and nobody asks for the last state: as in most layers."""
+        """All neurons begin alike, and the last state is not returned: as in most layers."""
         place = (scalars, steps, count, x.device.index or 0)
         module.launch(variant, "forward", (x, None, per_neuron, out, None, kept, None), *place)
         if keep == "nothing":

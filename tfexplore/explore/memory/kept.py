@@ -1,8 +1,8 @@
-"""What the way back costs in memory and traffic, counted while a network really runs, and predicted from its equations.
+"""What a backward pass costs in memory and traffic: predicted from the equations, and counted while a network runs.
 
-Kept: the bytes that autograd holds when the way back begins, each piece of memory once, whatever shares it; the network's
-own parameters and buffers are there anyway, and left out. Moved: the bytes that the operators of a layer are given and
-give back, forward and backward. That counts what they must touch; caches may spare some of it, temporaries inside of an
+Kept: the bytes that autograd holds when the backward pass begins, each piece of memory once, whatever shares it. The
+network's own parameters and buffers are there anyway, and left out. Moved: the bytes of the tensors that a layer's operators
+take and return, forward and backward. That is what they must touch: caches may spare some of it, temporaries inside of an
 operator come on top.
 """
 
@@ -29,7 +29,10 @@ from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run a network forward, and backward if there is a gradient."""
+    """One way to run a network forward, and (`gradient`) backward.
+
+    walk: the order of layers and time steps.   fused: by the fused kernels.   keep: what they save for backward.
+    """
 
     name: str
     walk: Callable[[nn.Module, Tensor], Tensor]
@@ -39,7 +42,7 @@ class Way:
 
 
 def _step_by_step(net: nn.Module, x: Tensor) -> Tensor:
-    return step_by_step(net, x, batch_norm="per step")  # other numbers, but as many of them
+    return step_by_step(net, x, batch_norm="per step")  # other values, but the same number of them
 
 
 WAYS = STEPPED, LAYERED, POTENTIAL, INPUT, BITS, NOTHING = (
@@ -65,13 +68,14 @@ class Cells:
         return why_not(step_of(self.neuron)) if way.keep == "bits" else ""
 
     def kept(self, way: Way) -> float | None:
-        """Predicted bytes per element-step; None for the eager ways, of which the equations do not tell."""
-        if not way.fused:
+        """Predicted bytes saved per element-step; None for an eager way, of which the equations know nothing."""
+        if not way.fused or self.why_not(way):
             return None
         return float(kept_bytes(self.neuron, way.keep, self.dtype)) if way.gradient else 0.0
 
     def moved(self, way: Way) -> float | None:
-        if not way.fused:
+        """Predicted bytes moved per element-step, forward and backward; None for an eager way."""
+        if not way.fused or self.why_not(way):
             return None
         accesses = traffic_of(self.neuron, way.keep if way.gradient else "input", way.gradient)
         return float(nbytes(accesses, self.dtype))
@@ -108,7 +112,7 @@ def cells_of(net: nn.Module, x: Tensor) -> dict[str, Cells]:
 
 
 def inputs_of(net: nn.Module, x: Tensor) -> dict[str, list[Tensor]]:
-    """What came into every layer of neurons, call by call, when the network was walked layer by layer."""
+    """The input of every layer of neurons, call by call, when the network runs layer by layer."""
     came: dict[str, list[Tensor]] = {}
     with ExitStack() as undo:
         for name, layer in neuron_layers(net).items():
@@ -119,16 +123,16 @@ def inputs_of(net: nn.Module, x: Tensor) -> dict[str, list[Tensor]]:
 
 
 class Saved:
-    """A tensor that autograd keeps; it lives as long as autograd needs it."""
+    """A tensor saved for backward; it lives as long as autograd needs it."""
 
     def __init__(self, tensor: Tensor, owner: str) -> None:
         self.tensor, self.owner = tensor, owner
 
 
 def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
-    """Bytes kept for the way back, by the module that kept them first; "" is what the walk itself keeps.
+    """Bytes saved for backward, by the module that saved them first; "" is what is saved between the modules.
 
-    A gradient of x is wanted too, as in the middle of a network.
+    The gradient of x is computed too, as in the middle of a network.
 
     >>> from tfexplore.nn import LIF
     >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), INPUT) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
@@ -140,12 +144,12 @@ def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
     running: list[str] = [""]
 
     def pack(tensor: Tensor) -> Saved:
-        saved = Saved(tensor.detach(), running[-1])  # an output with its grad_fn would keep itself alive for ever
+        saved = Saved(tensor.detach(), running[-1])  # an output with its grad_fn would keep itself alive forever
         alive.add(saved)
         return saved
 
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor)
-    with telling(made, running), torch.set_grad_enabled(way.gradient), hooks:
+    with naming(made, running), torch.set_grad_enabled(way.gradient), hooks:
         out = way.walk(made, x.detach().requires_grad_(way.gradient))
     names = ["", *(name for name, _ in made.named_modules())]
     total: dict[str, int] = {}
@@ -159,8 +163,8 @@ def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
 
 
 @contextmanager
-def telling(net: nn.Module, running: list[str]) -> Iterator[None]:
-    """Keeps the name of the innermost module that runs at the end of `running`."""
+def naming(net: nn.Module, running: list[str]) -> Iterator[None]:
+    """Within, the last of `running` is the name of the innermost module that runs."""
     with ExitStack() as undo:
         for name, module in net.named_modules():
             undo.callback(module.register_forward_pre_hook(lambda *_, key=name: running.append(key)).remove)
@@ -173,7 +177,7 @@ def void(_: object) -> None:
 
 
 class Counter(Counting):
-    """Adds up the bytes of the tensors that operators take and give; views move nothing."""
+    """Adds up the bytes of the tensors that operators take and return; views move nothing."""
 
     bytes = 0
 
@@ -184,7 +188,7 @@ class Counter(Counting):
 def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
     """Bytes per element-step that the operators of each layer of neurons move, forward and backward; each runs alone.
 
-    Only what grows with T: the difference of all time steps and half of them.
+    Only what grows with T: the difference between all time steps and half of them.
 
     >>> from tfexplore.nn import LIF
     >>> moved(nn.Sequential(LIF()), torch.rand(64, 1, 100), POTENTIAL)
@@ -206,7 +210,7 @@ def moved(net: nn.Module, x: Tensor, way: Way) -> dict[str, float]:
 
 
 def bytes_moved(layer: Layer, x: Tensor, way: Way) -> int:
-    """Bytes, in all, of one pass."""
+    """Bytes of one whole pass."""
     if len(x) == 0:
         return 0
     x = x.detach().requires_grad_(way.gradient)

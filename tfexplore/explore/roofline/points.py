@@ -1,9 +1,9 @@
-"""The points of the roofline: what a pass computes and moves for each element-step, and how it is run and checked."""
+"""The roofline's points: what a pass computes and moves per element-step, how it is run and checked; and the roofs above."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import sympy
 import torch
@@ -13,20 +13,20 @@ from tfexplore import neurons
 from tfexplore.codegen.functions import functions_of
 from tfexplore.codegen.traffic import nbytes, traffic_of
 from tfexplore.codegen.variant import Variant
-from tfexplore.explore.alone import alone
+from tfexplore.explore.roofline.alone import alone
 from tfexplore.measure.timeline import what_ran
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
 from tfexplore.nn.layers import Layer
 
 NOTHING = "nothing"
-CHARGE = ("charge", "fire", "spike", "reset")  # the generated functions of one step on the way there
+CHARGE = ("charge", "fire", "spike", "reset")  # the generated functions of one forward step
 
 
 def operations(neuron: Neuron, keep: str = "nothing") -> int:
     """Arithmetic operations per element-step, counted by SymPy in the expressions that the kernels are generated from.
 
-    keep: "nothing" (forward alone), or "potential" or "input" (forward and backward; "input" goes forward once more).
+    keep: "nothing" (forward alone), or "potential" or "input" (forward and backward; "input" goes forward again).
     Every + - * /, comparison and function is one operation, though a division takes a machine longer than a sum.
 
     >>> from tfexplore.neurons.library import IF
@@ -46,10 +46,12 @@ class Point:
     """A neuron's pass, what it computes and moves per element-step, and (`seconds`) how long it took.
 
     keep: "nothing" is a forward pass without a gradient, the others are a forward and a backward pass.
-    layer: the whole layer, which makes new memory for its result, and not the kernel alone.
+    name: of the neuron, unique among those measured.
+    layer: the whole layer, which allocates its result, and not the kernel alone.
     """
 
     neuron: Neuron
+    name: str
     keep: str
     backend: str
     flops: float
@@ -64,9 +66,9 @@ class Point:
 
     @property
     def label(self) -> str:
-        way = "forward" if self.keep == NOTHING else f"forward + backward, keep={self.keep}"
+        passes = "forward" if self.keep == NOTHING else f"forward + backward, keep={self.keep}"
         what = ", eager" if self.backend == "torch" else ", the whole layer" if self.layer else ""
-        return f"{type(self.neuron).__name__} {way}{what}"
+        return f"{self.name} {passes}{what}"
 
     @property
     def intensity(self) -> float:
@@ -80,6 +82,47 @@ class Point:
     @property
     def bytes_per_second(self) -> float:
         return self.bytes * self.element_steps / self.seconds
+
+
+@dataclass
+class Roofs:
+    """This machine's roofs, in bytes and operations per second, and the points measured below them; none before a run.
+
+    Args:
+        bandwidth: of a large copy between tensors that are there.
+        fresh: of a copy that allocates its result, as torch's operators do.
+        peak: of the fastest of some matrix products.
+    """
+
+    machine: str
+    backend: str
+    dtype: str
+    steps: int
+    neurons: int
+    bandwidth: float = float("nan")
+    fresh: float = float("nan")
+    peak: float = float("nan")
+    kernels: list[Point] = field(default_factory=list)
+
+    def share(self, kernel: Point) -> float:
+        """The part of the copy bandwidth that a kernel reaches."""
+        return kernel.bytes_per_second / self.bandwidth
+
+    def sentence(self) -> str:
+        """How near the first fused kernel comes to the memory's roof."""
+        fused = [kernel for kernel in self.kernels if kernel.backend != "torch"]
+        if not self.kernels:
+            return (
+                f"Press Start: this machine's memory, and {self.steps} time steps of {self.neurons:,} neurons in {self.dtype}, "
+                "are measured in turn."
+            )
+        if not fused:
+            return f"This machine copies {self.bandwidth / 1e9:.1f} GB/s; no fused backend runs here ({self.machine})."
+        first = fused[0]
+        return (
+            f"The fused {first.passes} of {first.name} reaches {self.share(first):.0%} of this machine's copy bandwidth: "
+            f"{first.bytes_per_second / 1e9:.1f} of {self.bandwidth / 1e9:.1f} GB/s ({self.machine})."
+        )
 
 
 def eager_bytes(neuron: Neuron, dtype: str) -> float:
@@ -97,17 +140,20 @@ def kernels(given: Sequence[Neuron], backend: str, dtype: str, element_steps: in
     def fused(neuron: Neuron, keep: str, layer: bool = False) -> Point:
         moved = traffic_of(neuron, keep) if keep != NOTHING else traffic_of(neuron, gradient=False)
         moves = float(nbytes(moved, dtype))
-        return Point(neuron, keep, backend, operations(neuron, keep), moves, element_steps, layer)
+        return Point(neuron, names[neuron], keep, backend, operations(neuron, keep), moves, element_steps, layer)
 
-    first = given[0]
+    kinds, first = [type(neuron).__name__ for neuron in given], given[0]
+    names = {n: kind if kinds.count(kind) == 1 else repr(n) for n, kind in zip(given, kinds, strict=True)}
     wanted = [(n, keep) for k, n in enumerate(given) for keep in (NOTHING, "input", "potential")[: 3 if k == 0 else 2]]
     found = [fused(neuron, keep) for neuron, keep in wanted] + [fused(first, NOTHING, layer=True)]
-    eager = Point(first, NOTHING, "torch", operations(first), eager_bytes(first, dtype), element_steps, True)
+    eager = Point(
+        first, names[first], NOTHING, "torch", operations(first), eager_bytes(first, dtype), element_steps, True
+    )
     return [*found, eager] if backend != "torch" else [eager]
 
 
 def run_of(kernel: Point, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
-    """One pass over x [T, N]: gives the spikes, and the gradient of x where there is a backward pass."""
+    """One pass over x [T, N]: returns the spikes, and the gradient of x where there is a backward pass."""
     if not kernel.layer:
         return alone(kernel.neuron, kernel.keep, kernel.backend, x, gradient)
     layer = Layer(kernel.neuron, backend=kernel.backend)
@@ -124,12 +170,12 @@ def run_of(kernel: Point, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Ten
 
 
 def check(kernel: Point, dtype: torch.dtype, device: str) -> None:
-    """Correct before fast: a small pass must be what the eager loop gives. Raises RuntimeError, naming the kernel."""
+    """Correct before fast: a small pass must agree with the eager loop. Raises RuntimeError, naming the kernel."""
     make = torch.Generator().manual_seed(0)
     x, gradient = (torch.randn(40, 300, generator=make).to(device, dtype) for _ in range(2))
     reference = run_of(replace(kernel, backend="torch", layer=True), x, gradient)()
     for what, a, b in zip(("result", "gradient"), run_of(kernel, x, gradient)(), reference, strict=False):
-        # a function such as exp may round otherwise, and so turn one spike in many
+        # a function such as exp may round differently, and so flip one spike in many
         wrong = float(((a - b).abs() > 1e-4 * b.abs().max()).float().mean())
         if not wrong <= 1e-3:
             raise RuntimeError(
@@ -138,6 +184,7 @@ def check(kernel: Point, dtype: torch.dtype, device: str) -> None:
 
 
 def named(neuron: Neuron | str) -> Neuron:
+    """A neuron of yours, or the library's of this name."""
     if isinstance(neuron, Neuron):
         return neuron
     known = {cls.__name__: cls for cls in neurons.ALL}
