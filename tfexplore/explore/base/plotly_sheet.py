@@ -197,7 +197,8 @@ def bars(mark: Bars, _: Any) -> dict[str, Any]:
         "type": "bar", "orientation": "v" if mark.upright else "h", place: at, size: length, "width": mark.thickness,
         "base": base if np.ndim(base) == 0 else values(base), "offset": mark.shift - mark.thickness / 2,
         "marker": {"color": colours, "line": outline,
-                   "pattern": {"shape": each(mark.hatch, len(at)), "size": 7, "solidity": 0.25, "fgcolor": style.PAPER}},
+                   "pattern": {"shape": each(mark.hatch, len(at)), "size": 7, "solidity": 0.25, "fgcolor": style.PAPER,
+                               "fillmode": "overlay"}},
     }  # fmt: skip
     if mark.inside:
         inks = [style.INK if c == style.WAITING else DARK_TEXT if bright(c) else style.PAPER for c in colours]
