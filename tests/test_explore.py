@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -26,9 +25,8 @@ from tfexplore.explore.base.controls import Choice, Knob, Play, RangeSlider, Sca
 from tfexplore.explore.base.explorer import Explorer, worker
 from tfexplore.explore.base.runner import Runner
 from tfexplore.explore.base.sheet import Panel, Sheet
+from tfexplore.explore.race import explorer as race_explorer
 from tfexplore.measure.contestants import WAYS
-
-RACE = sys.modules["tfexplore.explore.race"]  # the file; `explore.race` is its class
 
 
 class Empty(Runner):
@@ -47,12 +45,12 @@ def race() -> Any:
 
 
 def test_a_contestant_that_computes_something_else_does_not_race(race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = RACE.contestants
+    honest = race_explorer.contestants
 
     def dishonest(*given: Any, **options: Any) -> dict[str, Any]:
         return honest(*given, **options) | {"fused": lambda: tuple(map(torch.zeros_like, honest(3, 1000)["fused"]()))}
 
-    monkeypatch.setattr(RACE, "contestants", dishonest)
+    monkeypatch.setattr(race_explorer, "contestants", dishonest)
     with pytest.raises(RuntimeError, match="'fused' gives other spikes"):
         asyncio.run(race.run())
     assert not race.result.seconds
@@ -63,7 +61,7 @@ def test_race_measures_all_three_and_says_so(race: Any) -> None:
     assert set(result.seconds) == set(WAYS)
     assert all(value > 0 for value in result.seconds.values())
     assert "times as" in race.message.value
-    assert list(race.figure.data[0].x) == [1e3 * result.seconds[name] for name in WAYS]
+    assert list(race.trace("times").x) == [1e3 * result.seconds[name] for name in WAYS]
     assert spread(race.picture()) > 0.05
 
 
@@ -71,7 +69,7 @@ def test_a_moved_slider_sends_the_bars_back(race: Any) -> None:
     race.controls["steps"].value = 4
     assert race.result.steps == 4
     assert not race.result.seconds
-    assert list(race.figure.data[0].x) == [0, 0, 0]
+    assert list(race.trace("times").x) == [0, 0, 0]
     assert "4 time steps" in race.message.value
     assert repr(race) == "Race(steps=4, neurons=1000)"
 
@@ -390,6 +388,21 @@ def test_a_control_calls_what_is_moved_by_it_or_else_update() -> None:
     assert len(made.answers) == 4
     made.controls["place"].max = 5
     assert made.controls["play"].max == 5
+
+
+def test_a_method_that_overrides_a_button_or_an_answer_needs_no_mark_of_its_own() -> None:
+    class Overriding(Declared):
+        def again(self) -> None:
+            self.answers.append("its own")
+
+        def other(self) -> None:
+            self.answers.append("its own other")
+
+    made = Overriding()
+    made.answers.clear()
+    made.controls["again"].click()
+    made.on = True
+    assert made.answers == ["its own", "its own other"]
 
 
 def test_a_scale_takes_its_own_values_only() -> None:

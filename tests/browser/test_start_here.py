@@ -30,7 +30,7 @@ def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
     page.get_by_text("torch.Size([16, 8, 10])").wait_for()  # the last cell has run
 
     race.scroll_into_view_if_needed()
-    bars = drawn(race, 0)
+    bars = drawn(race, "times")
     assert len(bars) == 3
     assert all(bar > 0 for bar in bars)
     as_wide_as_the_page(page, race)
@@ -38,10 +38,10 @@ def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
 
     step(race, "time steps T", "ArrowLeft", presses=5)
     message(race).get_by_text("Three ways through 27 time steps").wait_for()
-    assert drawn(race, 0) == [0, 0, 0], "a moved slider sends the bars back to the start"
+    assert drawn(race, "times") == [0, 0, 0], "a moved slider sends the bars back to the start"
     race.get_by_role("button", name="Start").click()
     message(race).get_by_text(re.compile(r"Fused runs 27 time steps.*times as")).wait_for()
-    assert all(bar > 0 for bar in drawn(race, 0))
+    assert all(bar > 0 for bar in drawn(race, "times"))
 
     training = explorer(page, "hidden neuron shown")
     assert message(training).inner_text().startswith("fused: 138 batches")

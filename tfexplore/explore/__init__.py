@@ -16,7 +16,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.memory.explorer import Memory as memory
     from tfexplore.explore.networks import losses
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
-    from tfexplore.explore.race import Race as race
+    from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds import Seeds as seeds

@@ -175,9 +175,12 @@ def button(
 
 
 def marked(kind: type, what: str) -> dict[str, Any]:
-    """By name, what the methods of this class were given by `moved` or `button`; those of its bases first."""
-    every = [name for base in reversed(kind.__mro__) for name in vars(base)]
-    return {name: getattr(method, what) for name in every if hasattr(method := getattr(kind, name, None), what)}
+    """By name, what the methods of this class were given by `moved` or `button`; those of its bases first.
+
+    A method that overrides a marked one need not be marked again.
+    """
+    every = [(name, method) for base in reversed(kind.__mro__) for name, method in vars(base).items()]
+    return {name: getattr(method, what) for name, method in every if hasattr(method, what)}
 
 
 def declared(kind: type, given: Mapping[str, Any]) -> dict[str, Control]:
