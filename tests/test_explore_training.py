@@ -19,13 +19,14 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 from tests.pictures import spread
 from tfexplore import FoldTime, Layer, Recurrent, explore, neurons
-from tfexplore.explore import networks
-from tfexplore.explore.breakdown import AFTER, BEFORE, PARTS
-from tfexplore.explore.networks import firing_rates, look, tuned
-from tfexplore.explore.plots import zigzag
-from tfexplore.explore.training import CHOSEN, IMAGE, POTENTIAL, RASTER, RATE, RATE_BEFORE, THRESHOLD
+from tfexplore.data import currents, digits
+from tfexplore.explore.breakdown.parts import AFTER, BEFORE, PARTS
+from tfexplore.explore.neuron.membrane import zigzag
+from tfexplore.explore.training import networks, observe
+from tfexplore.explore.training.networks import tuned
+from tfexplore.explore.training.observe import examine, firing_rates, spiking
 from tfexplore.nn import library
-from tfexplore.nn.networks import conv, images, mlp
+from tfexplore.nn.networks import conv, fit, images, mlp
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_training_learns_and_draws(training: Any) -> None:
     assert len(training.result.losses) == 3 * 23
     assert np.mean(training.result.losses[-5:]) < 0.8 * np.mean(training.result.losses[:5])
     assert [batches for batches, _ in training.result.accuracies] == [23, 46, 69]
-    assert list(training.figure.data[0].y) == training.result.losses
+    assert list(training.trace("loss").y) == training.result.losses
     assert "69 batches" in training.message.value
     assert spread(training.picture()) > 0.05
 
@@ -75,7 +76,7 @@ def test_the_convolutional_network_learns_to_read() -> None:
     before, after = result.rates[0][1], result.rates[-1][1]
     assert all(0.01 < rates[name] < 0.9 for rates in (before, after) for name in ("lif1", "lif2")), "every layer fires"
     assert "channel" in made.figure.layout.annotations[1].text
-    np.testing.assert_array_equal(made.figure.data[IMAGE].z, made.data.test_images[0, 0])
+    np.testing.assert_array_equal(made.trace("image").z, made.data.test_images[0, 0])
     assert spread(made.picture()) > 0.05
 
 
@@ -86,9 +87,9 @@ def test_firing_rates_are_spikes_per_neuron_and_step(training: Any) -> None:
     second = net.lif2(net.linear2(first))
     counted = {"lif1": first.sum().item() / (6 * 64 * 64), "lif2": second.sum().item() / (6 * 64 * 64)}
     assert firing_rates(net, training.data, 6) == pytest.approx(counted, abs=1e-6)
-    assert list(training.figure.data[RATE].x) == pytest.approx(list(counted.values()), abs=1e-6)
-    assert list(training.figure.data[RATE].y) == ["lif1", "lif2"]
-    assert list(training.figure.data[RATE_BEFORE].x) == list(training.result.rates[0][1].values())
+    assert list(training.trace("rate").x) == pytest.approx(list(counted.values()), abs=1e-6)
+    assert list(training.trace("rate").y) == ["lif1", "lif2"]
+    assert list(training.trace("rate before").x) == list(training.result.rates[0][1].values())
     assert training.result.rates[0][0] == 0
     assert training.result.rates[-1][0] == 69
 
@@ -97,33 +98,33 @@ def test_the_trace_follows_its_sliders(training: Any) -> None:
     training.controls["digit"].value = 3
     training.controls["neuron"].value = 5
     net, data = training.result.net, training.data
-    seen = look(net, data, 3, 6)
+    seen = examine(net, data, 3, 6)
     x, y = zigzag(seen.h[:, 5], seen.v[:, 5])
-    np.testing.assert_array_equal(training.figure.data[POTENTIAL].x, x)
-    np.testing.assert_array_equal(training.figure.data[POTENTIAL].y, y)
-    assert training.figure.layout.annotations[2].text == f"a {seen.label}, read as {seen.guess}"
+    np.testing.assert_array_equal(training.trace("potential").x, x)
+    np.testing.assert_array_equal(training.trace("potential").y, y)
+    assert training.figure.layout.annotations[2].text == f"<b>a {seen.label}, read as {seen.guess}</b>"
     before = training.picture()
     training.controls["neuron"].value = 6
-    assert not np.array_equal(training.figure.data[POTENTIAL].y, y)
+    assert not np.array_equal(training.trace("potential").y, y)
     assert training.picture() != before
 
 
 def test_the_raster_shows_every_spike_once(training: Any) -> None:
-    seen = look(training.result.net, training.data, training.controls["digit"].value, 6)
+    seen = examine(training.result.net, training.data, training.controls["digit"].value, 6)
     drawn = {
         (t, n)
-        for k in (RASTER, CHOSEN)
-        for t, n in zip(training.figure.data[k].x, training.figure.data[k].y, strict=True)
+        for k in ("spikes of the layer", "spikes of the neuron")
+        for t, n in zip(training.trace(k).x, training.trace(k).y, strict=True)
     }
     assert drawn == {(t + 1, n) for t, n in zip(*np.nonzero(seen.s), strict=True)}
-    assert set(training.figure.data[CHOSEN].y) <= {training.controls["neuron"].value}
+    assert set(training.trace("spikes of the neuron").y) <= {training.controls["neuron"].value}
 
 
 def test_the_layer_shown_can_be_chosen(training: Any) -> None:
     training.controls["layer"].value = "lif1"
-    seen = look(training.result.net, training.data, training.controls["digit"].value, 6, "lif1")
+    seen = examine(training.result.net, training.data, training.controls["digit"].value, 6, "lif1")
     np.testing.assert_array_equal(
-        training.figure.data[POTENTIAL].y,
+        training.trace("potential").y,
         zigzag(*(part[:, training.controls["neuron"].value] for part in (seen.h, seen.v)))[1],
     )
     assert "lif1" in training.figure.layout.annotations[4].text
@@ -133,7 +134,7 @@ def test_the_layer_shown_can_be_chosen(training: Any) -> None:
 def test_the_trace_is_what_a_loop_in_numpy_gives() -> None:
     net = mlp(hidden=32)
     data = explore.training(steps=6, hidden=32).data
-    seen = look(net, data, 0, 6)
+    seen = examine(net, data, 0, 6)
     w1, b1, w2, b2 = (p.detach().double().numpy() for p in (net[0].weight, net[0].bias, net[2].weight, net[2].bias))
     v1 = v2 = np.zeros(32)
     for t in range(6):
@@ -154,7 +155,7 @@ def test_another_walk_begins_a_new_training() -> None:
     made.controls["walk"].value = "step by step"
     assert not made.result.losses
     assert made.result.walk == "step by step"
-    assert list(made.figure.data[0].y) == []
+    assert list(made.trace("loss").y) == []
     assert "Press Start" in made.message.value
     assert len(asyncio.run(made.run()).losses) == 23
 
@@ -164,10 +165,10 @@ def test_a_threshold_out_of_reach_silences_the_network() -> None:
     assert made.result.rates[0][1]["lif1"] > 0
     made.controls["threshold"].value = 10.0
     assert made.result.rates[0][1] == {"lif1": 0.0, "lif2": 0.0}
-    assert list(made.figure.data[THRESHOLD].y) == [10.0, 10.0]
-    assert list(made.figure.data[RASTER].x) == []
+    assert list(made.trace("threshold").y) == [10.0, 10.0]
+    assert list(made.trace("spikes of the layer").x) == []
     made.controls["threshold"].value, made.controls["tau"].value = 1.0, 8.0
-    assert [layer.neuron for layer in networks.spiking(made.result.net).values()] == [neurons.LIF(tau=8.0)] * 2
+    assert [layer.neuron for layer in spiking(made.result.net).values()] == [neurons.LIF(tau=8.0)] * 2
 
 
 def test_training_stops_where_it_is() -> None:
@@ -262,7 +263,7 @@ def test_the_convolutional_losses_agree_in_float64() -> None:
 
 
 def two_moons(count: int = 96) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Two classes of points, told apart by which input is the larger."""
+    """Two classes of points, separated by which input is the larger."""
     x = torch.rand(count, 2, generator=torch.Generator().manual_seed(0))
     y = (x[:, 0] > x[:, 1]).long()
     return x[32:], y[32:], x[:32], y[:32]
@@ -285,7 +286,7 @@ def test_ones_own_network_trains_on_ones_own_data_as_a_copy() -> None:
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(result.net.parameters(), before, strict=True))
     assert asyncio.run(made.run()).losses == result.losses
-    optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)  # the same by hand
+    optimiser = torch.optim.Adam(net.parameters(), lr=2e-3)  # the same, hand-written
     order = torch.Generator().manual_seed(0)
     for k in range(3):
         (batch,) = torch.randperm(64, generator=order).split(64)
@@ -304,7 +305,7 @@ def test_looking_at_a_network_with_batch_norm_and_dropout_leaves_it_alone() -> N
     state = {key: value.clone() for key, value in net.state_dict().items()}
     made = explore.training(net, steps=3)
     shown = made.result.net
-    look(shown, made.data, 0, 3, "1")
+    examine(shown, made.data, 0, 3, "1")
     assert all(torch.equal(value, state[key]) for key, value in shown.state_dict().items())
     assert (shown[0].training, shown[3].training) == (True, False)
     assert made.data.test_images.shape[1:] == (1, 8, 8), "a network with a Conv2d gets images"
@@ -340,7 +341,7 @@ def test_a_recurrent_network_is_walked_step_by_step() -> None:
         (nn.Sequential(nn.Linear(2, 2), library.LIF(), nn.Flatten(0)), {}, r"net must return \[T, B, classes\]"),
     ],
 )  # fmt: skip
-def test_a_wrong_network_or_data_is_told_what_is_wrong(net: Any, change: dict[Any, Any], message: str) -> None:
+def test_a_wrong_network_or_data_raises_what_is_wrong(net: Any, change: dict[Any, Any], message: str) -> None:
     data: Any = list(two_moons())
     for key, value in change.items():
         data = value if key == "data" else [*data[:key], value, *data[key + 1 :]]
@@ -348,7 +349,7 @@ def test_a_wrong_network_or_data_is_told_what_is_wrong(net: Any, change: dict[An
         explore.training(net if net is not None else own_network(), data)
 
 
-def test_wrong_names_are_told_which_there_are() -> None:
+def test_wrong_names_raise_which_are_allowed() -> None:
     with pytest.raises(
         ValueError, match="network must be one of 'mlp', 'conv', or a module of your own, but got 'rnn'"
     ):
@@ -368,9 +369,9 @@ def test_seeds_trains_both_ways_from_the_same_start(seeds: Any) -> None:
     result = seeds.result
     assert len(result.finished()) == 2
     for k, pair in enumerate(result.pairs):
-        for walk in ("step by step", "fused"):  # the same by hand
-            net, data = tuned(mlp(16, seed=k), walk), networks.digits()
-            run = networks.fit(net, data, networks.WALKS[walk][0], 3, seed=k)
+        for walk in ("step by step", "fused"):  # the same, hand-written
+            net, data = tuned(mlp(16, seed=k), walk), digits()
+            run = fit(net, data, networks.WALKS[walk][0], 3, seed=k)
             assert pair.losses[walk] == pytest.approx([next(run) for _ in range(46)], rel=1e-3)
             assert len(pair.accuracies[walk]) == 2
         assert pair.losses["fused"][0] == pytest.approx(pair.losses["step by step"][0], abs=1e-5)
@@ -384,11 +385,11 @@ def test_seeds_trains_both_ways_from_the_same_start(seeds: Any) -> None:
 
 def test_the_thick_lines_of_seeds_are_means(seeds: Any) -> None:
     losses = [pair.losses["fused"] for pair in seeds.result.pairs]
-    np.testing.assert_allclose(seeds.figure.data[3].y, np.mean(losses, axis=0))
-    assert seeds.figure.data[3].name == "fused"
-    thin = [y for y in seeds.figure.data[2].y if y is not None]
+    np.testing.assert_allclose(seeds.trace("fused: mean losses").y, np.mean(losses, axis=0))
+    assert seeds.trace("fused: mean losses").name == "fused"
+    thin = [y for y in seeds.trace("fused: losses").y if not np.isnan(y)]
     np.testing.assert_array_equal(thin, np.concatenate(losses))
-    drift = [y for y in seeds.figure.data[8].y if y is not None]
+    drift = [y for y in seeds.trace("difference").y if not np.isnan(y)]
     assert drift == [d for d in seeds.result.drift() if d > 0]
 
 
@@ -420,7 +421,7 @@ def test_seeds_stops_and_resumes_and_begins_anew_when_a_slider_moves() -> None:
     made.controls["precision"].value = "float64"
     assert not made.result.pairs
     assert "Press Start" in made.message.value
-    assert list(made.figure.data[0].y) == []
+    assert list(made.trace("step by step: losses").y) == []
 
 
 # -- the breakdown of a training step ----------------------------------------------------------------------------
@@ -443,17 +444,17 @@ def test_breakdown_adds_up(network: str) -> None:
 
 def test_breakdown_times_every_module_once() -> None:
     """Against a plain run: the parts of one pass see the inputs, and give the gradients, that they have in the network."""
-    from tfexplore.explore.breakdown import there_and_back
+    from tfexplore.explore.breakdown.parts import forward_and_backward
 
     net, x = conv(channels=2), images().train_images[:4].expand(3, 4, 1, 8, 8)
     called: list[str] = []
     for name, module in net.named_children():
         module.register_forward_hook(lambda module, given, out, name=name: called.append(name))
-    work = there_and_back(net, x, neurons=True)
+    work = forward_and_backward(net, x, neurons=True)
     called.clear()
     work()
     assert called == ["lif1", "lif2"]
-    work = there_and_back(net, x, neurons=False)
+    work = forward_and_backward(net, x, neurons=False)
     called.clear()
     work()
     assert called == ["conv1", "conv2", "linear"]
@@ -476,42 +477,40 @@ def test_the_test_set_is_read_in_pieces() -> None:
         sizes.append(x.shape[1])
         return net(x)
 
-    net, data = mlp(16), networks.digits()
-    found = networks.accuracy(net, data, walk, 4)
+    net, data = mlp(16), digits()
+    found = observe.accuracy(net, data, walk, 4)
     with torch.no_grad():
-        guess = net(networks.currents(data.test_images, 4)).mean(0).argmax(1)
+        guess = net(currents(data.test_images, 4)).mean(0).argmax(1)
     assert found == pytest.approx((guess == data.test_labels).double().mean().item())
     assert sizes == [256, 103]
 
 
 @pytest.mark.parametrize("slow", [0.0, 1e9])
-def test_slow_batches_are_done_aside(slow: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["tfexplore.explore.training"], "SLOW", slow)
+def test_slow_batches_run_in_the_background(slow: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tfexplore.explore.training.explorer"], "SLOW", slow)
     threads: list[bool] = []
     made = explore.training(steps=4, hidden=16, epochs=1)
-    before = networks.fit
 
-    def fit(*given: Any) -> Iterator[float]:
-        for loss in before(*given):
+    def watched(*given: Any) -> Iterator[float]:
+        for loss in fit(*given):
             threads.append(threading.current_thread() is threading.main_thread())
             yield loss
 
-    monkeypatch.setattr(sys.modules["tfexplore.explore.training"], "fit", fit)
+    monkeypatch.setattr(sys.modules["tfexplore.explore.training.explorer"], "fit", watched)
     losses = asyncio.run(made.run()).losses
     assert threads == [False, *[slow > 0] * 22], "the first may be slow"
     assert losses == networks.losses("fused", 23, steps=4, hidden=16)
 
 
-def test_start_compiles_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_start_compiles_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     made = explore.training(steps=4, hidden=16, epochs=1)
     said: list[tuple[str, bool]] = []
-    before = networks.firing_rates
 
-    def firing_rates(*given: Any) -> dict[str, float]:
+    def watched(*given: Any) -> dict[str, float]:
         said.append((made._said, threading.current_thread() is threading.main_thread()))
-        return before(*given)
+        return firing_rates(*given)
 
-    monkeypatch.setattr(sys.modules["tfexplore.explore.training"], "firing_rates", firing_rates)
+    monkeypatch.setattr(sys.modules["tfexplore.explore.training.explorer"], "firing_rates", watched)
     asyncio.run(made.run())
     assert said[0][0].startswith("Compiling")
     assert not said[0][1]
@@ -528,7 +527,7 @@ def test_fewer_epochs_during_a_run_end_it_with_all_drawn() -> None:
 
     asyncio.run(lowered())
     assert 30 <= len(made.result.losses) < 46
-    assert len(made.figure.data[0].y) == len(made.result.losses) == made.result.rates[-1][0]
+    assert len(made.trace("loss").y) == len(made.result.losses) == made.result.rates[-1][0]
     assert f"{len(made.result.losses)} batches" in made.message.value
 
 
@@ -559,4 +558,4 @@ class Adaptive(neurons.LIF):
 )
 def test_the_threshold_is_drawn_where_it_is_a_number(neuron: Any, level: float | None) -> None:
     made = explore.training(nn.Sequential(nn.Linear(64, 12), Layer(neuron), nn.Linear(12, 10)), steps=4)
-    assert made.threshold() == (level if level is None else pytest.approx(level))
+    assert made.traces.threshold == (level if level is None else pytest.approx(level))

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import pytest
 
-from tests.browser.driving import as_wide_as_the_page, drawn, explorer, message, open_notebook, run_to_the_end, step
-from tfexplore.explore.training import LOSS, POTENTIAL, RATE, RATE_BEFORE
+from tests.browser.driving import (
+    as_wide_as_the_page,
+    drawn,
+    explorer,
+    message,
+    open_notebook,
+    run_to_the_end,
+    step,
+    trace,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+LOSS, POTENTIAL, RATE, RATE_BEFORE = "loss", "potential", "rate", "rate before"
 
 
 def test_train_a_network(page: Any, lab: Any, pictures: Any) -> None:
@@ -26,7 +37,7 @@ def test_train_a_network(page: Any, lab: Any, pictures: Any) -> None:
     open_notebook(page, lab.small("05_train_a_network", *needed))
     run_to_the_end(page)
     training = in_view(page, "hidden neuron shown")
-    message(training).get_by_text(re.compile(r"fused: 92 batches in .* read rightly")).wait_for()
+    message(training).get_by_text(re.compile(r"fused: 92 batches in .* classified correctly")).wait_for()
     look_at_the_training(page, training, pictures)
     stop_and_resume(page, training)
     seeds = in_view(page, "precision")
@@ -46,8 +57,8 @@ def look_at_the_training(page: Any, training: Any, pictures: Any) -> None:
     as_wide_as_the_page(page, training)
     assert len(drawn(training, LOSS)) == 92
     rates, before = (
-        training.locator(".js-plotly-plot").evaluate("(node, k) => Array.from(node._fullData[k].x)", k)
-        for k in (RATE, RATE_BEFORE)
+        training.locator(".js-plotly-plot").evaluate(f"node => Array.from({trace(mark)}.x)")
+        for mark in (RATE, RATE_BEFORE)
     )
     assert len(rates) == len(before) == 2
     assert all(0 < old < new < 1 for old, new in zip(before, rates, strict=True))
@@ -56,10 +67,10 @@ def look_at_the_training(page: Any, training: Any, pictures: Any) -> None:
     training.screenshot(path=pictures / "train_a_network.png")
     step(training, "hidden neuron shown", "ArrowRight", presses=2)
     step(training, "example shown", "ArrowRight", presses=3)
-    changed(page, training, POTENTIAL, potential)
+    changed(training, POTENTIAL, potential)
     potential = drawn(training, POTENTIAL)
     training.get_by_label("hidden layer shown").select_option("1")
-    changed(page, training, POTENTIAL, potential)
+    changed(training, POTENTIAL, potential)
     training.screenshot(path=pictures / "train_a_network_layer1.png")
 
 
@@ -76,10 +87,7 @@ def stop_and_resume(page: Any, training: Any) -> None:
     page.wait_for_timeout(700)
     assert batches(training) == seen < 20 * 23
     training.get_by_role("button", name="Resume").click()
-    page.wait_for_function(
-        "([node, seen]) => node._fullData[0].y.length > seen + 5",
-        arg=[training.locator(".js-plotly-plot").element_handle(), seen],
-    )
+    wait_until(training, f"{trace(LOSS)}.y.length > {seen} + 5")
     training.get_by_role("button", name="Stop").click()
     training.locator("button:has-text('Start'):not([disabled])").wait_for()
     step(training, "threshold", "ArrowRight")  # another network: nothing is left to resume
@@ -91,17 +99,18 @@ def stop_and_resume(page: Any, training: Any) -> None:
 def compare_seeds(page: Any, seeds: Any, pictures: Any) -> None:
     seeds.scroll_into_view_if_needed()
     as_wide_as_the_page(page, seeds)
-    assert len(drawn(seeds, 1)) == len(drawn(seeds, 3)) == 69, "the means of both walks"
+    means = [drawn(seeds, f"{walk}: mean losses") for walk in ("step by step", "fused")]
+    assert len(means[0]) == len(means[1]) == 69, "the means of both walks"
     seeds.screenshot(path=pictures / "seeds.png")
     step(seeds, "seeds", "Home")
     step(seeds, "epochs", "Home")
     seeds.get_by_label("precision").select_option("float64")
     message(seeds).get_by_text("Press Start to train both ways").wait_for()
-    assert [y for y in drawn(seeds, 0) if y is not None] == []
+    assert [y for y in drawn(seeds, "step by step: losses") if y is not None] == []
     seeds.get_by_role("button", name="Start").click()
     message(seeds).get_by_text(re.compile("23 pairs of losses in float64")).wait_for()
-    assert len(drawn(seeds, 1)) == 23
-    assert all(y < 1e-10 for y in drawn(seeds, 8) if y is not None)
+    assert len(drawn(seeds, "step by step: mean losses")) == 23
+    assert all(y < 1e-10 for y in drawn(seeds, "difference") if not math.isnan(y))
     seeds.screenshot(path=pictures / "seeds_float64.png")
     breakdown = page.locator(".jp-OutputArea-output img").last
     breakdown.scroll_into_view_if_needed()
@@ -112,9 +121,6 @@ def batches(training: Any) -> int:
     return int(re.findall(r"(\d+) batches", message(training).inner_text())[0])
 
 
-def changed(page: Any, found: Any, trace: int, old: list[float]) -> None:
+def changed(found: Any, mark: str, old: list[float]) -> None:
     """Waits until the browser holds other values."""
-    page.wait_for_function(
-        "([node, k, old]) => JSON.stringify(Array.from(node._fullData[k].y)) !== JSON.stringify(old)",
-        arg=[found.locator(".js-plotly-plot").element_handle(), trace, old],
-    )
+    wait_until(found, f"JSON.stringify(Array.from({trace(mark)}.y)) !== JSON.stringify({old})")

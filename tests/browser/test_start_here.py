@@ -16,6 +16,7 @@ from tests.browser.driving import (
     readout,
     run_all,
     step,
+    trace,
     wait_until,
 )
 
@@ -47,14 +48,13 @@ def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
     assert message(training).inner_text().startswith("fused: 138 batches")
     as_wide_as_the_page(page, training)
     training.screenshot(path=pictures / "training.png")
-    before = drawn(training, 2)
+    before = drawn(training, "potential")
     assert len(before) == 32, "16 steps, each with a potential before and after the reset"
-    x = training.locator(".js-plotly-plot").evaluate("node => Array.from(node._fullData[2].x)")
+    x = training.locator(".js-plotly-plot").evaluate(f"node => Array.from({trace('potential')}.x)")
     assert x == [t for t in range(1, 17) for _ in range(2)], "the browser holds the time axis of the trace"
     step(training, "hidden neuron shown", "ArrowRight")
-    page.wait_for_function("([node, old]) => JSON.stringify(Array.from(node._fullData[2].y)) !== old",
-                           arg=[training.locator(".js-plotly-plot").element_handle(), str(before).replace(" ", "")])  # fmt: skip
-    assert drawn(training, 2) != before, "the slider shows another neuron"
+    wait_until(training, f"JSON.stringify(Array.from({trace('potential')}.y)) !== JSON.stringify({before})")
+    assert drawn(training, "potential") != before, "the slider shows another neuron"
 
     training.get_by_label("walk").select_option("step by step")
     for slider in ("epochs", "time steps T", "hidden neurons"):  # long enough to be stopped
@@ -84,6 +84,6 @@ def test_stop_under_run_all(page: Any, lab: Any) -> None:
     message(training).get_by_text(re.compile(r"step by step: \d+ batches")).wait_for()
     step(training, "hidden neuron shown", "ArrowRight", presses=3)  # a slider is heard too, and not only once
     neuron = readout(training, "hidden neuron shown")
-    wait_until(training, f"node._fullLayout.annotations[1].text.startsWith('potential of neuron {neuron}')")
+    wait_until(training, f"node._fullLayout.annotations[1].text.startsWith('<b>potential of neuron {neuron}<')")
     stop(page, training)
     page.locator(".jp-OutputArea-output").get_by_text("'after the run'").wait_for()

@@ -9,21 +9,21 @@ from typing import Any
 
 if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
-    from tfexplore.explore.breakdown import breakdown
+    from tfexplore.explore.breakdown.explorer import breakdown
     from tfexplore.explore.compile_cost import CompileCost as compile_cost
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
     from tfexplore.explore.memory.explorer import Memory as memory
-    from tfexplore.explore.networks import losses
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
-    from tfexplore.explore.seeds import Seeds as seeds
+    from tfexplore.explore.seeds.explorer import Seeds as seeds
     from tfexplore.explore.speed import Speed as speed
     from tfexplore.explore.split.explorer import SplitPlan as split_plan
     from tfexplore.explore.split.explorer import SplitRun as split_run
-    from tfexplore.explore.training import Training as training
+    from tfexplore.explore.training.explorer import Training as training
+    from tfexplore.explore.training.networks import losses
 else:  # the pure functions of these modules (kept, points, walks ...) need neither
 
     def __getattr__(name: str) -> Any:

@@ -1,24 +1,20 @@
-"""What the training explorers train: the course's two networks or one's own, in each walk, and looks inside."""
+"""What the training explorers train: the course's two networks or one's own, in each walk."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tfexplore.data import Split, currents, digits
+from tfexplore.explore.training.observe import as_tested, spiking
 from tfexplore.nn import layers
-from tfexplore.nn.networks import BATCH, RATES, Walk, built_in, fit, images
+from tfexplore.nn.networks import RATES, Walk, built_in, fit, images
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
-from tfexplore.nn.states import record
 
 WALKS: dict[str, tuple[Walk, str]] = {
     "fused": (layer_by_layer, "auto"),
@@ -27,13 +23,28 @@ WALKS: dict[str, tuple[Walk, str]] = {
 }
 """Each way to train, as a schedule and a backend."""
 
-TESTED = 256
-"""Images in a piece of the test."""
+
+class Subject(NamedTuple):
+    """What is trained: a network, its data, Adam's learning rate, and a name."""
+
+    net: nn.Module
+    data: Split
+    rate: float
+    name: str
 
 
-def spiking(net: nn.Module) -> dict[str, layers.Layer]:
-    """The layers that fire, by module name."""
-    return {n: m for n, m in net.named_modules() if isinstance(m, layers.Layer) and m.neuron.spiking}
+def subject(
+    network: str | nn.Module, data: Sequence[object] | None, walk: str, steps: int, *, hidden: int = 128, seed: int = 0
+) -> Subject:
+    """One of the course's networks, by its name, or a network of one's own, tried out on its data."""
+    if not isinstance(network, nn.Module):
+        if data is not None:
+            raise ValueError(f"network={network!r} has its own data; give data with a network of your own.")
+        return Subject(*built_in(network, seed, hidden), RATES[network], network)
+    split, device = own(network, data), next(network.parameters()).device
+    split = Split(*(part.to(device) for part in split))
+    try_out(tuned(network, walk), split, walk, steps)
+    return Subject(network, split, 2e-3, "your network")
 
 
 def shared(net: nn.Module, parameter: str) -> float | None:
@@ -57,7 +68,7 @@ def tuned(net: nn.Module, walk: str = "fused", **parameters: Any) -> nn.Module:
 def own(net: nn.Module, data: Sequence[object] | None) -> Split:
     """The data for a network of one's own, checked: (x_train, y_train, x_test, y_test), by default the digits.
 
-    x [n, *features] become constant currents [T, B, *features]; y [n] are the numbers of the classes, from 0 on.
+    x `[n, *features]` become constant currents `[T, B, *features]`; y `[n]` are the numbers of the classes, from 0 on.
     """
     if not spiking(net):
         raise ValueError("net has no layer that spikes, such as tfexplore.LIF(), so there is nothing to watch.")
@@ -82,7 +93,7 @@ def own(net: nn.Module, data: Sequence[object] | None) -> Split:
 
 
 def try_out(net: nn.Module, data: Split, walk: str, steps: int) -> None:
-    """Runs two test examples, and says what is wrong with the network if it cannot be trained on this data."""
+    """Runs two test examples; raises what is wrong with the network if it cannot be trained on this data."""
     x = currents(data.test_images[:2], steps)
     schedule, _ = WALKS[walk]
     try:
@@ -99,80 +110,28 @@ def try_out(net: nn.Module, data: Split, walk: str, steps: int) -> None:
         )
 
 
-def accuracy(net: nn.Module, data: Split, walk: Walk, steps: int) -> float:
-    """The part of the test images that the network reads rightly; some at a time, as all may not fit into memory."""
-    right = 0
-    with as_tested(net):
-        for images, labels in zip(data.test_images.split(TESTED), data.test_labels.split(TESTED), strict=True):
-            out = walk(net, currents(images, steps)).mean(0)
-            right += int((out.argmax(1) == labels).sum())
-    return right / len(data.test_labels)
-
-
 def losses(
     walk: str, batches: int, *, network: str = "mlp", steps: int = 16, hidden: int = 128,
     dtype: torch.dtype = torch.float32,
 ) -> list[float]:  # fmt: skip
-    """The first losses of one training, from the same weights and data whatever the walk."""
+    """The first losses of one training, from the same weights and data whatever the walk.
+
+    Args:
+        walk: "fused", "layer by layer" or "step by step".
+        batches: how many losses.
+        network: "mlp" or "conv".
+        steps: time steps `T`.
+        hidden: neurons in each hidden layer of "mlp".
+        dtype: of the weights and images.
+
+    Returns:
+        The loss of each batch, in order.
+
+    Example:
+        >>> losses("fused", 3, steps=4, hidden=16) == losses("layer by layer", 3, steps=4, hidden=16)
+        True
+    """
     net, data = built_in(network, hidden=hidden)
     data = data._replace(train_images=data.train_images.to(dtype))
     run = fit(tuned(net, walk).to(dtype), data, WALKS[walk][0], steps, RATES[network])
     return [next(run) for _ in range(batches)]
-
-
-@contextmanager
-def as_tested(net: nn.Module) -> Iterator[None]:
-    """Without gradients, and in eval mode: a look at a network must not change how it trains."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def firing_rates(net: nn.Module, data: Split, steps: int) -> dict[str, float]:
-    """Spikes per neuron and time step, by layer, over the first 64 test images."""
-    with as_tested(net), record(net, "s") as traces:
-        net(currents(data.test_images[:BATCH], steps))
-    return {name: traces[name]["s"].mean().item() for name in spiking(net)}
-
-
-@dataclass(frozen=True)
-class Traces:
-    """One test image through one layer: h, v and s are [T, neurons]; shape is that of the layer's features."""
-
-    label: int
-    guess: int
-    image: np.ndarray
-    shape: tuple[int, ...]
-    h: np.ndarray
-    v: np.ndarray
-    s: np.ndarray
-
-    def address(self, neuron: int) -> str:
-        """Where a neuron is in its layer."""
-        place = np.unravel_index(neuron, self.shape)
-        names = ("channel", "row", "column") if len(place) == 3 else ()
-        return ", ".join(f"{name} {k}" for name, k in zip(names, place, strict=False))
-
-
-def look(net: nn.Module, data: Split, digit: int, steps: int, layer: str = "lif2") -> Traces:
-    with as_tested(net), record(net, "h", "v", "s") as traces:
-        out = net(currents(data.test_images[digit : digit + 1], steps)).mean(0)
-    seen = {name: trace[:, 0].cpu() for name, trace in traces[layer].items()}
-    flat = {name: trace.flatten(1).numpy() for name, trace in seen.items()}
-    picture = as_picture(data.test_images[digit])
-    return Traces(int(data.test_labels[digit]), int(out.argmax()), picture, tuple(seen["s"].shape[1:]), **flat)
-
-
-def as_picture(x: Tensor) -> np.ndarray:
-    """One example as a matrix to look at: its first channel; a vector as a square where it fills one, else as one row."""
-    while x.ndim > 2:
-        x = x[0]
-    if x.ndim < 2:
-        side = math.isqrt(x.numel())
-        x = x.reshape((side, side) if side**2 == x.numel() else (1, -1))
-    return x.cpu().numpy()

@@ -1,0 +1,1 @@
+"""Where the time of one training step goes, before and after the neurons are fused."""

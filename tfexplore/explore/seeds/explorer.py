@@ -1,0 +1,113 @@
+"""The seeds explorer: the same training step by step and fused, from several seeds; do both learn the same?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from tfexplore.data import Split
+from tfexplore.explore.base.controls import Choice, Slider
+from tfexplore.explore.base.runner import Runner
+from tfexplore.explore.base.sheet import Sheet
+from tfexplore.explore.seeds import figure
+from tfexplore.explore.seeds.pairs import DTYPES, PAIR, Pair, SeedPairs
+from tfexplore.explore.training.networks import WALKS, tuned
+from tfexplore.explore.training.observe import accuracy
+from tfexplore.measure import clock
+from tfexplore.nn.networks import BATCH, RATES, built_in, fit
+
+
+class Seeds(Runner):
+    """Trains step by step and fused from the same seeds, and compares losses and accuracies.
+
+    In each pair of trainings both walks begin with the same weights and see the same batches in the same order. They take
+    turns batch by batch, so that noise on the machine hits both alike.
+
+    Args:
+        network: "mlp" or "conv".
+        seeds: how many pairs of trainings.
+        epochs: passes over the training images in each training.
+        steps: time steps `T`.
+        hidden: neurons in each hidden layer of "mlp".
+        precision: "float32" or "float64", of weights, images and state.
+
+    Controls: seeds, epochs, steps, precision; start, stop, resume.
+
+    Result: `tfexplore.explore.seeds.pairs.SeedPairs`, with a `Pair` for each seed and the `seconds` of each walk.
+
+    Raises:
+        ValueError: if network or precision is none of those allowed.
+
+    Example:
+        >>> import asyncio
+        >>> seeds = Seeds(seeds=1, epochs=1, steps=2, hidden=16)
+        >>> [len(pair.losses["fused"]) for pair in asyncio.run(seeds.run()).pairs]
+        [23]
+    """
+
+    caption = (
+        "Left and middle: loss and test accuracy, thin for each seed, thick for the mean of the seeds; step by step solid, "
+        "fused dashed and on top of it. Right: how far apart the two losses of the same batch are, one line for each seed, on a "
+        "logarithmic axis; where they have the same bits there is nothing to draw."
+    )
+    resumable = True
+
+    seeds = Slider("seeds", 1, 8, help="trainings from other weights, in another order of batches")
+    epochs = Slider("epochs", 1, 10)
+    steps = Slider("time steps T", 2, 32)
+    precision = Choice("precision", tuple(DTYPES), help="about 7 digits (float32) or 16 (float64)")
+
+    def __init__(
+        self, network: str = "mlp", *, seeds: int = 3, epochs: int = 3, steps: int = 8, hidden: int = 128,
+        precision: str = "float32",
+    ) -> None:  # fmt: skip
+        if precision not in DTYPES:
+            raise ValueError(f"precision must be one of {', '.join(map(repr, DTYPES))}, but got {precision!r}.")
+        self.network, self.hidden = network, hidden
+        _, self.data = built_in(network, hidden=hidden)
+        super().__init__(seeds=seeds, epochs=epochs, steps=steps, precision=precision)
+
+    def look(self) -> SeedPairs:
+        return SeedPairs(self.network, self.precision, self.epochs, len(self.data.test_labels), clock.machine())
+
+    def work(self, result: SeedPairs) -> Iterator[object]:
+        seeds, steps, dtype = self.seeds, self.steps, DTYPES[result.dtype]
+        images = {key: getattr(self.data, key).to(dtype) for key in ("train_images", "test_images")}
+        data = self.data._replace(**images)
+        self.say("Compiling the kernels: a few seconds the very first time, then they are kept.")
+        yield self.in_background(lambda: [next(run) for _, run in self.runs(0, data, 2).values()])
+        in_epoch = -(-len(data.train_labels) // BATCH)
+        total, drawn = result.epochs * in_epoch, time.perf_counter()
+        for seed in range(seeds):
+            pair, runs = Pair(), self.runs(seed, data, steps)
+            result.pairs.append(pair)
+            for batch in range(1, 1 + total):
+                for walk in PAIR if batch % 2 else PAIR[::-1]:
+                    begin = time.perf_counter()
+                    loss = next(runs[walk][1])
+                    result.seconds[walk] += time.perf_counter() - begin
+                    pair.losses[walk].append(loss)
+                if batch % in_epoch == 0:
+                    for walk, (right, _) in runs.items():
+                        pair.accuracies[walk].append(right())
+                if time.perf_counter() - drawn > 0.5:
+                    self.draw()
+                    self.say(f"Seed {seed + 1} of {seeds}, batch {batch} of {total}.")
+                    drawn = time.perf_counter()
+                yield None
+        self.draw()
+        self.say(result.sentence())
+
+    def runs(self, seed: int, data: Split, steps: int) -> dict[str, tuple[Callable[[], float], Iterator[float]]]:
+        """For each walk, its test accuracy and its training: from the same weights, on the same batches."""
+
+        def run(walk: str) -> tuple[Callable[[], float], Iterator[float]]:
+            schedule, _ = WALKS[walk]
+            net = tuned(built_in(self.network, seed, self.hidden)[0], walk).to(data.train_images.dtype)
+            training = fit(net, data, schedule, steps, RATES[self.network], seed)
+            return lambda: accuracy(net, data, schedule, steps), training
+
+        return {walk: run(walk) for walk in PAIR}
+
+    def sheet(self) -> Sheet:
+        return figure.sheet(self.result)

@@ -1,0 +1,53 @@
+"""The figure of the seeds explorer: losses and accuracies of both walks, and the difference of each pair of losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tfexplore.explore.base import style
+from tfexplore.explore.base.sheet import Axis, Line, Panel, Sheet
+from tfexplore.explore.seeds.pairs import PAIR, SeedPairs
+
+LOOKS = dict(zip(PAIR, ((style.STEPPED, "solid", 6.0), (style.FUSED, "dash", 2.5)), strict=True))
+"""Colour, dash and width of a walk's mean; the second lies on top of the first."""
+DECADES = {1e-16: "10⁻¹⁶", 1e-12: "10⁻¹²", 1e-8: "10⁻⁸", 1e-4: "10⁻⁴", 1.0: "1"}
+
+
+def sheet(made: SeedPairs) -> Sheet:
+    drift = [np.where((d := pair.drift()) > 0, d, np.nan) for pair in made.pairs]  # equal bits are not on a log axis
+    most = max([10, *(len(values) for pair in made.pairs for values in pair.losses.values())])
+    along = Axis("batches", 0, 1.03 * most)
+    panels = {
+        "loss": Panel([*curves(made, "losses")], title="loss", x=along, y=Axis(low=0, high=None if made.pairs else 3)),
+        "accuracy": Panel(
+            [*curves(made, "accuracies", "circle")], title="test accuracy",
+            x=Axis("epochs", 0.7, made.epochs + 0.3, every=1), y=Axis(low=0, high=1.02, form=".0%"),
+        ),
+        "difference": Panel(
+            [Line("difference", *one_line(drift), style.GREEN, width=1.5, sign="circle", size=3,
+                  words="batch {x}: {y:.1e}")],
+            title="|difference| of the two losses", x=along, y=Axis("", 3e-18, 3, log=True, ticks=DECADES),
+        ),
+    }  # fmt: skip
+    return Sheet(panels, height=400, legend="below")
+
+
+def curves(made: SeedPairs, what: str, sign: str = "") -> Iterator[Line]:
+    """For both walks: thin, every seed; thick, the mean of the seeds that are finished."""
+    finished = made.finished()
+    for walk, (colour, dash, width) in LOOKS.items():
+        each = [getattr(pair, what)[walk] for pair in made.pairs]
+        mean = np.mean([getattr(pair, what)[walk] for pair in finished], axis=0) if finished else np.array([])
+        yield Line(f"{walk}: {what}", *one_line(each), colour, dash, 1.0, 0.5, words=f"{walk}: {{y:.4g}}")
+        yield Line(
+            f"{walk}: mean {what}", np.arange(1, len(mean) + 1), mean, colour, dash, width, sign=sign, label=walk
+        )
+
+
+def one_line(runs: Sequence[Sequence[float] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Several curves over 1, 2, ... as one line with gaps between them."""
+    x = [at for run in runs for at in (*range(1, len(run) + 1), np.nan)]
+    y = [value for run in runs for value in (*run, np.nan)]
+    return np.array(x), np.array(y)
