@@ -52,6 +52,7 @@ def gather(source: Path, notebooks: Path) -> None:
         shutil.copy(ROOT / page, source)
     static = source / "_static"
     shutil.copy(_inside("plotly", "package_data/plotly.min.js"), static)
+    shutil.copy(ROOT / "tfexplore" / "explore" / "base" / "theme.css", static)  # figures on a dark page
     shutil.copy(_inside("sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"), static / "mathjax.js")
     (static / "pictures").mkdir()
     (source / "notebooks").mkdir()

@@ -357,10 +357,10 @@ def playing(sheets: Mapping[str, Sheet], at: str, prefix: str, interval: int = 0
         margin_b=bottom + room,
         sliders=[{
             "active": names.index(at), "steps": steps, "x": left, "len": 1 - left, "y": -(bottom - 8) / whole, "pad": {"t": 0},
-            "currentvalue": {"prefix": f"{prefix}: "}, "ticklen": 0, "minorticklen": 0, "font": {"color": "rgba(0,0,0,0)"},
+            "currentvalue": {"prefix": f"{prefix}: ", "font": {"color": style.INK}}, "font": {"color": "rgba(0,0,0,0)"},
+            "ticklen": 0, "minorticklen": 0, "bgcolor": style.GRID, "activebgcolor": style.MUTED, "borderwidth": 0,
         }],
     )  # fmt: skip
-    made.layout.sliders[0].currentvalue.font = {"color": style.INK}
     if interval:
         play = still | {"frame": {"duration": interval, "redraw": True}, "fromcurrent": True}
         buttons = [
@@ -369,6 +369,6 @@ def playing(sheets: Mapping[str, Sheet], at: str, prefix: str, interval: int = 0
         ]
         made.update_layout(updatemenus=[{
             "type": "buttons", "direction": "left", "x": 0, "xanchor": "left", "y": -(bottom + 6) / whole, "yanchor": "top",
-            "showactive": False, "buttons": buttons,
+            "showactive": False, "buttons": buttons, "bgcolor": style.WAITING, "bordercolor": style.GRID,
         }])  # fmt: skip
     return made
