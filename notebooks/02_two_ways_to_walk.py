@@ -20,7 +20,7 @@
 #
 # 1. draw the work of a spiking network as a grid, and say what every cell of it waits for,
 # 2. explain why two very different orders of work give the same result, and count what each of them costs,
-# 3. tell which connections forbid one of the orders, and show the wrong numbers that come out if you take it all the same,
+# 3. tell which connections forbid one of the orders, and show the wrong numbers that come out if you take it anyway,
 # 4. cut time into chunks without changing the result.
 
 # %%
@@ -226,7 +226,7 @@ recurrent.controls["piece"].value = 8
 recurrent.show()
 
 # %% [markdown]
-# **Do:** choose *layer by layer*. The library refuses this walk, and says why; the explorer takes it all the same, to show
+# **Do:** choose *layer by layer*. The library refuses this walk, and says why; the explorer takes it anyway, to show
 # what would happen. What do the crosses mean, and why has the first column none?
 #
 # <details><summary>An answer</summary>
@@ -251,7 +251,7 @@ except ValueError as error:
 # ## What a feedback breaks
 #
 # The same happens over more than one layer: here the spikes of the *second* LIF layer come back to the input of the first.
-# This time you see the forbidden walk at once.
+# Play the forbidden walk.
 
 # %%
 feedback = explore.schedules(network="feedback", walk="layer by layer")

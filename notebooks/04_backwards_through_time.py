@@ -31,7 +31,6 @@ import torch
 from IPython.display import Latex
 
 from tfexplore import LIF, codegen, explore, neurons, puzzles, surrogates
-from tfexplore.explore.kept import INPUT
 
 # %% [markdown]
 # ## A step has no slope to learn from
@@ -329,7 +328,7 @@ memory.show()
 
 # %% tags=["nbval-ignore-output"]
 result = await memory.run()
-print(result.sentence(INPUT))
+print(result.sentence("fused, keep input"))
 
 # %%
 if len(result.kept) == len(result.ways):  # you did not stop it early

@@ -22,14 +22,16 @@
 # 4. seen where the time of a training step goes, before fusion and after.
 
 # %%
+import io
+
 import numpy as np  # noqa: F401  (for your answers)
 import torch
 from IPython.display import Image
+from matplotlib.figure import Figure
 from torch import nn
 
 from tfexplore import LIF, FoldTime, explore, puzzles, surrogates
 from tfexplore.data import currents, digits
-from tfexplore.explore import plots
 
 # %% [markdown]
 # ## The data
@@ -43,12 +45,13 @@ x_train, y_train, x_test, y_test = digits()
 x_train, x_test = x_train.view(-1, 1, 8, 8), x_test.view(-1, 1, 8, 8)  # one channel of 8 rows and 8 columns
 data = (x_train, y_train, x_test, y_test)
 
-drawing = plots.static_figure(9, 1.3)
+drawing = Figure(figsize=(9, 1.3), layout="constrained")
 for k, axes in enumerate(drawing.subplots(1, 10)):
     axes.imshow(x_train[k, 0], cmap="Greys")
     axes.set_title(int(y_train[k]))
     axes.axis("off")
-Image(plots.png(drawing), alt="The first ten training images, handwritten digits, each under its label.")
+drawing.savefig(picture := io.BytesIO(), dpi=110)
+Image(picture.getvalue(), alt="The first ten training images, handwritten digits, each under its label.")
 
 # %% [markdown]
 # An image has no time, but a spiking network needs a current at every step. The simplest *coding* is a constant current: each
