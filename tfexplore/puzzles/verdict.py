@@ -1,6 +1,6 @@
 """What the check found, and how a notebook shows it: a sentence, and a picture drawn by matplotlib from arrays.
 
-The functions that draw import matplotlib, and `explore.plots`, which needs plotly: `check` itself works without both.
+The functions that draw import matplotlib and the look of the explorers: `check` itself works without them.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def show(text: str, markup: str, png: bytes, words: str) -> None:
 
 def compared(verdict: Verdict) -> bytes:
     """The PNG of a verdict: what is expected, the answer and where they differ; beside it the traffic, if it was counted."""
-    from tfexplore.explore import plots
+    from tfexplore.explore.base import style
 
     expected = np.atleast_1d(verdict.expected)
     yours = None if verdict.yours is None else np.atleast_1d(np.asarray(verdict.yours, float))
@@ -101,7 +101,7 @@ def compared(verdict: Verdict) -> bytes:
             panels["where they differ"] = differs
     budget = verdict.case.budget if verdict.traffic else None
     widths = [5.2 if expected.ndim == 1 else 2.8] * len(panels) + [3.0] * (budget is not None)
-    figure = plots.static_figure(sum(widths) + 0.6, 2.7)
+    figure = style.static_figure(sum(widths) + 0.6, 2.7)
     axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     if expected.ndim == 1:
         line(axes[0], verdict, expected, yours)
@@ -110,7 +110,7 @@ def compared(verdict: Verdict) -> bytes:
         figure.colorbar(images[0], ax=axes[min(1, len(panels) - 1)], label=verdict.puzzle.value)
     if budget is not None:
         bars(axes[-1], verdict, budget)
-    return plots.png(figure)
+    return style.png(figure)
 
 
 def away(verdict: Verdict, expected: Array, yours: Array) -> Array:
@@ -127,15 +127,15 @@ def line(ax: Axes, verdict: Verdict, expected: Array, yours: Array | None) -> No
     """Values along one axis; joined by a line where the axis is a quantity, not where it counts neurons or names."""
     from matplotlib.ticker import MaxNLocator
 
-    from tfexplore.explore import plots
+    from tfexplore.explore.base import style
 
     given = verdict.case.x
     named = given is not None and isinstance(given[0], str)
     joined = "time" in verdict.case.axes[0] if given is None else not named
     x = np.arange(len(expected)) if given is None or named else np.asarray(given)
-    ax.plot(x, expected, "-o" if joined else "o", color=plots.rgb(0), ms=8, mfc="white", mew=1.5, label="expected")
+    ax.plot(x, expected, "-o" if joined else "o", color=style.SKY, ms=8, mfc="white", mew=1.5, label="expected")
     if yours is not None:
-        ax.plot(x, yours, ":x" if joined else "x", color=plots.rgb(4), ms=6, mew=1.5, label="yours")
+        ax.plot(x, yours, ":x" if joined else "x", color=style.VIOLET, ms=6, mew=1.5, label="yours")
         wrong = away(verdict, expected, yours)
         if wrong.any():
             for k, at in enumerate(x[wrong]):
@@ -182,14 +182,17 @@ def grid(ax: Axes, verdict: Verdict, values: Array, title: str) -> Any:
 
 def bars(ax: Axes, verdict: Verdict, budget: Fraction) -> None:
     """Words per element-step by array, stacked, against the budget."""
-    from tfexplore.explore import plots
+    from tfexplore.explore.base import style
 
     at = 0.0
     hatches = ("", "//", "..", "xx", "--", "\\\\")
     for k, (what, words) in enumerate(verdict.traffic.items()):
-        ax.bar(
-            [0], [float(words)], 0.5, bottom=at, color=plots.rgb(k), hatch=hatches[k % 6], edgecolor="white", label=what
-        )
+        look: dict[str, Any] = {
+            "color": style.PALETTE[k % len(style.PALETTE)],
+            "hatch": hatches[k % 6],
+            "edgecolor": "white",
+        }
+        ax.bar([0], [float(words)], 0.5, bottom=at, label=what, **look)
         at += float(words)
     ax.axhline(float(budget), color="black", linestyle="--", label=f"budget {digits(budget)}")
     ax.set(xlim=(-0.4, 2.4), ylim=(0, 1.15 * max(at, float(budget))), xticks=[0], xticklabels=["yours"])
@@ -199,11 +202,11 @@ def bars(ax: Axes, verdict: Verdict, budget: Fraction) -> None:
 
 def tiles(score: dict[str, list[tuple[str, str]]]) -> bytes:
     """The PNG of a score: one tile per puzzle, a row per notebook; filled and ticked where solved."""
-    from tfexplore.explore import plots
+    from tfexplore.explore.base import style
 
-    figure = plots.static_figure(8.4, 0.5 * len(score) + 0.2)
+    figure = style.static_figure(8.4, 0.5 * len(score) + 0.2)
     ax = figure.subplots()
-    looks = {"right": (plots.rgb(3), "✓ "), "too much traffic": (plots.rgb(2), "≈ ")}
+    looks = {"right": (style.GREEN, "✓ "), "too much traffic": (style.SAND, "≈ ")}
     for row, (notebook, found) in enumerate(score.items()):
         ax.text(-0.1, row, notebook, ha="right", va="center", fontsize=9)
         for column, (name, outcome) in enumerate(found):
@@ -213,4 +216,4 @@ def tiles(score: dict[str, list[tuple[str, str]]]) -> bytes:
             ax.text(column + 0.46, row, sign + name, ha="center", va="center", fontsize=7.5, color=ink)
     ax.set(xlim=(-1.4, max(map(len, score.values()))), ylim=(len(score) - 0.5, -0.5))
     ax.set_axis_off()
-    return plots.png(figure)
+    return style.png(figure)
