@@ -20,7 +20,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds import Seeds as seeds
     from tfexplore.explore.sources import Sources as sources
-    from tfexplore.explore.speed import Speed as speed
+    from tfexplore.explore.speed.explorer import Speed as speed
     from tfexplore.explore.split_plan import SplitPlan as split_plan
     from tfexplore.explore.split_run import SplitRun as split_run
     from tfexplore.explore.training import Training as training
