@@ -19,7 +19,7 @@ from tfexplore import explore, neurons
 from tfexplore.codegen.traffic import traffic_of, words
 from tfexplore.explore import points
 from tfexplore.explore.alone import alone
-from tfexplore.explore.compile_cost import CASES
+from tfexplore.explore.compile_cost.costs import CASES
 from tfexplore.explore.roofline import LARGEST
 from tfexplore.measure import first_calls
 from tfexplore.neurons import Neuron
@@ -184,9 +184,9 @@ def test_compiling_is_paid_once_for_each_neuron_and_dtype(tmp_path: Path, monkey
     }
     assert result.seconds["first call ever"] > result.seconds["the same call again"]
     assert not list(tmp_path.rglob("*.nbc")), "the user's cache stays as it is"
-    assert "another v_threshold" in made.figure.data[0].y
+    assert "another v_threshold" in made.trace("times").y
     assert "Another v_threshold, T or N compiled nothing" in made.message.value
-    assert made.figure.data[0].text[0].endswith("2 kernels compiled")
+    assert made.trace("times").text[0].endswith("2 kernels compiled")
     assert all(process.process.poll() is not None for process in made._processes)
     assert spread(made.picture()) > 0.05
 

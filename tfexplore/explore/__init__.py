@@ -10,7 +10,7 @@ from typing import Any
 if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
     from tfexplore.explore.breakdown import breakdown
-    from tfexplore.explore.compile_cost import CompileCost as compile_cost
+    from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
     from tfexplore.explore.kernel import Kernel as kernel
     from tfexplore.explore.memory import Memory as memory
     from tfexplore.explore.networks import losses
