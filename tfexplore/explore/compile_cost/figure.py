@@ -18,6 +18,7 @@ def sheet(costs: CompileCosts) -> Sheet:
         colour=[style.ROSE if new else style.SKY for new in compiled], hatch=["/" if new else "" for new in compiled],
         texts=words, words=[f"{names[case]}: {text}" for case, text in zip(cases, words, strict=True)],
     )  # fmt: skip
-    milliseconds = Axis("milliseconds", 10**-1.5, 10**5.5, log=True, form=",g")
+    ticks = {10.0**k: f"{10.0**k:,g}" for k in range(-1, 6)}
+    milliseconds = Axis("milliseconds", 10**-1.5, 10**6, log=True, ticks=ticks)  # on the right there is room for words
     upright = Axis(low=len(CASES) - 0.5, high=-0.5, words=list(names.values()), bare=True)
     return Sheet({"costs": Panel([bars], x=milliseconds, y=upright)}, height=320, margin=190)
