@@ -17,7 +17,7 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 from tests.pictures import spread
 from tfexplore import explore, neurons
 from tfexplore.codegen.traffic import traffic_of, words
-from tfexplore.explore.compile_cost import CASES
+from tfexplore.explore.compile_cost.costs import CASES
 from tfexplore.explore.roofline import points
 from tfexplore.explore.roofline.alone import alone
 from tfexplore.explore.roofline.explorer import LARGEST
@@ -196,9 +196,9 @@ def test_compiling_is_paid_once_for_each_neuron_and_dtype(tmp_path: Path, monkey
     }
     assert result.seconds["first call ever"] > result.seconds["the same call again"]
     assert not list(tmp_path.rglob("*.nbc")), "the user's cache stays as it is"
-    assert "another v_threshold" in made.figure.data[0].y
+    assert "another v_threshold" in made.trace("times").y
     assert "Another v_threshold, T or N compiled nothing" in made.message.value
-    assert made.figure.data[0].text[0].endswith("2 kernels compiled")
+    assert made.trace("times").text[0].endswith("2 kernels compiled")
     assert all(process.process.poll() is not None for process in made._processes)
     assert spread(made.picture()) > 0.05
 

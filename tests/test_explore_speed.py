@@ -1,4 +1,4 @@
-"""The speed curves and those who run in them, without a browser. No test looks at how long anything took."""
+"""The speed curves and the contestants in them, without a browser. No test looks at how long anything took."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import select
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 from tests.pictures import spread
 from tfexplore import explore
-from tfexplore.explore import curves
+from tfexplore.explore.speed import curves
+from tfexplore.explore.speed import explorer as speed_explorer
 from tfexplore.measure import clock, contestants, results
 from tfexplore.measure.beside import Beside
 from tfexplore.measure.contestants import COMPILED, DTYPES, PASSES, TOLERANCE, WAYS, check, plain_loop, why_not_compiled
 
-SPEED = sys.modules["tfexplore.explore.speed"]  # the file; `explore.speed` is its class
 ANSWER = {
     "first_call": 21.0,
     "rounds": 5,
@@ -57,7 +56,7 @@ def test_all_ways_and_the_plain_loop_give_the_same(dtype: str, passes: str) -> N
 
 
 @pytest.mark.parametrize(("place", "what"), [(0, "spikes"), (1, "gradient")])
-def test_who_computes_something_else_is_not_timed(place: int, what: str) -> None:
+def test_a_contestant_that_computes_something_else_is_not_timed(place: int, what: str) -> None:
     work = contestants.contestants(3, 50)
     honest = work["fused"]
 
@@ -142,12 +141,12 @@ def speed() -> Any:
 def test_speed_measures_every_point_of_every_way(speed: Any) -> None:
     result = asyncio.run(speed.run())
     assert result.values == (1, 2, 4)
-    for k, name in enumerate(WAYS):
+    for name in WAYS:
         assert len(result.seconds[name]) == 3
         assert all(seconds > 0 for seconds in result.seconds[name])
-        assert tuple(speed.figure.data[k].x) == (1, 2, 4)
+        assert tuple(speed.trace(name).x) == (1, 2, 4)
         sizes = np.array([1, 2, 4]) * 100 * 2
-        np.testing.assert_allclose(speed.figure.data[k].y, 1e9 * np.array(result.seconds[name]) / sizes)
+        np.testing.assert_allclose(speed.trace(name).y, 1e9 * np.array(result.seconds[name]) / sizes)
     ratio = result.seconds["step by step"][-1] / result.seconds["fused"][-1]
     assert f"{max(ratio, 1 / ratio):.1f} times as {'fast' if ratio >= 1 else 'slow'} at T = 4" in speed.message.value
     assert clock.machine() in speed.message.value
@@ -158,7 +157,7 @@ def test_another_unit_shows_the_same_measurement(speed: Any) -> None:
     result = asyncio.run(speed.run())
     speed.controls["unit"].value = "ms per pass"
     assert speed.result is result
-    np.testing.assert_allclose(speed.figure.data[2].y, 1e3 * np.array(result.seconds["fused"]))
+    np.testing.assert_allclose(speed.trace("fused").y, 1e3 * np.array(result.seconds["fused"]))
     assert speed.figure.layout.yaxis.title.text == "ms per pass"
 
 
@@ -184,7 +183,7 @@ def test_a_moved_control_sends_the_curves_back_unless_it_is_swept(speed: Any) ->
     speed.controls["passes"].value = "forward"
     assert speed.result.passes == "forward"
     assert not speed.result.seconds["fused"]
-    assert len(speed.figure.data[0].x) == 0
+    assert len(speed.trace("step by step").x) == 0
     assert "Press Start" in speed.message.value
     assert repr(speed) == (
         "Speed(sweep='time steps T', steps=5, neurons=100, dtype='float32', passes='forward', "
@@ -238,8 +237,8 @@ class Fake:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
-    monkeypatch.setattr(SPEED, "Beside", Fake)
-    monkeypatch.setattr(SPEED, "why_not_compiled", lambda device: "")
+    monkeypatch.setattr(speed_explorer, "Beside", Fake)
+    monkeypatch.setattr(speed_explorer, "why_not_compiled", lambda device: "")
     yield Fake
     Fake.answer = staticmethod(lambda: True)
 
@@ -255,8 +254,8 @@ def test_the_button_adds_one_point_of_torch_compile(speed: Any, fake: type[Fake]
     assert speed.result is result
     assert len(result.seconds["fused"]) == 3, "the curves stay"
     assert fake.asked == [{"steps": 3, "neurons": 100, "dtype": "float32", "passes": PASSES[0], "device": "cpu"}]
-    assert list(speed.figure.data[3].x) == [3]
-    np.testing.assert_allclose(speed.figure.data[3].y, [1e9 * 2e-3 / (3 * 100 * 2)])
+    assert list(speed.trace(COMPILED).x) == [3]
+    np.testing.assert_allclose(speed.trace(COMPILED).y, [1e9 * 2e-3 / (3 * 100 * 2)])
     assert "after 21 s of compiling, takes 1.0 times as long as fused" in speed.message.value
     assert asyncio.run(speed.run()) is not result, "Start begins anew"
 
@@ -326,14 +325,15 @@ def test_recorded_curves_are_labelled(monkeypatch: pytest.MonkeyPatch, tmp_path:
     made = explore.speed(steps=3, neurons=100, largest=4, device="cpu")
     names = [trace.name for trace in made.figure.data]
     of_gpu = [f"{name}, recorded (Imaginary GPU)" for name in (*WAYS, COMPILED)]
+    recorded = f"{COMPILED}, Imaginary CPU, 3 cores, torch 9.9, 2031-02-03"
     assert names == [*WAYS, COMPILED, f"{COMPILED}, recorded (Imaginary CPU)", *of_gpu]
-    np.testing.assert_allclose(made.figure.data[4].y, 1e9 * 8e-3 / (np.array([4, 8]) * 10_000 * 2))
-    assert made.figure.data[4].line.dash == "dash"
+    np.testing.assert_allclose(made.trace(recorded).y, 1e9 * 8e-3 / (np.array([4, 8]) * 10_000 * 2))
+    assert made.trace(recorded).line.dash == "dash"
     assert "on Imaginary GPU, torch 9.9, 2031-02-03" in made.notes.value
     assert "at N = 10,000, float32, on Imaginary CPU, 3 cores, torch 9.9" in made.notes.value
     assert "compiled for 33 to 33 s" in made.notes.value
     made.controls["dtype"].value = "float64"
-    assert len(made.figure.data[4].x) == 0
+    assert len(made.trace(recorded).x) == 0
     assert "Nothing was recorded on Imaginary GPU" in made.notes.value
     assert spread(made.picture()) > 0.01
 

@@ -88,11 +88,11 @@ def measured_parts(page: Any, pictures: Any) -> None:
     speed = explorer(page, "grows to the right")
     message(speed).get_by_text(re.compile("Fused is .* at T = 1, and .* at T = 64")).wait_for()
     as_wide_as_the_page(page, speed)
-    assert [len(drawn(speed, k)) for k in range(3)] == [7, 7, 7]
+    assert [len(drawn(speed, way)) for way in ("step by step", "layer by layer", "fused")] == [7, 7, 7]
     speed.screenshot(path=pictures / "kernel_speed.png")
     speed.get_by_label("passes").select_option("forward")
     message(speed).get_by_text("Press Start").wait_for()
-    page.wait_for_function("node => node._fullData[2].y.length === 0", arg=plot(speed))
+    wait_until(speed, f"{trace('fused')}.y.length === 0")
     speed.get_by_role("button", name="Start").click()
     # a browser that has no time of its own may come to see the end alone
     message(speed).get_by_text(re.compile("[1-7] of 7 points measured|Fused is .* at T = 1")).wait_for()
@@ -104,7 +104,7 @@ def measured_parts(page: Any, pictures: Any) -> None:
     cost = explorer(page, "Compiling is paid once")
     message(cost).get_by_text("The first call ever of LIF").wait_for()
     as_wide_as_the_page(page, cost)
-    assert len(drawn(cost, 0)) == 6
+    assert len(drawn(cost, "times")) == 6
     cost.screenshot(path=pictures / "kernel_compile_cost.png")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
     from tfexplore.explore.breakdown.explorer import breakdown
-    from tfexplore.explore.compile_cost import CompileCost as compile_cost
+    from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
     from tfexplore.explore.memory.explorer import Memory as memory
@@ -19,7 +19,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds.explorer import Seeds as seeds
-    from tfexplore.explore.speed import Speed as speed
+    from tfexplore.explore.speed.explorer import Speed as speed
     from tfexplore.explore.split.explorer import SplitPlan as split_plan
     from tfexplore.explore.split.explorer import SplitRun as split_run
     from tfexplore.explore.training.explorer import Training as training

@@ -1,4 +1,4 @@
-"""The data behind the speed curves: live ones and recorded ones as lines of plain numbers, and what must be said of them."""
+"""The data of the speed curves: measured and recorded series of plain numbers, and the remarks that they need."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EVERYBODY = (*WAYS, COMPILED)
 
 
 @dataclass
-class Result:
-    """Median seconds of one pass by contestant, one for each of `values` that is measured already."""
+class SpeedCurves:
+    """Median seconds of one pass by contestant, one for each of `values` that has been measured."""
 
     axis: str
     values: tuple[Any, ...]
@@ -28,7 +28,7 @@ class Result:
     machine: str
     backend: str
     seconds: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in WAYS})
-    compiled: dict[Any, dict[str, Any]] = field(default_factory=dict)  # by value: the answers of `contestants.point`
+    compiled: dict[Any, dict[str, Any]] = field(default_factory=dict)  # by value: what `contestants.point` returned
 
     def case(self, value: Any) -> dict[str, Any]:
         """The numbers of one point."""
@@ -61,14 +61,14 @@ class Result:
         )
         other = f", and {self.times(-1)} at {last}" if done > 1 else ""
         return (
-            f"Fused is {self.times(0)} as step by step at {first}{other} ({self.fixed()}; {self.machine}; backend "
-            f"{self.backend})."
+            f"Fused is {self.times(0)} as step by step at {first}{other} "
+            f"({self.fixed()}; {self.machine}; backend {self.backend})."
         )
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the figure: y (in the chosen unit) over x. A recorded one names its record."""
+class Series:
+    """A contestant's y (in the chosen unit) over x. A recorded one names its record."""
 
     contestant: str
     x: tuple[Any, ...]
@@ -93,8 +93,8 @@ def shown(device: str) -> list[tuple[results.Record, str]]:
     return found
 
 
-def lines(result: Result, unit: str, recorded: list[tuple[results.Record, str]]) -> list[Line]:
-    """The live lines, as far as they are measured, then torch.compile's live points, then one line for each recorded pair."""
+def series(result: SpeedCurves, unit: str, recorded: list[tuple[results.Record, str]]) -> list[Series]:
+    """Those measured here, as far as they go, then torch.compile's points, then one for each recorded contestant."""
 
     def scaled(seconds: float, element_steps: float) -> float:
         return UNITS[unit] * seconds / (element_steps if "element-step" in unit else 1)
@@ -103,43 +103,43 @@ def lines(result: Result, unit: str, recorded: list[tuple[results.Record, str]])
     for name in WAYS:
         points = dict(zip(result.values, result.seconds[name], strict=False))
         y = (scaled(seconds, result.element_steps(value)) for value, seconds in points.items())
-        found.append(Line(name, tuple(points), tuple(y)))
+        found.append(Series(name, tuple(points), tuple(y)))
     own = {value: point["seconds"][COMPILED]["median"] for value, point in sorted(result.compiled.items())}
     y = (scaled(seconds, result.element_steps(value)) for value, seconds in own.items())
-    found.append(Line(COMPILED, tuple(own), tuple(y)))
+    found.append(Series(COMPILED, tuple(own), tuple(y)))
     for record, name in recorded:
         curve = results.curve(record, name, result.axis, result.passes, result.case(None))
         if curve is None:
-            found.append(Line(name, (), (), record))
+            found.append(Series(name, (), (), record))
             continue
         sizes = (LAYERS * row["T"] * row["N"] for row in curve.rows)
         y = (scaled(seconds, size) for seconds, size in zip(curve.seconds, sizes, strict=True))
-        found.append(Line(name, curve.values, tuple(y), record, curve))
+        found.append(Series(name, curve.values, tuple(y), record, curve))
     return found
 
 
-def remarks(result: Result, found: list[Line], device: str) -> list[str]:
-    """Where recorded curves come from, and what must be said about the choices."""
-    said = []
-    for record in {id(line.record): line.record for line in found if line.record is not None}.values():
-        curves = [line.curve for line in found if line.record is record and line.curve is not None]
+def remarks(result: SpeedCurves, found: list[Series], device: str) -> list[str]:
+    """Where the recorded series come from, and what limits them."""
+    notes = []
+    for record in {id(each.record): each.record for each in found if each.record is not None}.values():
+        curves = [each.curve for each in found if each.record is record and each.curve is not None]
         if not curves:
-            said.append(f"Nothing was recorded on {record.label} for {result.passes}, {result.dtype}.")
+            notes.append(f"Nothing was recorded on {record.label} for {result.passes}, {result.dtype}.")
             continue
         fixed = ", ".join(str(v) if key == "dtype" else f"{key} = {v:,}" for key, v in curves[0].fixed.items())
         names = ", ".join(curve.contestant for curve in curves)
-        said.append(f"Recorded, not measured now: {names}, at {fixed}, on {record.label}.")
+        notes.append(f"Recorded, not measured now: {names}, at {fixed}, on {record.label}.")
         busiest, cores = max(row.get("load", 0.0) for c in curves for row in c.rows), record.cores
         if cores and busiest > 2 * cores:
-            said.append(
-                f"Other work ran on that machine meanwhile (a load of up to {busiest:.0f} on {cores} cores): on a quiet one all "
-                "are faster, and those of several threads most."
+            notes.append(
+                f"Other work ran on that machine at the time (a load of up to {busiest:.0f} on {cores} cores): on an idle one "
+                "all are faster, and those with several threads most."
             )
         if first := [row["first_call_s"] for c in curves for row in c.rows if c.contestant == COMPILED]:
-            said.append(f"There torch.compile compiled for {min(first):.0f} to {max(first):.0f} s before each point.")
+            notes.append(f"There torch.compile compiled for {min(first):.0f} to {max(first):.0f} s before each point.")
     if torch.device(device).type == "cpu" and (result.axis == "dtype" or DTYPES[result.dtype].itemsize == 2):
-        said.append(
+        notes.append(
             "On a CPU, half precision is unpacked into float32 before the kernel and packed again behind it, so it saves no "
             "traffic; on a GPU the kernel itself reads and writes it."
         )
-    return said
+    return notes

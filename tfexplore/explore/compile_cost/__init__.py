@@ -1,0 +1,1 @@
+"""What compiling a kernel costs, and when it is paid."""
