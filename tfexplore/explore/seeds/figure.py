@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,10 +18,11 @@ DECADES = {1e-16: "10⁻¹⁶", 1e-12: "10⁻¹²", 1e-8: "10⁻⁸", 1e-4: "10�
 
 def sheet(made: SeedPairs) -> Sheet:
     drift = [np.where((d := pair.drift()) > 0, d, np.nan) for pair in made.pairs]  # equal bits are not on a log axis
-    most = max([10, *(len(values) for pair in made.pairs for values in pair.losses.values())])
-    along = Axis("batches", 0, 1.03 * most)
+    losses = [values for pair in made.pairs for values in pair.losses.values()]
+    top = 1.05 * max((loss for values in losses for loss in values if math.isfinite(loss)), default=3.0)
+    along = Axis("batches", 0, max([10.0, *(1.03 * len(values) for values in losses)]))
     panels = {
-        "loss": Panel([*curves(made, "losses")], title="loss", x=along, y=Axis(low=0, high=None if made.pairs else 3)),
+        "loss": Panel([*curves(made, "losses")], title="loss", x=along, y=Axis(low=0, high=top)),
         "accuracy": Panel(
             [*curves(made, "accuracies", "circle")], title="test accuracy",
             x=Axis("epochs", 0.7, made.epochs + 0.3, every=1), y=Axis(low=0, high=1.02, form=".0%"),

@@ -71,9 +71,8 @@ class SeedPairs:
         if not len(drift):
             return "Press Start to train both ways from every seed."
         same = int((drift == 0).sum())
-        parts = [
-            f"{len(drift)} pairs of losses in {self.dtype}: {same} have the same bits; at most {drift.max():.1e} apart."
-        ]
+        bits = "all" if same == len(drift) else f"at most {drift.max():.1e} apart; {same}"
+        parts = [f"{len(drift)} pairs of losses in {self.dtype}: {bits} have the same bits."]
         if finals := self.final(FUSED):
             parts.append(
                 f"Test accuracy {np.mean(self.final(STEPPED)):.1%} step by step and {np.mean(finals):.1%} fused; {self.apart()}."

@@ -15,15 +15,7 @@ from tfexplore.explore.base.runner import Runner
 from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.training import figure
 from tfexplore.explore.training.networks import WALKS, shared, subject, tuned
-from tfexplore.explore.training.observe import (
-    SHOWN,
-    Traces,
-    TrainingRun,
-    accuracy,
-    examine,
-    firing_rates,
-    spiking,
-)
+from tfexplore.explore.training.observe import SHOWN, Traces, TrainingRun, accuracy, examine, firing_rates, spiking
 from tfexplore.nn.networks import BATCH, fit, mlp
 
 SLOW = 0.2  # seconds of a batch from which on the page would seem frozen

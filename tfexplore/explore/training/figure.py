@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -26,13 +27,14 @@ def sheet(run: TrainingRun, seen: Traces, row: int) -> Sheet:
     height, width = seen.image.shape
     names = [shown(name) for name in spiking(run.net)]
     before, now = (list(run.rates[k][1].values()) if run.rates else [] for k in (0, -1))
+    top = 1.05 * max(filter(math.isfinite, run.losses), default=3.0)
     batches = Axis("batches", 0, max(10.0, 1.03 * len(run.losses)))
     time, follows = Axis("time step", 0.5, steps + 0.5), Axis(low=0.5, high=steps + 0.5, silent=True)
     panels = {
         "loss": Panel(
             [Line("loss", np.arange(1, len(run.losses) + 1), list(run.losses), colour)],
             title="loss", x=replace(batches, title="", silent=True),
-            y=Axis(low=0, high=None if run.losses else 3), along="accuracy",
+            y=Axis(low=0, high=top), along="accuracy",
         ),
         "potential": Panel(
             [

@@ -41,10 +41,9 @@ class TrainingRun:
     def sentence(self) -> str:
         if not self.losses:
             return "Press Start to train."
-        right = (
-            f"{self.accuracies[-1][1]:.1%} of the test set classified correctly"
-            if self.accuracies else "first epoch under way"
-        )  # fmt: skip
+        right = "first epoch under way"
+        if self.accuracies:
+            right = f"{self.accuracies[-1][1]:.1%} of the test set classified correctly"
         return f"{self.walk}: {len(self.losses)} batches in {self.seconds:.1f} s, {right}."
 
 
