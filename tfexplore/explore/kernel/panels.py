@@ -73,7 +73,7 @@ def register_table(run: Stepped, moment: int) -> str:
 def traffic_table(run: Stepped, moment: int) -> str:
     """Words up to this moment, and per element-step at the end, beside what follows from the equations."""
     counted, derived = run.counted(), run.derived()
-    rows = [
+    rows: list[list[Any]] = [
         [f"{array} {action}", run.words(array, action, moment), counted.get((array, action), 0), words]
         for (array, action), words in derived.items()
     ]
