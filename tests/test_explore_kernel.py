@@ -59,7 +59,7 @@ def test_a_chunk_that_is_not_full_is_saved_too(kernel: str, steps: int) -> None:
     assert run.words("kept", "write" if kernel == "forward" else "read") == 2 * (2 if steps > 32 else 1)
 
 
-def test_without_a_way_back_only_the_current_and_the_spikes_move() -> None:
+def test_without_a_backward_pass_only_the_current_and_the_spikes_move() -> None:
     run = stepped(neurons.ALIF(), "forward", "nothing", 3, 7)
     assert run.counted() == run.derived() == {("x", "read"): 1, ("out", "write"): 1}
     assert run.words("start", "read") == 2 * 3  # two states, once
@@ -110,14 +110,14 @@ def test_every_thread_touches_its_own_column_and_all_take_each_line_together(ker
     assert times == (list(range(6)) if kernel == "forward" else list(range(5, -1, -1)))
 
 
-def test_the_way_back_recomputes_a_chunk_forward_and_then_goes_backward() -> None:
+def test_the_backward_pass_recomputes_a_chunk_forward_and_then_goes_backward() -> None:
     run = stepped(neurons.LIF(), "backward", "input", 1, 40)
     of = {name: [t[3] for t in run.touches if run.arrays[t[2]] == name] for name in ("x", "g_out")}
     assert of["x"] == [*range(32, 40), *range(32)]
     assert of["g_out"] == list(range(39, -1, -1))
 
 
-def test_marks_tell_now_from_before() -> None:
+def test_marks_distinguish_now_from_before() -> None:
     run = stepped(neurons.LIF(), "forward", "nothing", 2, 3)
     reads = [m for m in range(len(run.lines)) if (run.marks(m)["x"] == 2).any()]
     assert [run.marks(m)["x"].tolist() for m in reads] == [
@@ -208,7 +208,7 @@ def test_threads_and_steps_make_another_grid(stepper: Any) -> None:
     )
 
 
-def test_the_way_back_offers_no_keeping_of_nothing(stepper: Any) -> None:
+def test_the_backward_pass_offers_no_keeping_of_nothing(stepper: Any) -> None:
     stepper.controls["keep"].value = "nothing"
     stepper.controls["kernel"].value = "backward"
     assert stepper.controls["keep"].options == ("potential", "input")

@@ -154,6 +154,19 @@ def test_cells_of_distinct_colours() -> None:
         assert to_hex(drawn.cmap(drawn.norm(value))) == colour
 
 
+def test_cells_of_a_table_have_no_axis_lines_and_the_numbers_of_their_columns_above() -> None:
+    cells = Heat("mark", Z)
+    for table in (True, False):
+        sheet = one(cells, table=table, title="x")
+        layout = plotly_sheet.figure_of(plotly_sheet.described(sheet)).layout
+        assert (layout.xaxis.side == "top", layout.yaxis.showline is False) == (table, table)
+        (axes,) = picture(sheet).axes
+        lines = [spine.get_visible() for spine in axes.spines.values()]
+        assert any(lines) is not table
+        above, below = (axes.xaxis.get_tick_params()[place] for place in ("labeltop", "labelbottom"))
+        assert (above, below) == (table, not table)
+
+
 def test_arrows() -> None:
     ends = [((0.0, 0.0), (1.0, 2.0)), ((3.0, 1.0), (2.0, 1.0))]
     sheet = one(Arrows("mark", ends, style.ROSE, "dash"))

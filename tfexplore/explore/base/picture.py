@@ -69,6 +69,9 @@ def fill(axes: Axes, panel: Panel) -> None:
         adorn(axes, letter, given)
     if panel.square:
         axes.set_aspect("equal", anchor="NW")
+    if panel.table:
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_title(panel.title)
 
 

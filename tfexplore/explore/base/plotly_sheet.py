@@ -18,7 +18,7 @@ from tfexplore.explore.base.sheet import Arrows, Axis, Bars, Colours, Heat, Line
 SIGNS = {"circle": "circle", "square": "square", "diamond": "diamond", "cross": "x", "triangle": "triangle-up",
          "star": "star", "tick": "line-ns"}  # fmt: skip
 DARK_TEXT = "#17202a"  # on a colour, whatever the page's theme
-RIGHT, BAR, FOOT, HEAD, LEGEND = 45, 95, 48, 30, 36  # margins in pixels
+RIGHT, BAR, FOOT, HEAD, LEGEND, TICKS = 45, 95, 48, 30, 36, 18  # margins in pixels
 Described = tuple[list[dict[str, Any]], dict[str, Any]]
 
 
@@ -42,8 +42,12 @@ def described(sheet: Sheet) -> Described:
         if panel.square:
             layout[f"yaxis{n}"] |= {"scaleanchor": f"x{n}", "constrain": "domain", "constraintoward": "top"}
             layout[f"xaxis{n}"]["constrain"] = "domain"
+        if panel.table:
+            layout[f"xaxis{n}"] |= {"side": "top", "showline": False, "ticks": ""}
+            layout[f"yaxis{n}"] |= {"showline": False, "ticks": ""}
+            layout["margin"]["t"] = HEAD + TICKS
         title = {"text": f"<b>{panel.title}</b>" if panel.title else "", "x": across[0], "y": up[1], "xref": "paper",
-                 "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "yshift": 4,
+                 "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "yshift": 4 + TICKS * panel.table,
                  "font": {"size": style.SIZE}}  # fmt: skip
         layout["annotations"].append(title)
         legend = f"legend{k + 1}" if panel.legend else "legend"

@@ -153,6 +153,7 @@ class Panel:
 
     legend: the corner of a legend of its own, such as "upper left"; without, its labels are in the sheet's.
     square: cells as wide as they are high.   along: the panel whose x axis this one follows.
+    table: cells that are read like a table's: no axis lines, and the ticks of x above.
     """
 
     marks: Sequence[Mark] = ()
@@ -161,6 +162,7 @@ class Panel:
     y: Axis = Axis()
     legend: str = ""
     square: bool = False
+    table: bool = False
     along: str = ""
     hidden: bool = False
 

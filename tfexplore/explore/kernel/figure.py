@@ -29,8 +29,8 @@ def sheet(run: Stepped, moment: int) -> Sheet:
             words="thread {x}, row {y}: {under}", under=np.array(STATES)[marks[name]].tolist(),
         )  # fmt: skip
         panels[name] = Panel(
-            [cells], title=run.titles[name],
-            x=Axis("thread", -0.5, run.threads - 0.5, every=-(-run.threads // 16), bare=True),
+            [cells], title=run.titles[name], table=True,
+            x=Axis("", -0.5, run.threads - 0.5, every=-(-run.threads // 16), bare=True),
             y=Axis("time step t" if name == first else "", tall - 0.5, -0.5, bare=True,
                    ticks=dict(list(enumerate(labels))[::every])),
         )  # fmt: skip
