@@ -24,7 +24,7 @@ MARKS, DASHES = "osD^vP*Xd<>", ("-", "--", ":", "-.")
 
 def draw(place: Path | None = None, folder: Path = FOLDER) -> list[Path]:
     """Writes the pictures of the recorded measurements in `place` (default: this checkout's); those written."""
-    from tfexplore.explore.plots import png
+    from tfexplore.explore.base.style import png
 
     newest = {record.device: record for record in sorted(results.records(place, "neuron"), key=lambda r: r.date)}
     written = []
@@ -56,7 +56,7 @@ def families(row: Row) -> dict[str, float]:
 
 def picture(rows: list[Row], label: str) -> Any:
     """Left, the time of each contestant as a multiple of the fused layer's, in the largest case; right, time against T."""
-    from tfexplore.explore.plots import static_figure
+    from tfexplore.explore.base.style import static_figure
 
     figure = static_figure(11, 4.6)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
@@ -67,14 +67,14 @@ def picture(rows: list[Row], label: str) -> Any:
 
 
 def bars(axes: Axes, row: Row) -> None:
-    from tfexplore.explore.plots import rgb
+    from tfexplore.explore.base.style import PALETTE
 
     medians = families(row)
     ratios = {name: ms / medians[OURS] for name, ms in medians.items() if name not in (OURS, COPY)}
     names = sorted(ratios, key=lambda name: ratios[name], reverse=True)
     stars = {name: " *" if label in row.get("equation", {}) else "" for name, label in fastest(row).items()}
     near = "\n* an equation near to it" if any(stars.values()) else ""
-    drawn = axes.barh([name + stars[name] for name in names], [ratios[name] for name in names], color=rgb(1))
+    drawn = axes.barh([name + stars[name] for name in names], [ratios[name] for name in names], color=PALETTE[1])
     axes.bar_label(drawn, [f" {ratios[name]:.3g}×" for name in names], fontsize=9)
     axes.set(xscale="log", xlabel=f"time, as a multiple of {OURS} ({medians[OURS]:.3g} ms){near}")
     axes.axvline(1, color="black", linewidth=0.8)
@@ -84,7 +84,7 @@ def bars(axes: Axes, row: Row) -> None:
 
 def curves(axes: Axes, rows: list[Row]) -> None:
     """Over T, at the number of neurons with most T; a line ends where a contestant was left out."""
-    from tfexplore.explore.plots import rgb
+    from tfexplore.explore.base.style import PALETTE
 
     steps: dict[int, set[int]] = defaultdict(set)
     for row in rows:
@@ -98,7 +98,11 @@ def curves(axes: Axes, rows: list[Row]) -> None:
     for k, name in enumerate(names):
         points = [(t, medians[name]) for t, medians in found if name in medians]
         wide = 2.4 if name.startswith(OURS) else 1.2
-        look: dict[str, Any] = {"color": rgb(k), "marker": MARKS[k % len(MARKS)], "linestyle": DASHES[k % len(DASHES)]}
+        look: dict[str, Any] = {
+            "color": PALETTE[k],
+            "marker": MARKS[k % len(MARKS)],
+            "linestyle": DASHES[k % len(DASHES)],
+        }
         axes.plot(*zip(*points, strict=True), label=name, linewidth=wide, markersize=5, **look)
     axes.set(xscale="log", yscale="log", xlabel="time steps T", ylabel="ms")
     axes.set_xticks([t for t, _ in found], [str(t) for t, _ in found])

@@ -94,7 +94,7 @@ def test_a_process_beside_answers_complains_and_ends() -> None:
 
 def paths(folder: Path) -> str:
     """Where a process finds this package, and what a test has written."""
-    return os.pathsep.join([str(Path(__file__).parent.parent), str(folder)])
+    return os.pathsep.join([str(Path(__file__).parents[2]), str(folder)])
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups to end")

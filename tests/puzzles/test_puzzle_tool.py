@@ -21,7 +21,7 @@ pytest.importorskip("nbgrader", reason="the stubs are made by nbgrader: pip inst
 from tfexplore import puzzles
 from tfexplore.puzzles import ALL
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
