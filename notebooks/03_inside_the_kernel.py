@@ -243,7 +243,7 @@ puzzles.check("fuse_the_loop", fuse_the_loop)
 # Training needs the backward pass, the way back from the loss to the weights, and that pass needs to know what happened in
 # the forward pass (notebook 04 shows why). The kernel can write the potential of every step (`keep="potential"`), or only
 # the state at the start of every *chunk* of steps (the kernel's own, not those of notebook 02), and compute the chunk once
-# more on the way back (`keep="input"`). A LIF's chunk has 32 steps (16 on a GPU).
+# more in the backward pass (`keep="input"`). A LIF's chunk has 32 steps (16 on a GPU).
 #
 # **Do:** play the backward pass below. Then choose `potential` for **keep for the backward pass**, and compare the last lines of
 # the table of words. Which array is no longer read? Which is read more?
@@ -398,7 +398,7 @@ puzzles.check("roofline", roofline)
 # * A fused kernel is a neuron's equations, generated, inside a loop over time, written by hand.
 # * One thread takes one neuron through all time steps; the potential stays in its register. Neighbouring threads touch
 #   neighbouring words.
-# * A LIF moves 2 words per element-step without a gradient, 6 there and back with `keep="potential"`, and little more than 5
+# * A LIF moves 2 words per element-step without a gradient, 6 forward and backward with `keep="potential"`, and little more than 5
 #   with `keep="input"`. The number follows from the equations, and counting confirms it.
 # * Time is still walked step by step, in every thread. Fusion saves memory traffic and launches; it does not make time parallel.
 #
