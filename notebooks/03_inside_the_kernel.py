@@ -398,8 +398,8 @@ puzzles.check("roofline", roofline)
 # * A fused kernel is a neuron's equations, generated, inside a loop over time, written by hand.
 # * One thread takes one neuron through all time steps; the potential stays in its register. Neighbouring threads touch
 #   neighbouring words.
-# * A LIF moves 2 words per element-step without a gradient, 6 forward and backward with `keep="potential"`, and little more than 5
-#   with `keep="input"`. The number follows from the equations, and counting confirms it.
+# * A LIF moves 2 words per element-step without a gradient, 6 forward and backward with `keep="potential"`, and little more than
+#   5 with `keep="input"`. The number follows from the equations, and counting confirms it.
 # * Time is still walked step by step, in every thread. Fusion saves memory traffic and launches; it does not make time parallel.
 #
 # **Read on:** `04_backwards_through_time` shows what the backward pass computes, and why something must be saved for it.
