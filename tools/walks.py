@@ -13,11 +13,8 @@ from itertools import accumulate
 from pathlib import Path
 from string import Template
 
-import torch
-from torch import nn
-
-import tfexplore
-from tfexplore.measure.timeline import Events, what_ran
+from tfexplore.explore.base import style
+from tfexplore.explore.schedules.walks import BATCH, NETWORKS, Piece, Walk, example, example_input, grid
 
 ROOT = Path(__file__).resolve().parent.parent
 # Learners copy the notebooks without docs/, so they have one of their own.
@@ -27,13 +24,15 @@ ORDERS = {
     "layer by layer": "each layer through all time steps",
     "fused": "each layer in a single launch",
 }
-STEPS, BATCH = 8, 32
+STEPS = 8
 
-# The palette, which the explorers share. Dark paper needs a lighter violet.
-WALK = {"step by step": "#CC6677", "layer by layer": "#DDCC77", "fused": "#332288"}
+# The explorers' colours. Here words are small, so muted ones are darker; dark paper needs a lighter violet.
+WALK = {"step by step": style.STEPPED, "layer by layer": style.LAYERED, "fused": "#332288"}
 FUSED_ON_DARK = "#9d8df1"
-DONE = "#88CCEE"
-LIGHT = {"ink": "#1f2933", "muted": "#616e7c", "line": "#d9e2ec", "paper": "#ffffff", "wait": "#eef2f6", "done": DONE}
+DONE = style.DONE
+LIGHT = {
+    "ink": style.INK, "muted": "#616e7c", "line": style.GRID, "paper": style.PAPER, "wait": style.WAITING, "done": DONE,
+}  # fmt: skip
 DARK = {"ink": "#e5e7eb", "muted": "#9aa5b1", "line": "#374151", "paper": "#111827", "wait": "#1f2937", "done": DONE}
 
 TICK, LEAD, REST = 0.06, 14, 56  # seconds a tick; ticks of rest before the first launch and after the last
@@ -43,74 +42,41 @@ ROW, GAP, LINE = 34, 4, 48  # heights of a row and of a counter's line; the gap 
 
 
 @dataclass(frozen=True)
-class Piece:
-    """One bar: a layer over the time steps first <= t < last. It ran for some launches, and moved some words."""
+class Record:
+    """A walk of the schedules explorer, its layers, and what it had cost when each of its pieces ended."""
 
-    row: int
-    first: int
-    last: int
-    launches: int
-    words: int
-
-
-@dataclass(frozen=True)
-class Walk:
-    """One record: its pieces in the order in which they ran, and (launches, words) of the work outside of the layers."""
-
-    name: str
+    walk: Walk
     layers: tuple[str, ...]
-    pieces: tuple[Piece, ...]
-    outside: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        return self.walk.name
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        return self.walk.pieces
 
     @property
     def ends(self) -> list[int]:
         """The tick at which each piece ends, and after them the work outside: the outputs are stacked last."""
-        return list(accumulate([*(piece.launches for piece in self.pieces), self.outside[0]]))
+        return list(accumulate([*(piece.launches for piece in self.pieces), self.walk.outside[0]]))
 
     @property
     def words(self) -> list[int]:
         """Those moved by then."""
-        return list(accumulate([*(piece.words for piece in self.pieces), self.outside[1]]))
+        return list(accumulate([*(piece.words for piece in self.pieces), self.walk.outside[1]]))
 
 
-def network() -> nn.Sequential:
-    """The network of the schedules explorer in float32."""
-    return nn.Sequential(nn.Linear(16, 32), tfexplore.LIF(), nn.Linear(32, 32), tfexplore.LIF(), nn.Linear(32, 10))
-
-
-def record(walk: str, net: nn.Sequential, x: torch.Tensor) -> Events:
-    """Runs the network in one of the three ways."""
-    for module in net:
-        if isinstance(module, tfexplore.Layer):
-            module.backend = "auto" if walk == "fused" else "torch"
-    run = tfexplore.step_by_step if walk == "step by step" else tfexplore.layer_by_layer
-    with torch.no_grad(), what_ran(net) as events:
-        run(net, x)
-    return events
-
-
-def walks() -> list[Walk]:
-    """The three walks, recorded now."""
-    made = []
-    for name in ORDERS:
-        net = network()
-        events, pieces = record(name, net, torch.rand(STEPS, BATCH, 16)), list[Piece]()
-        for event in events:
-            if event.kind == "gather":  # the steps of an eager loop put together: part of its last piece
-                last = pieces.pop()
-                launches, words = last.launches + event.launches, last.words + event.words
-                pieces.append(Piece(last.row, last.first, last.last, launches, words))
-            else:
-                pieces.append(Piece(int(event.layer), event.first, event.last, event.launches, event.words))
-        layers = tuple(type(module).__name__ for module in net)
-        made.append(Walk(name, layers, tuple(pieces), (events.outside.launches, events.outside.words)))
-    return made
+def walks() -> list[Record]:
+    """The three walks of the schedules explorer's first network, recorded now."""
+    found = grid(example(NETWORKS[0]), example_input(STEPS))
+    return [Record(walk, found.kinds) for walk in found.walks.values()]
 
 
 class Picture:
     """Draws; `motion` gathers the rules by which its parts move."""
 
-    def __init__(self, walks: list[Walk]) -> None:
+    def __init__(self, walks: list[Record]) -> None:
         self.walks = walks
         self.launches = max(walk.ends[-1] for walk in walks)
         self.words = max(walk.words[-1] for walk in walks)
@@ -142,7 +108,7 @@ class Picture:
             panels="\n".join(panels),
         )
 
-    def panel(self, number: int, walk: Walk) -> str:
+    def panel(self, number: int, walk: Record) -> str:
         """One walk: its name, the cells that wait, the bars over them, a check mark when all is done, and its counters."""
         ends, y = walk.ends, self.bottom
         spans = zip(walk.pieces, [0, *ends], ends, strict=False)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import QUIET
+from tests.tool import load
 
 pytestmark = pytest.mark.browser
 
@@ -45,11 +44,7 @@ WORDS = """() => [...document.querySelectorAll('text')].filter(text => !text.clo
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("walks_tool", ROOT / "tools" / "walks.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["walks_tool"] = module  # its dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
+    return load("walks")
 
 
 @pytest.fixture(scope="module")

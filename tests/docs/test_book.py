@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests.book_site import built
+from tests.tool import load
 
 nbformat = pytest.importorskip("nbformat", reason="the site is made of notebooks: pip install 'tfexplore[notebooks]'")
 
@@ -35,10 +36,7 @@ LOADS = {
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("book_tool", ROOT / "tools" / "book.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("book")
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -17,7 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tfexplore
+from tests.tool import load
 from tfexplore import cli
+from tfexplore.explore.schedules.walks import example, example_input
 from tfexplore.machine import paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,11 +27,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("walks_tool", ROOT / "tools" / "walks.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["walks_tool"] = module  # its dataclasses look for their module
-    spec.loader.exec_module(module)
-    return module
+    return load("walks")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +76,7 @@ class Tally(TorchDispatchMode):
 
 @pytest.mark.parametrize("number", range(3))
 def test_launches_and_words_are_those_of_another_counter(tool: ModuleType, walks: list[Any], number: int) -> None:
-    walk, net, x = walks[number], tool.network(), torch.rand(tool.STEPS, tool.BATCH, 16)
+    walk, net, x = walks[number], example("feed-forward"), example_input(tool.STEPS)
     for layer in net:
         if isinstance(layer, tfexplore.Layer):
             layer.backend = "auto" if walk.name == "fused" else "torch"

@@ -1,6 +1,5 @@
 """The notebooks' pairs: in step and canonical; the tool that keeps them so; nbval's comparison as we configure it."""
 
-import importlib.util
 import itertools
 import re
 import subprocess
@@ -11,10 +10,10 @@ import pytest
 nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("jupytext", reason="the pairs need jupytext: pip install 'tfexplore[notebooks]'")
 
+from tests.tool import load
+
 ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("notebook_tool", ROOT / "tools" / "notebooks.py")
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+tool = load("notebooks")
 
 SCRIPT = """\
 # %% [markdown]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip 
 pytest.importorskip("jupytext", reason="the pairs need jupytext: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("nbgrader", reason="the stubs are made by nbgrader: pip install 'tfexplore[test]'")
 
+from tests.tool import load
 from tfexplore import puzzles
 from tfexplore.puzzles import ALL
 
@@ -28,16 +27,7 @@ PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 """As in an activated environment: nbgrader runs `alembic`, which is installed beside it."""
 
 
-def loaded(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tool, notebooks = loaded("puzzles"), loaded("notebooks")
+tool, notebooks = load("puzzles"), load("notebooks")
 
 SCRIPT = """\
 # %% [markdown]
