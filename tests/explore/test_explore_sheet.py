@@ -109,6 +109,17 @@ def test_bars(upright: bool) -> None:
     assert {"a", "b", "c"} <= {text.get_text() for text in picture(one(mark)).findobj(Annotation)}
 
 
+@pytest.mark.parametrize("upright", [False, True])
+def test_bars_on_a_logarithmic_axis_end_where_they_should(upright: bool) -> None:
+    log = {"y" if upright else "x": Axis(low=0.5, high=100, log=True)}
+    sheet = one(Bars("mark", [0, 1], [1.0, 30.0], [0.0, 2.0], upright=upright), **log)
+    drawn = artists(sheet, Rectangle)
+    ends = [(bar.get_y() + bar.get_height()) if upright else (bar.get_x() + bar.get_width()) for bar in drawn]
+    begins = [bar.get_y() if upright else bar.get_x() for bar in drawn]
+    np.testing.assert_allclose(ends, [1.0, 32.0])
+    np.testing.assert_allclose(begins, [0.5, 2.0])
+
+
 def test_bars_at_words_and_texts_inside() -> None:
     axis = Axis(words=("first", "second", "third"), backwards=True)
     sheet = one(Bars("mark", ["third", "first"], [2.0, 1.0], texts=["3", "1"], inside=True), y=axis)

@@ -137,12 +137,15 @@ def bars(axes: Axes, mark: Bars, panel: Panel) -> None:
     start = np.broadcast_to(np.asarray(mark.start, float), at.shape)
     colours, edges = each(mark.colour, len(at)), each(mark.edge, len(at))
     draw: Any = axes.bar if mark.upright else axes.barh
-    least = (axes.get_ylim() if mark.upright else axes.get_xlim())[0]
-    log = (panel.y if mark.upright else panel.x).log
+    end = start + length
+    if (
+        panel.y if mark.upright else panel.x
+    ).log:  # where nothing is zero, a bar begins at the edge, and ends where it should
+        start = np.where(start > 0, start, (axes.get_ylim() if mark.upright else axes.get_xlim())[0])
     made = draw(
-        at + mark.shift, length, mark.thickness, color=colours, edgecolor=[e or style.PAPER for e in edges],
+        at + mark.shift, end - start, mark.thickness, color=colours, edgecolor=[e or style.PAPER for e in edges],
         linewidth=[1.3 * bool(e) for e in edges], hatch=[HATCHES[h] for h in each(mark.hatch, len(at))], label=mark.label,
-        **{"bottom" if mark.upright else "left": np.where(start > 0, start, least) if log and not mark.upright else start},
+        **{"bottom" if mark.upright else "left": start},
     )  # fmt: skip
     for bar in made:
         bar.set_gid(mark.name)
