@@ -406,7 +406,7 @@ def test_a_method_that_overrides_a_button_or_an_answer_needs_no_mark_of_its_own(
 
 
 def test_a_scale_takes_its_own_values_only() -> None:
-    with pytest.raises(ValueError, match="power must be one of one, ten, but got 3"):
+    with pytest.raises(ValueError, match="power must be one of 1, 10, but got 3"):
         Declared(power=3)
 
 

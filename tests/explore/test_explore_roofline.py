@@ -226,7 +226,7 @@ def test_another_neuron_begins_anew() -> None:
     assert made.result.neuron == "QIF"
     assert "What does it cost to use QIF for the first time?" in made.message.value
     assert repr(made) == "CompileCost(neuron='QIF')"
-    with pytest.raises(ValueError, match=r"neuron must be one of IF, LIF, .*, but got 'LIFE'"):
+    with pytest.raises(ValueError, match=r"neuron must be one of 'IF', 'LIF', .*, but got 'LIFE'"):
         explore.compile_cost("LIFE")
 
 

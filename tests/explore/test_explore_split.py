@@ -161,7 +161,7 @@ def test_an_event_in_words() -> None:
 
 
 def test_bad_numbers_of_the_plan() -> None:
-    with pytest.raises(ValueError, match=r"^time steps T must be one of 8, 16, .*, but got 100\.$"):
+    with pytest.raises(ValueError, match=r"^steps must be one of 8, 16, .*, but got 100\.$"):
         explore.split_plan(steps=100)
 
 

@@ -59,7 +59,7 @@ def call(
         device: where the layer runs.
         count: calls, of which the median counts.
     """
-    cell = next(cls for cls in neurons.ALL if cls.__name__ == neuron)()
+    cell = neurons.BY_NAME[neuron]()
     if case == "number":
         cell = changed(cell)[1]
     steps, size = OTHER_SIZE if case == "size" else SIZE

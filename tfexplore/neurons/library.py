@@ -334,3 +334,4 @@ class PaperLIF(Neuron):
 
 
 ALL: tuple[type[Neuron], ...] = (IF, LIF, ParametricLIF, ALIF, CubaLIF, LI, QIF, EIF, Izhikevich, PaperLIF)
+BY_NAME = {kind.__name__: kind for kind in ALL}

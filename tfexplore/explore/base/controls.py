@@ -49,6 +49,9 @@ class Control:
         """The same control at another first value, maybe with other bounds or options."""
         return replace(self, value=value, **changed)
 
+    def check(self, name: str) -> None:
+        """Raises ValueError if the first value is none of those allowed; the constructor's argument has this name."""
+
     def widget(self) -> widgets.Widget:
         raise NotImplementedError
 
@@ -88,28 +91,37 @@ class RangeSlider(Control):
 
 
 @dataclass(frozen=True)
-class Scale(Control):
-    """A slider over some numbers, such as powers of two, each with its words."""
+class Options(Control):
+    """One of several words, or of values with a word for each; by default the first."""
 
-    options: Mapping[Any, str]
+    options: Mapping[Any, str] | Sequence[str]
 
-    def widget(self) -> widgets.Widget:
-        if self.value not in self.options:
-            allowed = ", ".join(self.options.values())
-            raise ValueError(f"{self.label} must be one of {allowed}, but got {self.value!r}.")
-        options = [(words, value) for value, words in self.options.items()]
-        return widgets.SelectionSlider(options=options, value=self.value, continuous_update=True, **self.common())
+    def check(self, name: str) -> None:
+        if self.value is not None and self.value not in self.options:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, self.options))}, but got {self.value!r}.")
+
+    def menu(self) -> list[Any]:
+        listed = self.options
+        return [(word, value) for value, word in listed.items()] if isinstance(listed, Mapping) else list(listed)
+
+    def common(self) -> dict[str, Any]:
+        return {"value": next(iter(self.options)) if self.value is None else self.value, **super().common()}
 
 
 @dataclass(frozen=True)
-class Choice(Control):
-    """One of several words; by default the first."""
-
-    options: Sequence[str]
+class Scale(Options):
+    """A slider over some numbers, such as powers of two."""
 
     def widget(self) -> widgets.Widget:
-        value = self.options[0] if self.value is None else self.value
-        return widgets.Dropdown(options=list(self.options), value=value, **self.common())
+        return widgets.SelectionSlider(options=self.menu(), continuous_update=True, **self.common())
+
+
+@dataclass(frozen=True)
+class Choice(Options):
+    """A menu."""
+
+    def widget(self) -> widgets.Widget:
+        return widgets.Dropdown(options=self.menu(), **self.common())
 
 
 @dataclass(frozen=True)
@@ -201,4 +213,6 @@ def declared(kind: type, given: Mapping[str, Any]) -> dict[str, Control]:
             found[name] = value
         elif value is not None:
             found[name] = replace(getattr(kind, name), value=value)
+    for name, control in found.items():
+        control.check(name)
     return found

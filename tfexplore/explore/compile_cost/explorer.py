@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from tfexplore import neurons
 from tfexplore.backends import choose
 from tfexplore.explore.base.controls import Choice
 from tfexplore.explore.base.runner import Runner
@@ -20,8 +19,7 @@ from tfexplore.explore.compile_cost import figure
 from tfexplore.explore.compile_cost.costs import NEW_PROCESS, REQUESTS, CompileCosts
 from tfexplore.measure import clock, first_calls
 from tfexplore.measure.beside import Beside
-
-NEURONS = {kind.__name__: kind for kind in neurons.ALL}
+from tfexplore.neurons.library import BY_NAME as NEURONS
 
 
 class CompileCost(Runner):
@@ -55,8 +53,6 @@ class CompileCost(Runner):
     neuron = Choice("neuron", list(NEURONS), help="its kernels are compiled anew")
 
     def __init__(self, neuron: str = "LIF", device: str | None = None) -> None:
-        if neuron not in NEURONS:
-            raise ValueError(f"neuron must be one of {', '.join(NEURONS)}, but got {neuron!r}.")
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._processes: list[Beside] = []
         super().__init__(neuron=neuron)

@@ -69,7 +69,7 @@ class Kernel(Explorer):
         self, neuron: Neuron | str = "LIF", kernel: str = "forward", keep: str = "input", threads: int = 8, steps: int = 6,
         micro_step: int | None = None,
     ) -> None:  # fmt: skip
-        self.neurons: dict[str, Neuron] = {kind.__name__: kind() for kind in neurons.ALL}
+        self.neurons: dict[str, Neuron] = {name: kind() for name, kind in neurons.BY_NAME.items()}
         name = type(neuron).__name__ if isinstance(neuron, Neuron) else neuron
         if isinstance(neuron, Neuron):
             self.neurons[name] = neuron

@@ -14,7 +14,8 @@ from tfexplore.explore.base.controls import Choice, Slider, moved
 from tfexplore.explore.base.runner import Runner
 from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.memory import figure, kept
-from tfexplore.explore.memory.footprint import BY_NAME, DEFAULT, NEURONS, SURROGATES, Footprint, network, noise
+from tfexplore.explore.memory.footprint import BY_NAME, DEFAULT, SURROGATES, Footprint, network, noise
+from tfexplore.neurons.library import BY_NAME as NEURONS
 
 
 class Memory(Runner):
@@ -72,13 +73,8 @@ class Memory(Runner):
     ) -> None:  # fmt: skip
         if (net is None) != (x is None):
             raise TypeError("memory takes your network and its input together, memory(net, x), or neither.")
-        kind, words = type(self), {"neuron": neuron, "surrogate": surrogate, "dtype": dtype}
-        for what, given in ({"way": way} | words).items():
-            allowed = getattr(kind, what).options
-            if given not in allowed:
-                raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, but got {given!r}.")
         self.net, self.x = net, x
-        own: dict[str, Any] = {"steps": steps, "neurons": neurons, **words}
+        own: dict[str, Any] = dict(steps=steps, neuron=neuron, surrogate=surrogate, neurons=neurons, dtype=dtype)  # noqa: C408
         if net is not None and x is not None:
             kept.cells_of(net, x)  # complains before a control is made
             most = Slider("time steps T", 1, len(x), value=len(x), help="the first T steps of your x")

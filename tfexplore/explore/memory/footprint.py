@@ -10,12 +10,11 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor, nn
 
-from tfexplore import neurons as kinds
 from tfexplore.explore.memory.kept import INPUT, WAYS, Cells, Way, cells_of
 from tfexplore.neurons import surrogates
+from tfexplore.neurons.library import BY_NAME as NEURONS
 from tfexplore.nn.layers import Layer
 
-NEURONS = {kind.__name__: kind for kind in kinds.ALL}
 DEFAULT, SURROGATES = "the default", {kind.__name__: kind for kind in surrogates.ALL}
 BATCH, INPUTS, OUTPUTS = 4, 64, 10
 LENGTHS = 4  # numbers of time steps at which memory is counted

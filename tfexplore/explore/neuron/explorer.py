@@ -98,8 +98,6 @@ class NeuronExplorer(Explorer):
         own = neuron() if isinstance(neuron, type) and issubclass(neuron, Neuron) else neuron
         if own is not None and not isinstance(own, Neuron):
             raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
-        if current not in KINDS:
-            raise ValueError(f"current must be one of {', '.join(map(repr, KINDS))}, but got {current!r}.")
         if not 10 <= steps <= 1000:
             raise ValueError(f"steps must be from 10 to 1000, but got {steps!r}.")
         first = STARTS[neurons.LIF][0] if own is None else dataclasses.replace(own, learn=())  # here, sliders move them

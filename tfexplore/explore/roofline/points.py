@@ -187,9 +187,7 @@ def named(neuron: Neuron | str) -> Neuron:
     """A neuron of yours, or the library's of this name."""
     if isinstance(neuron, Neuron):
         return neuron
-    known = {cls.__name__: cls for cls in neurons.ALL}
-    if neuron not in known:
-        raise ValueError(
-            f"which must name neurons of {', '.join(known)}, or be values like LIF(tau=3.0), but got {neuron!r}."
-        )
-    return known[neuron]()
+    if neuron not in neurons.BY_NAME:
+        known = ", ".join(neurons.BY_NAME)
+        raise ValueError(f"which must name neurons of {known}, or be values like LIF(tau=3.0), but got {neuron!r}.")
+    return neurons.BY_NAME[neuron]()

@@ -66,9 +66,6 @@ class Schedules(Explorer):
     ) -> None:  # fmt: skip
         if net is None and x is not None:
             raise TypeError("net is missing: give the network that x is for, or neither of the two.")
-        for what, given, allowed in (("walk", walk, WALKS), ("network", network, NETWORKS)):
-            if given not in allowed:
-                raise ValueError(f"{what} must be one of {', '.join(map(repr, allowed))}, but got {given!r}.")
         most = type(self).steps.high
         if net is not None:
             x = check(net, x)

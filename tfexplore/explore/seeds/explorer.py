@@ -61,8 +61,6 @@ class Seeds(Runner):
         self, network: str = "mlp", *, seeds: int = 3, epochs: int = 3, steps: int = 8, hidden: int = 128,
         precision: str = "float32",
     ) -> None:  # fmt: skip
-        if precision not in DTYPES:
-            raise ValueError(f"precision must be one of {', '.join(map(repr, DTYPES))}, but got {precision!r}.")
         self.network, self.hidden = network, hidden
         _, self.data = built_in(network, hidden=hidden)
         super().__init__(seeds=seeds, epochs=epochs, steps=steps, precision=precision)

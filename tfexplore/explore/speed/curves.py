@@ -10,7 +10,7 @@ import torch
 from tfexplore.measure import results
 from tfexplore.measure.contestants import COMPILED, DTYPES, FUSED, LAYERS, STEPPED, WAYS
 
-SWEEPS = {"time steps T": "T", "neurons N": "N", "dtype": "dtype"}
+SWEEPS = {"T": "time steps T", "N": "neurons N", "dtype": "dtype"}
 UNITS = {"ns per element-step": 1e9, "ms per pass": 1e3}
 EVERYBODY = (*WAYS, COMPILED)
 

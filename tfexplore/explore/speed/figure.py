@@ -30,9 +30,10 @@ def sheet(curves: SpeedCurves, found: list[Series], unit: str) -> Sheet:
             "" if words else dash, width=1.2 if recorded else 2.5, sign=sign, size=9 if recorded else size,
             hollow=recorded, label=each.label, words=f"{each.label}, {{x}}: {{y:.3g}} {unit}",
         ))  # fmt: skip
-    title = next(label for label, axis in SWEEPS.items() if axis == curves.axis)
     names = {value: f"{value:,}" for value in curves.values} if not words else None
-    x = Axis(f"{title}   ({curves.fixed()})", log=not words, ticks=names, words=curves.values if words else ())
+    x = Axis(
+        f"{SWEEPS[curves.axis]}   ({curves.fixed()})", log=not words, ticks=names, words=curves.values if words else ()
+    )
     return Sheet({"speed": Panel(lines, x=x, y=upright(found, unit))}, legend="below")
 
 

@@ -146,8 +146,6 @@ class SplitRun(Runner):
     def __init__(
         self, processes: int = 3, network: str = WAITING, *, steps: int = 48, layers: int = 4, micro_batches: int = 1
     ) -> None:
-        if network not in NETWORKS:
-            raise ValueError(f"network must be one of {', '.join(map(repr, NETWORKS))}, but got {network!r}.")
         self.crew: Crew | None = None
         super().__init__(processes=processes, network=network, steps=steps, layers=layers, micro_batches=micro_batches)
 
