@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Iterator
+import time
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from typing import Any
 
+from tfexplore.backends import choose
 from tfexplore.explore.base.controls import button
 from tfexplore.explore.base.explorer import Explorer, worker
+from tfexplore.measure import clock
 
 OVER = object()
 """After the last piece of work."""
@@ -46,6 +49,27 @@ class Runner(Explorer):
     def in_background(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """Work that may take long, in a background thread: the page stays alive meanwhile. Yield it, then take its result."""
         return asyncio.get_running_loop().run_in_executor(worker(), work)
+
+    def in_turn(
+        self, work: Mapping[str, Callable[[], object]], rounds: int, enough: float, device: str,
+        taken: dict[str, list[float]],
+    ) -> Iterator[asyncio.Future[None]]:  # fmt: skip
+        """Times every piece of work once a round, in the background; `taken` has their seconds so far, after each run.
+
+        The first round warms up (see `measure.clock.samples`). After `enough` seconds no other begins.
+        """
+        samples, began = clock.samples(work, rounds, device), time.perf_counter()
+        for k in range(rounds + 1):
+            for _ in work:
+                yield self.in_background(lambda: taken.update(next(samples)))
+            if k and time.perf_counter() - began > enough:
+                return
+
+    def say_compiling(self, device: str = "cpu") -> None:
+        """What comes first; or why nothing is fused here."""
+        chosen, kept = choose("auto", device), "a few seconds the very first time, then they are kept"
+        eager = f"No fused backend here, only the eager one: {chosen.reason}"
+        self.say(eager if chosen.name == "torch" else f"Compiling the kernels: {kept}.")
 
     def update(self) -> None:
         """A control moved: begin anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import time
+import statistics
 from collections.abc import Iterator
 
 import torch
@@ -15,7 +15,7 @@ from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.race import figure
 from tfexplore.explore.race.times import RaceTimes
 from tfexplore.measure import clock
-from tfexplore.measure.contestants import WAYS, check, contestants
+from tfexplore.measure.contestants import check, contestants
 from tfexplore.neurons.parameters import checked_count
 
 ROUNDS, ENOUGH = 7, 10.0  # after so many seconds no new round begins
@@ -73,22 +73,15 @@ class Race(Runner):
         return RaceTimes(self.steps, self.neurons, clock.machine(self.device), choose("auto", self.device).name)
 
     def work(self, result: RaceTimes) -> Iterator[object]:
-        chosen = choose("auto", self.device)
-        if chosen.name == "torch":
-            self.say(f"No fused backend here, so the third bar is eager too: {chosen.reason}")
-        else:
-            self.say("Compiling the fused kernel: a few seconds the very first time, then it is kept.")
+        self.say_compiling(self.device)
         work = contestants(result.steps, result.neurons, device=self.device)
         yield self.in_background(functools.partial(check, work))  # correct before fast
-        began = time.perf_counter()
-        turns = clock.rounds(work, ROUNDS, self.device)
-        for _ in range(ROUNDS + 1):
-            for _ in WAYS:
-                yield self.in_background(lambda: setattr(result, "seconds", next(turns)))
-                self.draw()
-                self.say(result.sentence())
-            if time.perf_counter() - began > ENOUGH:
-                break
+        taken: dict[str, list[float]] = {}
+        for run in self.in_turn(work, ROUNDS, ENOUGH, self.device, taken):
+            yield run
+            result.seconds = {name: statistics.median(seconds) for name, seconds in taken.items()}
+            self.draw()
+            self.say(result.sentence())
 
     def sheet(self) -> Sheet:
         return figure.sheet(self.result)

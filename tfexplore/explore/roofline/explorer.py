@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -103,8 +102,7 @@ class Roofline(Runner):
     def work(self, result: Roofs) -> Iterator[object]:
         dtype, size = getattr(torch, result.dtype), (result.steps, result.neurons)
         wanted = kernels(self.which, result.backend, result.dtype, result.steps * result.neurons)
-        lead = "" if result.backend != "torch" else f"No fused backend here, only eager: {self.backend.reason} "
-        self.say(f"{lead}Compiling the kernels: a few seconds the very first time, then they are kept.")
+        self.say_compiling(self.device)
         for kernel in wanted:
             yield self.in_background(partial(check, kernel, dtype, self.device))
         self.say("Measuring the copy, the matrix product and the kernels, in turn.")
@@ -113,18 +111,17 @@ class Roofline(Runner):
         product, flops = clock.matrix_product(self.device)
         work: dict[str, Callable[[], object]] = {"copy": copy, "fresh copy": x.clone, "product": product}
         work |= {str(k): run_of(kernel, x, gradient) for k, kernel in enumerate(wanted)}
-        turns, last, began = clock.samples(work, ROUNDS, self.device), dict[str, list[float]](), time.perf_counter()
-        for k in range(ROUNDS + 1):
-            for _ in work:
-                yield self.in_background(lambda: last.update(next(turns)))
-            medians = {name: statistics.median(taken) for name, taken in last.items()}
+        taken: dict[str, list[float]] = {}
+        for run in self.in_turn(work, ROUNDS, ENOUGH, self.device, taken):
+            yield run
+            if taken.keys() != work.keys():
+                continue
+            medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
             result.bandwidth, result.fresh = nbytes / medians["copy"], 2 * x.nbytes / medians["fresh copy"]
-            result.peak = flops / min(last["product"])  # a limit: what was reached once can be reached
+            result.peak = flops / min(taken["product"])  # a limit: what was reached once can be reached
             result.kernels = [replace(kernel, seconds=medians[str(k)]) for k, kernel in enumerate(wanted)]
             self.draw()
             self.say(self.sentence())
-            if k and time.perf_counter() - began > ENOUGH:
-                break
 
     # -- what is shown ---------------------------------------------------------------------------------------------
 

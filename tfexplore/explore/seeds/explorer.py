@@ -72,7 +72,7 @@ class Seeds(Runner):
         seeds, steps, dtype = self.seeds, self.steps, DTYPES[result.dtype]
         images = {key: getattr(self.data, key).to(dtype) for key in ("train_images", "test_images")}
         data = self.data._replace(**images)
-        self.say("Compiling the kernels: a few seconds the very first time, then they are kept.")
+        self.say_compiling()
         yield self.in_background(lambda: [next(run) for _, run in self.runs(0, data, 2).values()])
         in_epoch = -(-len(data.train_labels) // BATCH)
         total, drawn = result.epochs * in_epoch, time.perf_counter()

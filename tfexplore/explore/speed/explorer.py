@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import html
+import statistics
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -132,24 +133,15 @@ class Speed(Runner):
     # -- the curves ------------------------------------------------------------------------------------------------
 
     def work(self, result: SpeedCurves) -> Iterator[object]:
-        chosen = choose("auto", self.device)
-        if chosen.name == "torch":
-            self.say(f"No fused backend here, so the third curve is eager too: {chosen.reason}")
-        else:
-            self.say("Compiling the fused kernels: a few seconds the very first time, then they are kept.")
+        self.say_compiling(self.device)
         for value in result.values:
             at = result.case(value)
             work = contestants(at["T"], at["N"], dtype=at["dtype"], passes=result.passes, device=self.device)
             yield self.in_background(functools.partial(check, work, at["dtype"]))  # correct before fast
-            turns = clock.rounds(work, ROUNDS, self.device)
-            began, last = time.perf_counter(), dict[str, float]()
-            for k in range(ROUNDS + 1):
-                for _ in work:
-                    yield self.in_background(lambda: last.update(next(turns)))  # noqa: B023  (awaited within this turn)
-                if k and time.perf_counter() - began > ENOUGH:
-                    break
+            taken: dict[str, list[float]] = {}
+            yield from self.in_turn(work, ROUNDS, ENOUGH, self.device, taken)
             for name in WAYS:
-                result.seconds[name].append(last[name])
+                result.seconds[name].append(statistics.median(taken[name]))
             self.draw()
             self.say(result.sentence())
 

@@ -160,7 +160,7 @@ class Training(Runner):
 
     def work(self, result: TrainingRun) -> Iterator[object]:
         steps, walk, net = self.steps, WALKS[self.walk][0], result.net
-        self.say("Compiling the kernels: a few seconds the very first time, then they are kept.")
+        self.say_compiling()
         yield self.in_background(lambda: walk(self.net(), currents(self.data.train_images[:2], 2)).sum().backward())
         yield self.in_background(partial(self.alone, partial(self.untrained, result)))
         batches = fit(net, self.data, walk, steps, self.rate, self.seed)
