@@ -77,8 +77,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(types|fractions|collections|pathlib|argparse|datetime|enum|abc)\..*"),
     ("py:.*", r"(DeviceMesh|Tensor|Expr|Symbol|ModuleType|Fraction|Path|Any|Callable|Iterable|Iterator|Mapping)"),
     ("py:class", r"tfexplore\.(timesplit\.ranks|puzzles\.\w+)\.\w+"),  # handles that a room passes to itself
-    ("py:class", r"tfexplore\.explore\..*"),  # an explorer is described under the name that makes it
-    ("py:class", r"(optional|default.*)"),  # what Google's style writes beside a type
+    ("py:class", r"tfexplore\.explore\..*"),  # those that a result holds
+    ("py:class", r"(optional|default.*|(dict|list)\[.*)"),  # what Google's style writes beside a type, and parts of one
 ]
 
 # MathJax as SVG: one file and no fonts, which Firefox would not load for a page opened from a folder. Version 3.

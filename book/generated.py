@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Annotated, Any, get_origin
@@ -80,16 +81,24 @@ def plot(surrogate: Surrogate) -> str:
     )
 
 
+RESULT = re.compile(r"`(tfexplore\.explore\.\w+\.\w+\.[A-Z]\w+)`")
+"""A class of results in the docstring of an explorer."""
+
+
 def explorers() -> Iterator[str]:
-    """Every explorer under the name by which it is made."""
+    """Every explorer under the name by which it is made, and its result."""
     from tfexplore import explore
 
     for name in explore.__all__:
         made = getattr(explore, name)
         text = str(GoogleDocstring(inspect.getdoc(made) or "", what="function", obj=made))
-        yield from (f".. py:function:: {name}{stringify_signature(signature(made))}", "")
-        yield from (f"   {line}" for line in text.splitlines())
+        arguments = stringify_signature(signature(made), show_return_annotation=not inspect.isclass(made))
+        yield from (f".. py:function:: {name}{arguments}", "")
+        yield from (f"   {line}" for line in RESULT.sub(r":py:class:`~\1`", text).splitlines())
         yield ""
+        for result in RESULT.findall(text):
+            # without its arguments: nobody makes one
+            yield from (f".. autoclass:: {result}()", "   :members:", "")
 
 
 def puzzles() -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""The interactive explorers: plain Python objects with `.controls`, `.figure` and `.result` (see `explorer.py`).
+"""The interactive explorers. Each name here makes one: `explore.race(steps=32)`, with its first state drawn.
 
-Each name here makes one: `explore.race(steps=32)`, with its first state drawn, shown by a notebook as it is, or by `.show()`.
+An explorer has `.controls` (named ipywidgets), `.figure` (plotly) and `.result` (plain arrays); setting a control's value in
+Python does what moving it in the browser does. A notebook shows it as it is; `.show()` displays it anywhere in a cell.
 """
 
 import importlib.util

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from tfexplore import neurons
 from tfexplore.machine.paths import cache_dir
 from tfexplore.measure import clock
+from tfexplore.neurons.library import BY_NAME as NEURONS
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import parameters_of
 from tfexplore.nn.layers import Layer
@@ -28,6 +28,7 @@ def changed(neuron: Neuron) -> tuple[str, Neuron]:
     """The name of the neuron's first parameter that admits another value, and the neuron with that value.
 
     Example:
+        >>> from tfexplore import neurons
         >>> changed(neurons.LIF(tau=2.0))[0]
         'tau'
     """
@@ -59,7 +60,7 @@ def call(
         device: where the layer runs.
         count: calls, of which the median counts.
     """
-    cell = neurons.BY_NAME[neuron]()
+    cell = NEURONS[neuron]()
     if case == "number":
         cell = changed(cell)[1]
     steps, size = OTHER_SIZE if case == "size" else SIZE

@@ -12,7 +12,6 @@ from tfexplore.neurons.adjoint import Adjoint, adjoint_of
 from tfexplore.neurons.library import (
     ALIF,
     ALL,
-    BY_NAME,
     EIF,
     IF,
     LI,
@@ -29,6 +28,6 @@ from tfexplore.neurons.step import Step, step_of
 from tfexplore.neurons.surrogates import Surrogate, Value
 
 __all__ = [
-    "ALIF", "ALL", "BY_NAME", "EIF", "IF", "LI", "LIF", "QIF", "Adjoint", "CubaLIF", "Decay", "Izhikevich", "Neuron", "PaperLIF",
+    "ALIF", "ALL", "EIF", "IF", "LI", "LIF", "QIF", "Adjoint", "CubaLIF", "Decay", "Izhikevich", "Neuron", "PaperLIF",
     "ParametricLIF", "Positive", "Step", "Surrogate", "TimeConstant", "Value", "adjoint_of", "step_of", "surrogates",
 ]  # fmt: skip

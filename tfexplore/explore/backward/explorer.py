@@ -40,7 +40,8 @@ class SurrogateExplorer(Explorer):
         ValueError: if neurons is out of range.
 
     Example:
-        >>> explorer = SurrogateExplorer(steps=60, tau=2.0)
+        >>> from tfexplore import explore
+        >>> explorer = explore.surrogate(steps=60, tau=2.0)
         >>> explorer.result.flow.reach
         6
         >>> explorer.controls["tau"].value = 4.0

@@ -158,7 +158,14 @@ def shade(gradient: np.ndarray, scale: str = "logarithmic") -> np.ndarray:
 
 @dataclass(frozen=True)
 class BackwardPass:
-    """The surrogate over u (`U`): its slope (the derivative) and the smooth step it belongs to; and the gradient's flow back."""
+    """A surrogate, and the backward pass through time that it gives.
+
+    Args:
+        neuron: with its surrogate.
+        slope: the surrogate derivative at the potentials `U`.
+        smooth: the smooth step whose slope it is, there.
+        flow: the gradient over time, from one layer's backward pass.
+    """
 
     neuron: LIF
     slope: np.ndarray

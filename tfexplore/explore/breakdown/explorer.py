@@ -93,10 +93,11 @@ def breakdown(
         ValueError: if network is none of those allowed, or cannot be trained on the data.
 
     Example:
-        >>> sorted(breakdown(steps=2, hidden=16, rounds=1).parts)
+        >>> from tfexplore import explore
+        >>> sorted(explore.breakdown(steps=2, hidden=16, rounds=1).parts)
         ['fused', 'layer by layer']
     """
     if isinstance(network, nn.Module) and not isinstance(network, nn.Sequential):
-        raise TypeError(f"net must be an nn.Sequential, to be taken apart, but got {type(network).__name__}.")
+        raise TypeError(f"network must be an nn.Sequential, to be taken apart, but got {type(network).__name__}.")
     trained = subject(network, data, AFTER, steps, hidden=hidden)
     return Breakdown(timed(trained, steps, rounds), trained.name, steps, clock.machine())

@@ -22,7 +22,16 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class CompileCosts:
-    """Seconds of a forward and backward pass by case, and how many kernels were compiled for it."""
+    """What a forward and backward pass costs in each case.
+
+    Args:
+        neuron: the name of its class.
+        number: the parameter that one case changes.
+        machine: where it was measured.
+        backend: the one that ran.
+        seconds: of the pass, by case.
+        compiled: how many kernels were compiled for it, by case.
+    """
 
     neuron: str
     number: str

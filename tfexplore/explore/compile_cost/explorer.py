@@ -40,7 +40,8 @@ class CompileCost(Runner):
         ValueError: if neuron is none of the library's.
 
     Example:
-        >>> cost = CompileCost("LIF")
+        >>> from tfexplore import explore
+        >>> cost = explore.compile_cost("LIF")
         >>> cost.result.seconds                 # before Start, or `await cost.run()`
         {}
     """

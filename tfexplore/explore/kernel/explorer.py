@@ -7,7 +7,6 @@ import html
 import ipywidgets as widgets
 import plotly.graph_objects as go
 
-from tfexplore import neurons
 from tfexplore.explore.base import style
 from tfexplore.explore.base.controls import Choice, Play, Slider, moved
 from tfexplore.explore.base.explorer import Explorer
@@ -17,6 +16,7 @@ from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.kernel import figure
 from tfexplore.explore.kernel.panels import loop_panel, register_table, traffic_table
 from tfexplore.explore.kernel.stepping import KEEPS, KERNELS, Stepped, check, keeps, stepped
+from tfexplore.neurons.library import BY_NAME as NEURONS
 from tfexplore.neurons.neuron import Neuron
 
 MOST_FRAMES = 120  # of the page that plays without a kernel
@@ -46,7 +46,8 @@ class Kernel(Explorer):
         ValueError: if an argument is none of those allowed.
 
     Example:
-        >>> explorer = Kernel("LIF", threads=4, steps=3)
+        >>> from tfexplore import explore
+        >>> explorer = explore.kernel("LIF", threads=4, steps=3)
         >>> explorer.controls["micro_step"].value = 4
         >>> explorer.result.words("x", "read"), explorer.result.words("x", "read", moment=3)
         (12, 4)
@@ -69,7 +70,7 @@ class Kernel(Explorer):
         self, neuron: Neuron | str = "LIF", kernel: str = "forward", keep: str = "input", threads: int = 8, steps: int = 6,
         micro_step: int | None = None,
     ) -> None:  # fmt: skip
-        self.neurons: dict[str, Neuron] = {name: kind() for name, kind in neurons.BY_NAME.items()}
+        self.neurons: dict[str, Neuron] = {name: kind() for name, kind in NEURONS.items()}
         name = type(neuron).__name__ if isinstance(neuron, Neuron) else neuron
         if isinstance(neuron, Neuron):
             self.neurons[name] = neuron

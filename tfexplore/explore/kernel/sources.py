@@ -34,8 +34,8 @@ class Sources:
         ValueError: if kernel or keep is none of those allowed.
 
     Example:
-        >>> from tfexplore.neurons.library import LIF
-        >>> code = Sources(LIF())
+        >>> from tfexplore import explore, neurons
+        >>> code = explore.sources(neurons.LIF())
         >>> code
         Sources(LIF(tau=2.0, v_threshold=1.0, v_reset=0.0, decay_input=False), kernel='forward', keep='input')
         >>> print(code.numba.split("def ")[1].strip())

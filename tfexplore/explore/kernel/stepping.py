@@ -37,14 +37,24 @@ ENDS = ("start", "g_state")
 class Stepped:
     """What a kernel did, moment by moment (one line of its source, taken by all threads together).
 
-    lines      [moments]               the line of the source file, from 1
-    ran        the lines that ran at all; the others are switched off in this variant
-    times      [moments]               the time step t, or -1 outside the loop over time
-    touches    [touches, 5]            moment, thread, array (a number into `arrays`), row, 1 where written and 0 where read
-    registers  [moments, names, threads]   the local variables `names` after the moment; NaN before they are set
-    grids      name -> [rows, threads] the arrays with a row per time step, as they are at the end
-    labels     name -> a label per row
-    titles     name -> what stands above it
+    Args:
+        kernel: "forward" or "backward".
+        keep: what is saved for backward.
+        neuron: whose equations it runs.
+        source: of the kernel's file.
+        chunk: time steps of a chunk.
+        steps: time steps `T`.
+        threads: one per neuron.
+        lines: `[moments]`, the line of the file, from 1.
+        ran: the lines that ran at all; the others are switched off in this variant.
+        times: `[moments]`, the time step, or -1 outside the loop over time.
+        touches: `[touches, 5]`: moment, thread, array (its place in `arrays`), row, 1 where written and 0 where read.
+        arrays: the names of the arrays in memory.
+        names: of the local variables.
+        registers: `[moments, names, threads]`, the local variables after the moment; NaN before they are set.
+        grids: `[rows, threads]` by array: those with a row per time step, as they are at the end.
+        labels: of the rows, by array.
+        titles: what stands above an array.
     """
 
     kernel: str

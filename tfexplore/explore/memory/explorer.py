@@ -46,7 +46,8 @@ class Memory(Runner):
 
     Example:
         >>> import asyncio
-        >>> memory = Memory(steps=64, neurons=50)
+        >>> from tfexplore import explore
+        >>> memory = explore.memory(steps=64, neurons=50)
         >>> result = asyncio.run(memory.run())
         >>> result.predicted_kept("fused, keep potential"), result.counted_kept("fused, keep potential")
         (4.0, 4.0)

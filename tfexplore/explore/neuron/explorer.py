@@ -63,7 +63,8 @@ class NeuronExplorer(Explorer):
         ValueError: if current or steps is none of those allowed.
 
     Example:
-        >>> explorer = NeuronExplorer(neurons.LIF(tau=2.0, reset="hard"), strength=0.6, steps=100)
+        >>> from tfexplore import explore, neurons
+        >>> explorer = explore.neuron(neurons.LIF(tau=2.0, reset="hard"), strength=0.6, steps=100)
         >>> print(explorer.result.sentence())
         33 spikes in 100 steps (rate 0.33 per step); threshold current 0.5: a constant current above it makes the neuron fire.
         >>> explorer.controls["tau"].value = 10.0

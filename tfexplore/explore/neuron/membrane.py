@@ -83,9 +83,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Recording:
-    """A neuron under one current: x, h (charged), v (after the reset), threshold and s, each [T], and its f-I curve.
+    """A neuron under one current.
 
-    The curve is None for a neuron that does not fire.
+    Args:
+        neuron: its equations and parameters.
+        x: `[T]`, the current.
+        h: `[T]`, the potential after the charge.
+        v: `[T]`, the potential after the reset.
+        s: `[T]`, the spikes, 0 or 1.
+        threshold: `[T]`, what h is compared with.
+        curve: its f-I curve; None for a neuron that does not fire.
     """
 
     neuron: Neuron

@@ -43,7 +43,8 @@ class Race(Runner):
 
     Example:
         >>> import asyncio
-        >>> race = Race(steps=4, neurons=1000)
+        >>> from tfexplore import explore
+        >>> race = explore.race(steps=4, neurons=1000)
         >>> sorted(asyncio.run(race.run()).seconds)
         ['fused', 'layer by layer', 'step by step']
     """

@@ -9,7 +9,15 @@ from tfexplore.measure.contestants import FUSED, STEPPED, WAYS
 
 @dataclass
 class RaceTimes:
-    """Median seconds of one training pass (forward and backward) for each way, and where it was measured."""
+    """How long each way through the two layers takes.
+
+    Args:
+        steps: time steps `T`.
+        neurons: of each layer.
+        machine: where it was measured.
+        backend: the one that ran "fused".
+        seconds: medians of one training pass, forward and backward, by way.
+    """
 
     steps: int
     neurons: int

@@ -51,7 +51,8 @@ class Roofline(Runner):
 
     Example:
         >>> import asyncio
-        >>> roofline = Roofline(["LIF"], steps=4, neurons=1000, mebibytes=1)
+        >>> from tfexplore import explore
+        >>> roofline = explore.roofline(["LIF"], steps=4, neurons=1000, mebibytes=1)
         >>> for kernel in asyncio.run(roofline.run()).kernels: print(kernel.label)
         LIF forward
         LIF forward + backward, keep=input

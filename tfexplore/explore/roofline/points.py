@@ -9,12 +9,12 @@ import sympy
 import torch
 from torch import Tensor
 
-from tfexplore import neurons
 from tfexplore.codegen.functions import functions_of
 from tfexplore.codegen.traffic import nbytes, traffic_of
 from tfexplore.codegen.variant import Variant
 from tfexplore.explore.roofline.alone import alone
 from tfexplore.measure.timeline import what_ran
+from tfexplore.neurons.library import BY_NAME as NEURONS
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
 from tfexplore.nn.layers import Layer
@@ -89,9 +89,15 @@ class Roofs:
     """This machine's roofs, in bytes and operations per second, and the points measured below them; none before a run.
 
     Args:
+        machine: where it was measured.
+        backend: of the fused kernels.
+        dtype: of x, of the spikes and of the state.
+        steps: time steps `T`.
+        neurons: in one layer.
         bandwidth: of a large copy between tensors that are there.
         fresh: of a copy that allocates its result, as torch's operators do.
         peak: of the fastest of some matrix products.
+        kernels: the points, each with its `seconds`.
     """
 
     machine: str
@@ -187,7 +193,7 @@ def named(neuron: Neuron | str) -> Neuron:
     """A neuron of yours, or the library's of this name."""
     if isinstance(neuron, Neuron):
         return neuron
-    if neuron not in neurons.BY_NAME:
-        known = ", ".join(neurons.BY_NAME)
+    if neuron not in NEURONS:
+        known = ", ".join(NEURONS)
         raise ValueError(f"which must name neurons of {known}, or be values like LIF(tau=3.0), but got {neuron!r}.")
-    return neurons.BY_NAME[neuron]()
+    return NEURONS[neuron]()

@@ -42,7 +42,8 @@ class Schedules(Explorer):
         ValueError: if net does not run on x, or another argument is none of those allowed.
 
     Example:
-        >>> made = Schedules()
+        >>> from tfexplore import explore
+        >>> made = explore.schedules()
         >>> made.controls["walk"].value = "fused"
         >>> len(made.shown.pieces), made.shown.launches
         (5, 5)

@@ -99,9 +99,16 @@ class Piece:
 class Walk:
     """One walk over the grid: its pieces in the order in which they ran, and what came out.
 
-    refusal: why the library refuses this walk of this network ("" if it does not); it is then walked anyway.
-    outside: launches and words between the layers.
-    apart:   the largest difference of an output from the walk step by step, and how many of the outputs differ.
+    Args:
+        name: "step by step", "layer by layer" or "fused".
+        pieces: of work, as they ran.
+        launches: of all operations.
+        words: moved by them, read or written.
+        outside: launches and words between the layers.
+        refusal: why the library refuses this walk of this network ("" if it does not); it is then walked anyway.
+        out: the network's output.
+        apart: the largest difference of an output from the walk step by step.
+        different: how many of the outputs differ.
     """
 
     name: str
@@ -133,7 +140,14 @@ class Walk:
 
 @dataclass(frozen=True)
 class Grid:
-    """The layers (row 0 is done first), their kinds, the number of steps, and the walks by name."""
+    """The grid of (layer, time) cells and the walks over it.
+
+    Args:
+        rows: the names of the layers; row 0 is executed first.
+        kinds: their classes.
+        steps: time steps `T`.
+        walks: by name, each with its `pieces`, `launches` and `words`.
+    """
 
     rows: tuple[str, ...]
     kinds: tuple[str, ...]

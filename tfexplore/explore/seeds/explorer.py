@@ -40,7 +40,8 @@ class Seeds(Runner):
 
     Example:
         >>> import asyncio
-        >>> seeds = Seeds(seeds=1, epochs=1, steps=2, hidden=16)
+        >>> from tfexplore import explore
+        >>> seeds = explore.seeds(seeds=1, epochs=1, steps=2, hidden=16)
         >>> [len(pair.losses["fused"]) for pair in asyncio.run(seeds.run()).pairs]
         [23]
     """

@@ -34,7 +34,17 @@ class Pair:
 
 @dataclass
 class SeedPairs:
-    """The pairs so far, one per seed, and the seconds that training took, by walk, for all seeds together."""
+    """The pairs of trainings so far.
+
+    Args:
+        network: "mlp" or "conv".
+        dtype: of weights, images and state.
+        epochs: of each training.
+        tests: how many test images there are.
+        machine: where it ran.
+        pairs: one per seed, each with `losses` and `accuracies` by walk.
+        seconds: that training took, by walk, for all seeds together.
+    """
 
     network: str
     dtype: str

@@ -17,7 +17,20 @@ EVERYBODY = (*WAYS, COMPILED)
 
 @dataclass
 class SpeedCurves:
-    """Median seconds of one pass by contestant, one for each of `values` that has been measured."""
+    """The points of the curves that have been measured.
+
+    Args:
+        axis: what grows: "T", "N" or "dtype".
+        values: of it, one for each point.
+        steps: time steps `T`, unless they grow.
+        neurons: `N` of each layer, unless they grow.
+        dtype: of x and of the spikes, unless it is swept.
+        passes: "forward + backward" or "forward".
+        machine: where it was measured.
+        backend: the one that ran "fused".
+        seconds: medians of one pass by contestant, one for each of `values` so far.
+        compiled: what `measure.contestants.point` returned for torch.compile, by value.
+    """
 
     axis: str
     values: tuple[Any, ...]
@@ -28,7 +41,7 @@ class SpeedCurves:
     machine: str
     backend: str
     seconds: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in WAYS})
-    compiled: dict[Any, dict[str, Any]] = field(default_factory=dict)  # by value: what `contestants.point` returned
+    compiled: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
     def case(self, value: Any) -> dict[str, Any]:
         """The numbers of one point."""

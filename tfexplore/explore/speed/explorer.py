@@ -67,7 +67,8 @@ class Speed(Runner):
 
     Example:
         >>> import asyncio
-        >>> speed = Speed(steps=2, neurons=100, largest=4)
+        >>> from tfexplore import explore
+        >>> speed = explore.speed(steps=2, neurons=100, largest=4)
         >>> [len(seconds) for seconds in asyncio.run(speed.run()).seconds.values()]       # T = 1, 2, 4
         [3, 3, 3]
     """

@@ -51,7 +51,8 @@ class SplitPlan(Explorer):
         FileNotFoundError: if no costs are given and none are recorded.
 
     Example:
-        >>> made = SplitPlan(devices=4, steps=64)
+        >>> from tfexplore import explore
+        >>> made = explore.split_plan(devices=4, steps=64)
         >>> made.result.plan.ranks, len(made.result.plan.pieces)
         (4, 4)
     """
@@ -126,7 +127,8 @@ class SplitRun(Runner):
         RankError: from `run`, if a process fails; the next Start begins new ones.
 
     Example:
-        >>> made = SplitRun(processes=2)
+        >>> from tfexplore import explore
+        >>> made = explore.split_run(processes=2)
         >>> made.result.ranks, made.result.seconds  # until `await made.run()`, or Start
         (2, [])
     """

@@ -42,13 +42,19 @@ def blocks(costs: list[Cost], layers: int, batch: int, measured_batch: int, barr
 
 @dataclass(frozen=True)
 class Prediction:
-    """The plan of the chosen devices, and predicted seconds for other numbers of them."""
+    """The plan of the chosen devices, and what is predicted for other numbers of them.
+
+    Args:
+        plan: of one training step.
+        machine: where the costs of the layers were measured.
+    """
 
     plan: Plan
     machine: str
 
     @cached_property
     def sweep(self) -> Sweep:
+        """Seconds for every number of devices."""
         p = self.plan
         return sweep(p.costs, p.steps, p.batch, p.link, micro_batches=p.micro_batches)
 

@@ -75,7 +75,17 @@ def alone(group: Ranks, kind: str, blocks: int, steps: int) -> float:
 
 @dataclass
 class Runs:
-    """The training steps so far: seconds and events of each, the plan, and the seconds of one process alone."""
+    """The training steps so far.
+
+    Args:
+        ranks: how many processes there are.
+        network: the kind of its layers.
+        machine: where it ran.
+        seconds: of each training step.
+        runs: the events of each.
+        alone: seconds of the same step on one process.
+        plan: of this step, from the measured costs of the layers.
+    """
 
     ranks: int
     network: str

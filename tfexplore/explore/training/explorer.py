@@ -54,7 +54,8 @@ class Training(Runner):
 
     Example:
         >>> import asyncio
-        >>> training = Training("mlp", epochs=1, hidden=16, steps=4)
+        >>> from tfexplore import explore
+        >>> training = explore.training("mlp", epochs=1, hidden=16, steps=4)
         >>> len(asyncio.run(training.run()).losses)
         23
 

@@ -26,9 +26,15 @@ SHOWN = 64
 
 @dataclass
 class TrainingRun:
-    """What a training has shown so far, each with the number of batches seen by then.
+    """What a training has shown so far.
 
-    accuracies: the share of the test images classified correctly;   rates: spikes per neuron and time step, by layer.
+    Args:
+        walk: "fused", "layer by layer" or "step by step".
+        net: the network in training.
+        losses: of each batch.
+        accuracies: pairs of batches seen by then, and the share of the test images classified correctly.
+        rates: pairs of batches seen by then, and spikes per neuron and time step, by layer.
+        seconds: spent on training.
     """
 
     walk: str
