@@ -224,9 +224,18 @@ def test_axes() -> None:
 def test_an_axis_with_one_end_and_a_format() -> None:
     sheet = one(Line("mark", X, Y), y=Axis(low=0, form=".0%", every=1))
     axis, (axes,) = plotly_sheet.described(sheet)[1]["yaxis"], picture(sheet).axes
-    assert (axis["range"], axis["autorange"], axis["tickformat"], axis["dtick"]) == ([0, None], "max", ".0%", 1)
+    assert (axis["autorange"], axis["tickformat"], axis["dtick"]) == (True, ".0%", 1)
+    assert "range" not in axis, "plotly.js forgets a range with one end when it updates the figure"
+    assert axis["autorangeoptions"] == {"minallowed": 0, "maxallowed": None}
     assert axes.get_ylim()[0] == 0 < axes.get_ylim()[1]
     assert "200%" in [label.get_text() for label in axes.get_yticklabels()]
+
+
+def test_numbers_on_a_logarithmic_axis_have_no_zeros_behind_them() -> None:
+    sheet = one(Line("mark", X, Y), Axis(low=0.05, high=2000, log=True, form=",g"))
+    assert plotly_sheet.described(sheet)[1]["xaxis"]["tickformat"] == ",~g"
+    (axes,) = picture(sheet).axes
+    assert {"0.1", "1", "1,000"} <= {label.get_text() for label in axes.get_xticklabels()}
 
 
 def test_panels_lie_where_the_rows_say_in_both() -> None:

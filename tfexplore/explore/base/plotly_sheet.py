@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -104,10 +105,11 @@ def axis(given: Axis, hidden: bool) -> dict[str, Any]:
         "visible": not hidden, "showgrid": not given.bare, "showticklabels": not given.silent, "automargin": True,
     }  # fmt: skip
     low, high = (math.log10(end) if end is not None and given.log else end for end in (given.low, given.high))
-    if low is None and high is None:
+    if low is not None and high is not None:
+        found |= {"range": [low, high], "autorange": False}
+    else:  # not a range with one end: the browser forgets that end with the next update
         found["autorange"] = "reversed" if given.backwards else True
-    else:
-        found |= {"range": [low, high], "autorange": "max" if high is None else "min" if low is None else False}
+        found["autorangeoptions"] = {"minallowed": low, "maxallowed": high}
     if given.words:
         found |= {"categoryorder": "array", "categoryarray": list(given.words)}
     if isinstance(given.ticks, Mapping):
@@ -119,7 +121,7 @@ def axis(given: Axis, hidden: bool) -> dict[str, Any]:
     if given.ticks is not None and not given.ticks:
         found |= {"showticklabels": False, "ticks": "", "showgrid": False}
     if given.log or given.form:
-        found |= {"exponentformat": "none", "tickformat": given.form}
+        found |= {"exponentformat": "none", "tickformat": re.sub("g$", "~g", given.form)}  # ~: 0.1, not 0.100000
     return found
 
 
