@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -405,9 +406,23 @@ def test_a_method_that_overrides_a_button_or_an_answer_needs_no_mark_of_its_own(
     assert made.answers == ["its own", "its own other"]
 
 
-def test_a_scale_takes_its_own_values_only() -> None:
-    with pytest.raises(ValueError, match="power must be one of 1, 10, but got 3"):
-        Declared(power=3)
+@pytest.mark.parametrize(
+    ("control", "unknown", "complaint"),
+    [
+        ("power", 3, "power must be one of 1, 10, but got 3."),
+        ("word", "c", "word must be one of 'a', 'b', but got 'c'."),
+    ],
+)
+def test_only_an_option_can_be_chosen(control: str, unknown: Any, complaint: str) -> None:
+    made = Declared()
+    for choose in (
+        lambda: Declared(**{control: unknown}),
+        lambda: setattr(made, control, unknown),
+        lambda: setattr(made.controls[control], "value", unknown),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
+            choose()
+    assert (made.power, made.word) == (10, "a")
 
 
 def test_after_an_error_while_controls_move_together_they_are_heard_again() -> None:

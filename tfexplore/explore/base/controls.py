@@ -13,13 +13,14 @@ slider in a browser does. A control that no method is `moved` by calls `update`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
 import ipywidgets as widgets
 import traitlets
 
+from tfexplore.explore.base.selections import Dropdown, SelectionSlider
 from tfexplore.explore.base.sliders import FloatSlider, IntRangeSlider, IntSlider
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -35,22 +36,20 @@ class Control:
     value: Any = None
     help: str = ""
     hidden: bool = False
+    name: str = field(default="", init=False)
 
     def __set_name__(self, owner: type, name: str) -> None:
         object.__setattr__(self, "name", name)
 
     def __get__(self, explorer: Any, owner: type | None = None) -> Any:
-        return self if explorer is None else explorer.controls[self.name].value  # type: ignore[attr-defined]
+        return self if explorer is None else explorer.controls[self.name].value
 
     def __set__(self, explorer: Any, value: Any) -> None:
-        explorer.controls[self.name].value = value  # type: ignore[attr-defined]
+        explorer.controls[self.name].value = value
 
     def at(self, value: Any, **changed: Any) -> Any:
         """The same control at another first value, maybe with other bounds or options."""
         return replace(self, value=value, **changed)
-
-    def check(self, name: str) -> None:
-        """Raises ValueError if the first value is none of those allowed; the constructor's argument has this name."""
 
     def widget(self) -> widgets.Widget:
         raise NotImplementedError
@@ -96,10 +95,6 @@ class Options(Control):
 
     options: Mapping[Any, str] | Sequence[str]
 
-    def check(self, name: str) -> None:
-        if self.value is not None and self.value not in self.options:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, self.options))}, but got {self.value!r}.")
-
     def menu(self) -> list[Any]:
         listed = self.options
         return [(word, value) for value, word in listed.items()] if isinstance(listed, Mapping) else list(listed)
@@ -113,7 +108,7 @@ class Scale(Options):
     """A slider over some numbers, such as powers of two."""
 
     def widget(self) -> widgets.Widget:
-        return widgets.SelectionSlider(options=self.menu(), continuous_update=True, **self.common())
+        return SelectionSlider(self.name, options=self.menu(), continuous_update=True, **self.common())
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ class Choice(Options):
     """A menu."""
 
     def widget(self) -> widgets.Widget:
-        return widgets.Dropdown(options=self.menu(), **self.common())
+        return Dropdown(self.name, options=self.menu(), **self.common())
 
 
 @dataclass(frozen=True)
@@ -214,5 +209,5 @@ def declared(kind: type, given: Mapping[str, Any]) -> dict[str, Control]:
         elif value is not None:
             found[name] = replace(getattr(kind, name), value=value)
     for name, control in found.items():
-        control.check(name)
+        control.__set_name__(kind, name)
     return found
