@@ -69,6 +69,8 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_pages(page: Path) -> None:
     """Python runs from the top, in one namespace; of a session with >>> the outputs are compared as well."""
+    if "tfexplore.explore" in page.read_text(encoding="utf-8"):
+        pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
     torch.manual_seed(0)
     space = ModuleType("page").__dict__
     for number, (language, text) in enumerate(blocks(page, "python", "pycon")):

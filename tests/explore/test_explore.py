@@ -25,7 +25,7 @@ from tfexplore import explore
 from tfexplore.explore.base.controls import Choice, Knob, Play, RangeSlider, Scale, Slider, Tick, button, moved
 from tfexplore.explore.base.explorer import Explorer, worker
 from tfexplore.explore.base.runner import Runner
-from tfexplore.explore.base.sheet import Panel, Sheet
+from tfexplore.explore.base.sheet import Line, Panel, Sheet
 from tfexplore.explore.race import explorer as race_explorer
 from tfexplore.measure.contestants import WAYS
 
@@ -404,6 +404,30 @@ def test_a_method_that_overrides_a_button_or_an_answer_needs_no_mark_of_its_own(
     made.controls["again"].click()
     made.on = True
     assert made.answers == ["its own", "its own other"]
+
+
+def test_a_given_control_that_the_class_does_not_have() -> None:
+    assert list(Declared(extra=Slider("extra", 0, 2)).controls)[:2] == ["extra", "steps"]
+    for given in ({"step": 3}, {"steps": 2, "step": 3}):
+        with pytest.raises(TypeError, match=r"^Declared has the controls steps, size, .*, play, but got 'step'\.$"):
+            Declared(**given)
+
+
+def test_a_mark_that_is_there_only_sometimes_is_reported() -> None:
+    class Sometimes(Explorer):
+        count = Slider("count", 0, 3)
+
+        def look(self) -> None: ...
+
+        def sheet(self) -> Sheet:
+            return Sheet({"only": Panel([Line(f"line {k}") for k in range(self.count)])})
+
+        def sentence(self) -> str:
+            return ""
+
+    made = Sometimes()
+    with pytest.raises(ValueError, match=r"the same marks in the same order .*, but \[\] became \['line 0'\]"):
+        made.count = 1
 
 
 @pytest.mark.parametrize(

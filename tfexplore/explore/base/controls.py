@@ -193,14 +193,16 @@ def marked(kind: type, what: str) -> dict[str, Any]:
 def declared(kind: type, given: Mapping[str, Any]) -> dict[str, Control]:
     """The controls of this class with the values given: a first value, a whole control instead, or None to leave it out.
 
-    A given control that the class does not have comes behind the one that is given before it.
+    A given control that the class does not have comes behind the one that is given before it, else first.
     """
     every = [
         name for base in reversed(kind.__mro__) for name, value in vars(base).items() if isinstance(value, Control)
     ]
-    for before, name in pairwise(given):
+    if unknown := [name for name, value in given.items() if name not in every and not isinstance(value, Control)]:
+        raise TypeError(f"{kind.__name__} has the controls {', '.join(every)}, but got {unknown[0]!r}.")
+    for before, name in pairwise(("", *given)):
         if name not in every:
-            every.insert(every.index(before) + 1, name)
+            every.insert(every.index(before) + 1 if before else 0, name)
     found = {}
     for name in every:
         value = given.get(name, getattr(kind, name, None))

@@ -46,9 +46,10 @@ def running() -> asyncio.AbstractEventLoop | None:
 class Explorer:
     """Base of the explorers.
 
-    A subclass declares its controls as class attributes, makes `result` from their values in `look`, and describes the
-    figure in `sheet`. Its constructor ends with `super().__init__(...)`, which takes the controls' first values, shows the
-    first state and goes live: what is drawn into a live figure before the browser has loaded it may never arrive there.
+    A subclass declares its controls as class attributes, makes `result` from their values in `look`, describes the figure in
+    `sheet`, and says in `sentence` what it shows. Where it runs kernels, `update` waits until they are `ready`. A constructor
+    of its own ends with `super().__init__(...)`, which takes the controls' first values, shows the first state and goes live:
+    what is drawn into a live figure before the browser has loaded it may never arrive there.
 
     controls: named ipywidgets;   figure: a plotly FigureWidget;   result: plain arrays and numbers.
     """
@@ -105,7 +106,7 @@ class Explorer:
         raise NotImplementedError
 
     def sentence(self) -> str:
-        """What the result shows, as a teacher would say it."""
+        """What the result shows, as a teacher would say it; by default the result's own `sentence()`."""
         found: str = self.result.sentence()
         return found
 

@@ -303,6 +303,12 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 def update(figure: go.FigureWidget, old: Described, new: Described) -> None:
     """Brings a figure from one sheet to another in one message: one for each trace would draw the whole anew for each."""
+    names = [[trace["meta"] for trace in traces] for traces, _ in (old, new)]
+    if names[0] != names[1]:
+        raise ValueError(
+            f"all sheets of an explorer must have the same marks in the same order (an empty one shows nothing), but "
+            f"{names[0]} became {names[1]}."
+        )
     with figure.batch_update():
         for trace, before, after in zip(figure.data, old[0], new[0], strict=True):
             for path, value in changes(before, after).items():
