@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCANNED = ("tfexplore", "kernels", "benchmarks", "tools", "tests", "book", "docs", "README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+SCANNED = ("tfexplore", "kernels", "benchmarks", "tools", "tests", "book", "docs", *PAGES)
 KINDS = {".py", ".cu", ".cuh", ".h", ".md", ".rst", ".js", ".css", ".toml", ".svg"}
 
 WORDS = {
