@@ -24,7 +24,7 @@ from tfexplore.explore.base.selections import Dropdown, SelectionSlider
 from tfexplore.explore.base.sliders import FloatSlider, IntRangeSlider, IntSlider
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-STYLE, WIDTH = {"description_width": "155px"}, "350px"
+STYLE, WIDTH = {"description_width": "155px"}, "340px"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Control:
         raise NotImplementedError
 
     def common(self) -> dict[str, Any]:
-        layout = widgets.Layout(width=WIDTH, display="none" if self.hidden else None)
+        layout = widgets.Layout(width=WIDTH, margin="2px", display="none" if self.hidden else None)
         return {"description": self.label, "tooltip": self.help or self.label, "style": STYLE, "layout": layout}
 
 
@@ -124,8 +124,7 @@ class Tick(Control):
     """Yes or no."""
 
     def widget(self) -> widgets.Widget:
-        words = {"description": self.label, "tooltip": self.help or self.label}
-        return widgets.Checkbox(value=bool(self.value), indent=False, **words)
+        return widgets.Checkbox(value=bool(self.value), **self.common())
 
 
 @dataclass(frozen=True)

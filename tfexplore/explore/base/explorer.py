@@ -131,7 +131,7 @@ class Explorer:
     def go_live(self) -> None:
         statuses.mend()
         self.figure = LiveFigure(self.figure)
-        self.widget = self.layout()
+        self.widget = self.layout().add_class("tfexplore")
         self.widget._view_count = 0  # asks ipywidgets to count the views that browsers show
         self._live = True
 
@@ -148,7 +148,7 @@ class Explorer:
         """One sentence above the figure, read out by screen readers."""
         self._said = text
         role, look = ("alert", f"color:{style.ALARM};font-weight:600") if alarm else ("status", "font-size:110%")
-        self.message.value = f'<div role="{role}" style="{look};line-height:1.4">{html.escape(text)}</div>'
+        self.message.value = f'<div role="{role}" style="{look}">{html.escape(text)}</div>'
 
     # -- the controls ----------------------------------------------------------------------------------------------
 
