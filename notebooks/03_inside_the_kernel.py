@@ -245,7 +245,7 @@ puzzles.check("fuse_the_loop", fuse_the_loop)
 # the state at the start of every *chunk* of steps (the kernel's own, not those of notebook 02), and compute the chunk once
 # more in the backward pass (`keep="input"`). A LIF's chunk has 32 steps (16 on a GPU).
 #
-# **Do:** play the backward pass below. Then choose `potential` for **keep for the backward pass**, and compare the last lines of
+# **Do:** play the backward pass below. Then choose `potential` for **keep for backward**, and compare the last lines of
 # the table of words. Which array is no longer read? Which is read more?
 
 # %%

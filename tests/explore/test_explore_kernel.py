@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
@@ -249,6 +250,21 @@ def test_the_picture_and_the_page(stepper: Any) -> None:
     assert stepper.controls["micro_step"].value == 0, "making the page moves nothing"
     stepper.controls["steps"].value = 40
     assert not stepper.page().frames, "too long to be kept in a page"
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#111111"])
+def test_code_and_tables_are_read_on_light_and_on_dark_paper(stepper: Any, paper: str) -> None:
+    def light(colour: str) -> float:
+        red, green, blue = to_rgb(colour)
+        return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+
+    for part in (stepper.source, stepper.registers, stepper.traffic):
+        assert not re.search(r"background:\s*(white|#fff|#[0-9a-f]{6}\b)", part.value), "the page's own paper shows"
+    inks = set(re.findall(r"[\s\";]color: ?(#\w+)", stepper.source.value + explore.sources(Own())._repr_html_()))
+    assert len(inks) == 3
+    for ink in inks:
+        bright, dim = sorted((light(ink), light(paper)), reverse=True)
+        assert (bright + 0.05) / (dim + 0.05) > 3.5, ink
 
 
 def test_labels_and_caption(stepper: Any) -> None:

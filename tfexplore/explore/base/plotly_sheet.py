@@ -46,7 +46,7 @@ def described(sheet: Sheet) -> Described:
         if panel.table:
             layout[f"xaxis{n}"] |= {"side": "top", "showline": False, "ticks": ""}
             layout[f"yaxis{n}"] |= {"showline": False, "ticks": ""}
-            layout["margin"]["t"] = HEAD + TICKS
+            layout["margin"] |= {"t": HEAD + TICKS, "b": 8}
         title = {"text": f"<b>{panel.title}</b>" if panel.title else "", "x": across[0], "y": up[1], "xref": "paper",
                  "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "yshift": 4 + TICKS * panel.table,
                  "font": {"size": style.SIZE}}  # fmt: skip

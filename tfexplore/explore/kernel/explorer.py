@@ -59,7 +59,7 @@ class Kernel(Explorer):
     )
 
     kernel = Choice("kernel", KERNELS, help="the forward or the backward pass")
-    keep = Choice("keep for the backward pass", KEEPS, help="what the forward kernel saves for the backward pass")
+    keep = Choice("keep for backward", KEEPS, help="what the forward kernel saves for the backward pass")
     neuron = Choice("neuron", (), help="the neuron with the equations that the kernel runs")
     threads = Slider("threads (neurons)", 1, 16, help="one thread per neuron")
     steps = Slider("time steps T", 1, 40, help="time steps of the whole loop")
@@ -143,11 +143,11 @@ class Kernel(Explorer):
         row.children = [control for control in row.children if control not in (play, micro)]
         micro.layout = widgets.Layout(flex="1 1 350px", max_width="800px")
         player = widgets.HBox([play, micro], layout=widgets.Layout(flex_flow="row wrap"))
-        wide = widgets.Layout(flex="1 1 430px", min_width="0", margin="0")
+        wide = widgets.Layout(flex="1 1 430px", min_width="0")
         self.source.layout = wide
         side = widgets.VBox([self.registers, self.traffic], layout=wide)
         panels = widgets.HBox([self.source, side], layout=widgets.Layout(flex_flow="row wrap", grid_gap="6px 12px"))
-        return widgets.VBox([row, player, message, drawn, panels, caption])
+        return widgets.VBox([row, player, message, drawn, caption, panels])
 
     def picture(self) -> bytes:
         return style.png(picture(self.sheet(), f"{self._said} Line {self.result.code(self.moment)}"))

@@ -34,7 +34,7 @@ def sheet(run: Stepped, moment: int) -> Sheet:
             y=Axis("time step t" if name == first else "", tall - 0.5, -0.5, bare=True,
                    ticks=dict(list(enumerate(labels))[::every])),
         )  # fmt: skip
-    return Sheet(panels, gaps=(0.07, 0), height=90 + min(28 * max(tall, 5), 420))
+    return Sheet(panels, gaps=(0.08, 0), height=60 + min(28 * max(tall, 5), 420))
 
 
 def texts(run: Stepped, name: str, marks: np.ndarray) -> list[list[str]]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tfexplore.explore.base import style
 from tfexplore.explore.kernel.stepping import ENDS, REGISTERS, Stepped, body
 
-CARD = "background:#fff;color:#1f2328;border:1px solid #8c959f;border-radius:4px;"  # readable on a dark page too
+CARD = "border:1px solid #8c959f99;border-radius:4px;"
 CODE = "font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:11px;line-height:1.45;"
 
 BOUND = "width:0;min-width:100%;box-sizing:border-box;"  # as wide as the room, and not as the longest line
@@ -20,12 +21,16 @@ PLAIN = "margin:0;padding:0;background:transparent;color:inherit;white-space:pre
 
 @functools.lru_cache(maxsize=64)
 def highlighted(source: str, language: str) -> tuple[str, ...]:
-    """The source as lines of HTML, with colours that need no style sheet."""
-    from pygments import formatters, highlight, lexers  # type: ignore[import-untyped]
+    """The source as lines of HTML, with colours that need no style sheet and are read on light and on dark paper."""
+    from pygments import formatters, highlight, lexers, token  # type: ignore[import-untyped]
+    from pygments.style import Style  # type: ignore[import-untyped]
 
+    own = {token.Keyword: style.VIOLET, token.Operator.Word: style.VIOLET, token.Comment.Preproc: style.VIOLET,
+           token.Comment: style.GREEN, token.String: style.ROSE}  # fmt: skip
+    look = type("Look", (Style,), {"styles": own})
     lexer = lexers.get_lexer_by_name(language, stripnl=False)
     return tuple(
-        highlight(source, lexer, formatters.HtmlFormatter(nowrap=True, noclasses=True, style="vs")).splitlines()
+        highlight(source, lexer, formatters.HtmlFormatter(nowrap=True, noclasses=True, style=look)).splitlines()
     )
 
 
@@ -47,8 +52,8 @@ def loop_panel(run: Stepped, moment: int) -> str:
     shown = []
     for number, line in enumerate(highlighted("\n".join(lines), "python"), start=first):
         here = number == current
-        look = "background:#fff3b0;outline:1px solid #b08800;" if here else ""
-        look += "" if number in run.ran else "opacity:.45;"
+        look = "background:#b0880040;outline:1px solid #b08800;" if here else ""
+        look += "" if number in run.ran else "opacity:.6;"
         mark = "▶" if here else " "
         shown.append(f'<div style="{look}">{number:3d} {mark} {line or " "}</div>')
     head = f"kernels/{run.kernel}.py, run as plain Python; on a GPU every thread has an i of its own"
@@ -88,16 +93,16 @@ def traffic_table(run: Stepped, moment: int) -> str:
 
 def table(head: Sequence[Any], rows: list[list[Any]], caption: str) -> str:
     """A small HTML table, with row heads."""
-    cell = "padding:1px 7px;border-bottom:1px solid #d0d7de;"
+    cell = "padding:1px 7px;border-bottom:1px solid #8c959f55;white-space:nowrap;"
     top = "".join(f'<th scope="col" style="{cell}text-align:right">{html.escape(str(h))}</th>' for h in head)
     body = "".join(
-        f'<tr><th scope="row" style="{cell}text-align:left;white-space:nowrap">{html.escape(str(row[0]))}</th>'
+        f'<tr><th scope="row" style="{cell}text-align:left">{html.escape(str(row[0]))}</th>'
         + "".join(f'<td style="{cell}text-align:right">{html.escape(str(c))}</td>' for c in row[1:])
         + "</tr>"
         for row in rows
     )
     return (
         f'<div style="{CARD}{BOUND}padding:4px 6px;overflow-x:auto"><table style="{CODE}border-collapse:collapse;margin:0">'
-        f'<caption style="text-align:left;caption-side:top;font-weight:600;color:#1f2328">{html.escape(caption)}</caption>'
+        f'<caption style="text-align:left;caption-side:top;font-weight:600">{html.escape(caption)}</caption>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )

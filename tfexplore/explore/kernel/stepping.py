@@ -259,8 +259,8 @@ def labels(array: str, rows: int, variant: Variant) -> tuple[str, ...]:
 
 
 def title(array: str, variant: Variant) -> str:
-    names = ", ".join(values_of(array, variant))
-    return {"kept": f"kept ({names})", "scratch": f"q ({names}), in registers"}.get(array, array)
+    kept = f"kept ({', '.join(values_of(array, variant))})"
+    return {"kept": kept, "scratch": "q, in registers"}.get(array, array)
 
 
 def lines_over_time(source: str) -> set[int]:
