@@ -258,19 +258,26 @@ def test_panels_lie_where_the_rows_say_in_both() -> None:
     assert 2 < a.width / c.width < 4
 
 
-def test_equal_labels_are_one_entry_and_a_panel_may_have_a_legend_of_its_own() -> None:
-    def panel(**own: Any) -> Panel:
-        return Panel([Line(f"{len(own)}", X, Y, label="both"), Line(f"{len(own)} other", X, Y, label="one")], **own)
+def test_equal_labels_are_one_entry_of_the_legend() -> None:
+    def panel(name: str) -> Panel:
+        return Panel([Line(name, X, Y, label="both"), Line(f"{name} other", X, Y, label="one")])
 
-    sheet = Sheet({"a": panel(), "b": panel(legend="upper left"), "c": panel(title="c", legend="")}, legend="above")
-    traces, layout = plotly_sheet.described(sheet)
-    assert [trace["showlegend"] for trace in traces] == [True, True, True, True, False, False]
-    assert [trace["legend"] for trace in traces] == ["legend"] * 2 + ["legend2"] * 2 + ["legend"] * 2
-    assert layout["legend2"]["xanchor"] == "left"
-    drawing = picture(sheet)
-    (whole,) = drawing.legends
-    assert [text.get_text() for text in whole.get_texts()] == ["both", "one"]
-    assert [axes.get_legend() is not None for axes in drawing.axes] == [False, True, False]
+    sheet = Sheet({"a": panel("a"), "b": panel("b")}, legend="above")
+    traces, _ = plotly_sheet.described(sheet)
+    assert [trace["showlegend"] for trace in traces] == [True, True, False, False]
+    (legend,) = picture(sheet).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["both", "one"]
+
+
+@pytest.mark.parametrize(("count", "length"), [(8, 8), (10, 25), (10, 50)])
+def test_a_pictures_legend_is_no_wider_than_the_picture(count: int, length: int) -> None:
+    labels = [("step by step, fused, " * 3)[:length] + str(k) for k in range(count)]
+    drawing = picture(Sheet({"a": Panel([Line(label, X, Y, label=label) for label in labels])}, legend="below"))
+    drawing.draw_without_rendering()
+    (legend,) = drawing.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= drawing.bbox.x1
 
 
 def test_a_picture_has_the_words_above_it() -> None:

@@ -38,15 +38,11 @@ def picture(sheet: Sheet, words: str = "") -> Figure:
         for name, own in axes.items():
             fill(own, sheet.panels[name])
         entries: dict[str, Any] = {}  # equal labels are one entry
-        for name, own in axes.items():
-            handles, labels = own.get_legend_handles_labels()
-            if labels and (corner := sheet.panels[name].legend):
-                own.legend(handles, labels, loc=corner)  # type: ignore[call-overload]
-                continue
-            for label, handle in zip(labels, handles, strict=True):
+        for own in axes.values():
+            for handle, label in zip(*own.get_legend_handles_labels(), strict=True):
                 entries.setdefault(label, handle)
         if entries and sheet.legend:  # below, as the words are above
-            columns = min(8, len(entries))
+            columns = max(1, min(len(entries), 160 // (9 + max(map(len, entries)))))
             drawing.legend(list(entries.values()), list(entries), loc="outside lower left", ncols=columns)
         if text:
             drawing.suptitle(text, fontsize=9, x=0.01, ha="left")

@@ -51,21 +51,17 @@ def described(sheet: Sheet) -> Described:
                  "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False, "yshift": 4 + TICKS * panel.table,
                  "font": {"size": style.SIZE}}  # fmt: skip
         layout["annotations"].append(title)
-        legend = f"legend{k + 1}" if panel.legend else "legend"
-        if panel.legend:
-            layout[legend] = corner(panel.legend, across, up)
         for mark in panel.marks:
             if isinstance(mark, Rule):
                 layout["shapes"].append(rule(mark, n))
                 continue
             if isinstance(mark, Heat) and mark.bar is not None:
                 layout["margin"]["r"] = BAR
-            entry = (legend, mark.label)
-            shown = bool(mark.label) and not empty(mark) and entry not in labelled and not panel.hidden
-            labelled |= {entry} if shown else set()
+            shown = bool(mark.label) and not empty(mark) and mark.label not in labelled and not panel.hidden
+            labelled |= {mark.label} if shown else set()
             common = {
                 "name": mark.label or mark.name, "meta": mark.name, "xaxis": f"x{n}", "yaxis": f"y{n}", "showlegend": shown,
-                "visible": not panel.hidden, "legend": legend, "legendgroup": mark.label or mark.name,
+                "visible": not panel.hidden, "legendgroup": mark.label or mark.name,
             }  # fmt: skip
             traces.append(common | TRACES[type(mark)](mark, (across, up)) | hover(mark))
     if sheet.legend:
@@ -123,20 +119,6 @@ def axis(given: Axis, hidden: bool) -> dict[str, Any]:
     if given.log or given.form:
         found |= {"exponentformat": "none", "tickformat": re.sub("g$", "~g", given.form)}  # ~: 0.1, not 0.100000
     return found
-
-
-def corner(where: str, across: list[float], up: list[float]) -> dict[str, Any]:
-    """A legend inside of a panel."""
-    vertical, horizontal = where.split()
-    x = {"left": across[0] + 0.01, "center": sum(across) / 2, "right": across[1] - 0.01}[horizontal]
-    y = up[1] - 0.01 if vertical == "upper" else up[0] + 0.02
-    return {
-        "x": x,
-        "xanchor": horizontal,
-        "y": y,
-        "yanchor": "top" if vertical == "upper" else "bottom",
-        "tracegroupgap": 0,
-    }
 
 
 def rule(mark: Rule, n: str) -> dict[str, Any]:

@@ -151,7 +151,6 @@ class Axis:
 class Panel:
     """Marks in one pair of axes.
 
-    legend: the corner of a legend of its own, such as "upper left"; without, its labels are in the sheet's.
     square: cells as wide as they are high.   along: the panel whose x axis this one follows.
     table: cells that are read like a table's: no axis lines, and the ticks of x above.
     """
@@ -160,7 +159,6 @@ class Panel:
     title: str = ""
     x: Axis = Axis()
     y: Axis = Axis()
-    legend: str = ""
     square: bool = False
     table: bool = False
     along: str = ""

@@ -28,7 +28,7 @@ LOOKS: dict[Way, dict[str, Any]] = {
 def sheet(found: Footprint, way: str) -> Sheet:
     """way: the one that is shown module by module."""
     ways, modules = found.ways, found.by_module(way)
-    names, saved = [each.name for each in ways], f"saved by each module: {way}"
+    names = [each.name for each in ways]
     kept = [found.predicted_kept(each) for each in ways], [found.counted_kept(each) for each in ways]
     moved = [found.predicted_moved(each) for each in ways], [found.counted_moved(each) for each in ways]
     predicted, counted = (
@@ -38,10 +38,12 @@ def sheet(found: Footprint, way: str) -> Sheet:
         "kept": bars("kept", "saved for backward", EACH, names, *kept),
         "moved": bars("moved", "moved, forward and backward", EACH, names, *moved, silent=True),
         "growth": growth(found),
-        "modules": bars("modules", saved, "MB", [name or "(between them)" for name in modules], predicted, counted),
+        "modules": bars(
+            "modules", "saved by each module", "MB", [name or "(between them)" for name in modules], predicted, counted
+        ),
     }
     rows = [["kept", "moved"], ["growth", "modules"]]
-    return Sheet(panels, rows, heights=(0.52, 0.48), gaps=(0.12, 0.17), height=620, margin=160, legend="above")
+    return Sheet(panels, rows, heights=(0.52, 0.48), gaps=(0.12, 0.17), height=620, margin=160, legend="below")
 
 
 def bars(
@@ -71,7 +73,7 @@ def growth(found: Footprint) -> Panel:
         marks.append(Line(way.name, at, y, **look, hollow=not counted, label=way.name, words="T = {x}: {y:.4g} MB"))
         most += [size for size in y if size == size]
     time, size = Axis("time steps T", 0, 1.04 * found.steps), Axis("MB", 0, beyond(most))
-    return Panel(marks, title="saved by the neurons", x=time, y=size, legend="upper left")
+    return Panel(marks, title="saved by the neurons", x=time, y=size)
 
 
 def beyond(values: Values) -> float:

@@ -65,7 +65,8 @@ class Roofline(Runner):
 
     caption = (
         "Operations per second over operations per byte, on logarithmic axes. Slanted: the memory's roof, a large copy, dashed "
-        "where the copy allocates its result. Level: the processor's roof, the fastest of some matrix products."
+        "where the copy allocates its result. Level: the processor's roof, the fastest of some matrix products. In "
+        "brackets: the share of the copy's bytes per second."
     )
 
     steps = Slider("time steps T", 1, 128, help="time steps in one pass")
@@ -135,6 +136,5 @@ class Roofline(Runner):
 
     def layout(self) -> widgets.Widget:
         box = super().layout()
-        *above, drawn, caption = box.children
-        box.children = (*above, drawn, self.notes, caption)
+        box.children += (self.notes,)
         return box

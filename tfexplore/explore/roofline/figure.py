@@ -28,8 +28,8 @@ def sheet(found: Roofs, wanted: Sequence[Point]) -> Sheet:
     ]
     x = Axis("operations per byte", LEFT, RIGHT, log=True)
     low, high = (None, None) if found.kernels else (0.1, 1000)
-    panel = Panel(marks, x=x, y=Axis("10⁹ operations per second", low, high, log=True), legend="lower right")
-    return Sheet({"roofline": panel}, height=460)
+    panel = Panel(marks, x=x, y=Axis("10⁹ operations per second", low, high, log=True))
+    return Sheet({"roofline": panel}, height=540, legend="below")
 
 
 def roofs(found: Roofs) -> tuple[Curve, Curve, Curve]:
@@ -51,7 +51,7 @@ def point(found: Roofs, k: int, planned: Point, wanted: Sequence[Point]) -> Poin
         x, y, label = (
             [kernel.intensity],
             [1e-9 * kernel.flops_per_second],
-            f"{label}: {found.share(kernel):.0%} of the copy",
+            f"{label} ({found.share(kernel):.0%})",
         )
         words = f"{label}, {kernel.bytes_per_second / 1e9:.1f} GB/s<br>{{x:.2f}} operations per byte<br>"
         words += "{y:.2f} · 10⁹ operations per second"

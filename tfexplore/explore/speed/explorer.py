@@ -223,6 +223,5 @@ class Speed(Runner):
 
     def layout(self) -> widgets.Widget:
         made = super().layout()
-        *above, drawn, caption = made.children
-        made.children = (*above, drawn, self.notes, caption)
+        made.children += (self.notes,)
         return made

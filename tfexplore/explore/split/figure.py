@@ -40,11 +40,11 @@ def predicted(found: Prediction) -> Sheet:
     panels = {
         "plan": gantt.panel(plan.events(), [cost.layer for cost in plan.costs], plan.ranks, who="device"),
         "speed": Panel(
-            marks, x=Axis("devices", 0.9, 1.1 * MOST, log=True, form=",.0f"), legend="upper left",
+            marks, x=Axis("devices", 0.9, 1.1 * MOST, log=True, form=",.0f"),
             y=Axis("times as fast as one", 0.2, 400, log=True, form=",.0f"),
         ),
     }  # fmt: skip
-    return Sheet(panels, widths=(0.62, 0.38), height=430)
+    return Sheet(panels, widths=(0.62, 0.38), height=450, legend="below")
 
 
 def measured(found: Runs) -> Sheet:
