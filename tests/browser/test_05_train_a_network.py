@@ -112,9 +112,7 @@ def compare_seeds(page: Any, seeds: Any, pictures: Any) -> None:
     assert len(drawn(seeds, "step by step: mean losses")) == 23
     assert all(y < 1e-10 for y in drawn(seeds, "difference") if not math.isnan(y))
     seeds.screenshot(path=pictures / "seeds_float64.png")
-    breakdown = page.locator(".jp-OutputArea-output img").last
-    breakdown.scroll_into_view_if_needed()
-    breakdown.screenshot(path=pictures / "breakdown.png")
+    explorer(page, "Median time of one training step by part").screenshot(path=pictures / "breakdown.png")
 
 
 def batches(training: Any) -> int:

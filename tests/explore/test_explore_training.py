@@ -438,6 +438,7 @@ def test_breakdown_adds_up(network: str) -> None:
     assert f"{network}, T = 4" in made.sentence()
     bundle, about = made._repr_mimebundle_()
     assert spread(bundle["image/png"]) > 0.05
+    assert "application/vnd.jupyter.widget-view+json" in bundle, "live: a picture stays white on a dark page"
     assert made.sentence() in about["image/png"]["alt"]
     assert [trace["name"] for trace in json.loads(about["tfexplore"]["plotly"])["data"]] == list(PARTS)
 

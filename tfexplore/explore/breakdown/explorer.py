@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import plotly.graph_objects as go
 from torch import nn
 
-from tfexplore.explore.base import style
-from tfexplore.explore.base.live import kept_figure
-from tfexplore.explore.base.picture import picture
-from tfexplore.explore.base.plotly_sheet import described, figure_of
+from tfexplore.explore.base.explorer import Explorer
+from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.breakdown import figure
 from tfexplore.explore.breakdown.parts import AFTER, BEFORE, timed
 from tfexplore.explore.training.networks import subject
 from tfexplore.measure import clock
 
 
-@dataclass(frozen=True)
-class Breakdown:
+class Breakdown(Explorer):
     """Milliseconds of one training step by part, for each walk: `parts[walk][part]`. A notebook shows it as stacked bars."""
-
-    parts: dict[str, dict[str, float]]
-    network: str
-    steps: int
-    machine: str
 
     caption = (
         "Median time of one training step by part: before fusion (each time step a handful of operations) and after."
     )
+
+    def __init__(self, parts: dict[str, dict[str, float]], network: str, steps: int, machine: str) -> None:
+        self.parts, self.network, self.steps, self.machine = parts, network, steps, machine
+        super().__init__()
 
     def total(self, walk: str) -> float:
         """Milliseconds of the whole step."""
@@ -53,17 +46,11 @@ class Breakdown:
     def __repr__(self) -> str:
         return f"Breakdown: {self.sentence()} ({self.machine})"
 
-    def figure(self) -> go.Figure:
-        """The bars as a plotly figure."""
-        return figure_of(described(figure.sheet(self.parts)))
+    def look(self) -> dict[str, dict[str, float]]:
+        return self.parts
 
-    def picture(self) -> bytes:
-        """The bars as a PNG."""
-        return style.png(picture(figure.sheet(self.parts), self.sentence()))
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        shown = {"text/plain": repr(self), "image/png": self.picture()}
-        return shown, kept_figure(self.figure(), f"{self.caption} {self.sentence()}")
+    def sheet(self) -> Sheet:
+        return figure.sheet(self.parts)
 
 
 def breakdown(
@@ -86,7 +73,7 @@ def breakdown(
         rounds: of each part and whole, of which the median counts.
 
     Returns:
-        A `Breakdown`, with `parts`, the `limit` of the speedup, `figure()` and `picture()`.
+        A `Breakdown`, with `parts`, the `limit` of the speedup, `figure` and `picture()`.
 
     Raises:
         TypeError: if network is a module but no `nn.Sequential`, so that it cannot be taken apart.
