@@ -196,9 +196,10 @@ def bars(mark: Bars, _: Any) -> dict[str, Any]:
     }  # fmt: skip
     if mark.inside:
         inks = [style.INK if c == style.WAITING else DARK_TEXT if bright(c) else style.PAPER for c in colours]
-        found |= {"insidetextanchor": "start", "textangle": 0, "constraintext": "none", "textfont": {"color": inks}}
+        found |= {"insidetextanchor": "start", "textangle": 0, "textfont": {"color": inks}}
     where = "inside" if mark.inside else "outside"
-    return found | {"text": list(mark.texts), "textposition": where if len(mark.texts) else "none", "cliponaxis": False}
+    return found | {"text": list(mark.texts), "textposition": where if len(mark.texts) else "none", "cliponaxis": False,
+                    "constraintext": "none"}  # fmt: skip
 
 
 def bright(colour: str) -> bool:

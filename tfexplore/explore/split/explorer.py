@@ -58,8 +58,8 @@ class SplitPlan(Explorer):
     """
 
     caption = (
-        f"Left: what every device does when, in one planned training step, split in time. {gantt.LEGEND} devices. Right: how "
-        "many times as fast as one device, over the number of devices, on logarithmic axes."
+        f"Left: what every device does, and when, in one planned training step, split in time. {gantt.LEGEND} devices. Right: "
+        "how many times as fast as one device, over the number of devices, on logarithmic axes."
     )
 
     devices = Slider("devices P", 1, MOST_DEVICES, live=True, help="each takes a chunk of the time steps")

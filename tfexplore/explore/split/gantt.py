@@ -17,7 +17,7 @@ HATCH = {"backward": "/"}
 MOST = 1500
 """Bars that a browser draws at once without a pause; of more, a bar is all that a rank does for one micro-batch."""
 ALL = "all layers"
-LEGEND = "One colour for each layer, hatched in the backward pass. A thin line is a wait, a low dark bar a sum over all"
+LEGEND = "One colour for each layer, hatched in the backward pass. A thin line is a wait, a low bar a sum over all"
 """The end of a caption, up to what the ranks are."""
 
 

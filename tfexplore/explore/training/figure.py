@@ -46,7 +46,7 @@ def sheet(run: TrainingRun, seen: Traces, row: int) -> Sheet:
             x=follows, along="spikes",
         ),
         "image": Panel(
-            [Heat("image", seen.image, colours=(style.PAPER, style.INK), low=float(seen.image.min()),
+            [Heat("image", seen.image, colours=(f"{style.MUTED}00", style.MUTED), low=float(seen.image.min()),
                   high=float(seen.image.max()), words="{z:.3g}")],
             title=f"a {seen.label}, read as {seen.guess}", square=True,
             x=Axis(low=-0.5, high=width - 0.5, ticks=()), y=Axis(low=height - 0.5, high=-0.5, ticks=()),
