@@ -24,7 +24,7 @@ from tfexplore.explore.base.selections import Dropdown, SelectionSlider
 from tfexplore.explore.base.sliders import FloatSlider, IntRangeSlider, IntSlider
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-STYLE, WIDTH = {"description_width": "155px"}, "340px"
+STYLE, WIDTH = {"description_width": "155px"}, "330px"
 
 
 @dataclass(frozen=True)

@@ -218,11 +218,10 @@ class NeuronExplorer(Explorer):
         row = made.children[0]
         hand = [self.controls[name] for name in HAND]
         row.children = [control for control in row.children if control not in hand]
-        for control in row.children:
-            control.layout.width = "330px"  # three beside each other
         self.equations.layout = widgets.Layout(overflow="visible", margin="6px 40px 0 0")
         drawn = widgets.HBox(hand, layout=widgets.Layout(overflow="visible"))
-        return widgets.VBox([row, widgets.HBox([self.equations, drawn]), *made.children[1:]])
+        both = widgets.HBox([self.equations, drawn], layout=widgets.Layout(flex_flow="row wrap"))
+        return widgets.VBox([row, both, *made.children[1:]])
 
     def page(self) -> go.Figure:
         """The figure with a slider for the strength of the current, which moves without a kernel."""
