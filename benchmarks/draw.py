@@ -58,11 +58,11 @@ def picture(rows: list[Row], label: str) -> Any:
     """Left, the time of each contestant as a multiple of the fused layer's, in the largest case; right, time against T."""
     from tfexplore.explore.base.style import static_figure
 
-    figure = static_figure(11, 4.6)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    bars(left, max(rows, key=lambda row: (row["T"] * row["N"], row["T"])))
-    curves(right, rows)
-    figure.suptitle(f"One LIF layer, forward + backward, float32: {label}", fontsize=10)
+    with static_figure(11, 4.6) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+        bars(left, max(rows, key=lambda row: (row["T"] * row["N"], row["T"])))
+        curves(right, rows)
+        figure.suptitle(f"One LIF layer, forward + backward, float32: {label}", fontsize=10)
     return figure
 
 

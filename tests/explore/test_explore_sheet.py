@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from typing import Any
 
@@ -15,6 +16,7 @@ pytest.importorskip("matplotlib", reason="the pictures need matplotlib: pip inst
 
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.colors import to_hex
+from matplotlib.image import imread
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
@@ -284,6 +286,13 @@ def test_a_picture_has_the_words_above_it() -> None:
     drawing = picture(one(Line("mark", X, Y)), "What is seen.")
     assert drawing.get_suptitle() == "What is seen."
     assert spread(style.png(drawing)) > 0.05
+
+
+def test_a_picture_is_a_card_with_round_corners() -> None:
+    opacity = imread(io.BytesIO(style.png(picture(one(Line("mark", X, Y))))))[..., 3]
+    assert opacity[[0, 0, -1, -1], [0, -1, 0, -1]].max() < 0.1
+    middle = np.array(opacity.shape) // 2
+    assert opacity[middle[0]].min() == opacity[:, middle[1]].min() == 1, "paper from edge to edge"
 
 
 # -- a live figure ---------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import re
 import sys
 import threading
 import time
@@ -725,6 +726,11 @@ def test_a_notebook_shows_a_sentence_and_a_picture(monkeypatch: pytest.MonkeyPat
     assert about["image/png"]["alt"] == picture["text/plain"]
     puzzles.progress()._ipython_display_()
     assert "0 of 19" in shown[2][0]["text/plain"]
+
+
+def test_the_look_is_that_of_the_explorers() -> None:
+    source = inspect.getsource(sys.modules["tfexplore.puzzles.verdict"])
+    assert not re.findall(r"#[0-9a-fA-F]{3,8}\b|\b(?:black|white|gr[ae]y)\b", source), "colours are those of style.py"
 
 
 def test_memory_counts_bytes_as_parts_of_a_word() -> None:

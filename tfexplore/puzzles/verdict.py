@@ -67,15 +67,15 @@ class Verdict:
         show(self.sentence, framed(self.sentence, self.outcome), self.picture(), self.describe())
 
 
-LOOKS = {"right": ("✓", "#117733"), "too much traffic": ("≈", "#b8860b"), "not yet": ("…", "#555555")}
-
-
 def framed(sentence: str, outcome: str) -> str:
     """The sentence as HTML: a sign, a colour, and words that say the same."""
-    sign, colour = LOOKS.get(outcome, ("✗", "#b00020"))
+    from tfexplore.explore.base.style import ALARM, GREEN, MUTED, OLIVE
+
+    looks = {"right": ("✓", GREEN), "too much traffic": ("≈", OLIVE), "not yet": ("…", MUTED)}
+    sign, colour = looks.get(outcome, ("✗", ALARM))
     text = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(sentence, quote=False))
-    style = f"border-left:4px solid {colour};padding:2px 12px;font-size:110%;line-height:1.5"
-    return f'<div role="status" style="{style}"><b style="color:{colour}">{sign}</b> {text}</div>'
+    look = f"border-left:4px solid {colour};padding:2px 12px;font-size:110%;line-height:1.5"
+    return f'<div role="status" style="{look}"><b style="color:{colour}">{sign}</b> {text}</div>'
 
 
 def show(text: str, markup: str, png: bytes, words: str) -> None:
@@ -101,15 +101,18 @@ def compared(verdict: Verdict) -> bytes:
             panels["where they differ"] = differs
     budget = verdict.case.budget if verdict.traffic else None
     widths = [5.2 if expected.ndim == 1 else 2.8] * len(panels) + [3.0] * (budget is not None)
-    figure = style.static_figure(sum(widths) + 0.6, 2.7)
-    axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-    if expected.ndim == 1:
-        line(axes[0], verdict, expected, yours)
-    else:
-        images = [grid(ax, verdict, values, title) for ax, (title, values) in zip(axes, panels.items(), strict=False)]
-        figure.colorbar(images[0], ax=axes[min(1, len(panels) - 1)], label=verdict.puzzle.value)
-    if budget is not None:
-        bars(axes[-1], verdict, budget)
+    with style.static_figure(sum(widths) + 0.6, 2.7) as figure:
+        axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+        if expected.ndim == 1:
+            line(axes[0], verdict, expected, yours)
+        else:
+            images = [
+                grid(ax, verdict, values, title) for ax, (title, values) in zip(axes, panels.items(), strict=False)
+            ]
+            scale = figure.colorbar(images[0], ax=axes[min(1, len(panels) - 1)], label=verdict.puzzle.value)
+            scale.outline.set_visible(False)
+        if budget is not None:
+            bars(axes[-1], verdict, budget)
     return style.png(figure)
 
 
@@ -133,15 +136,15 @@ def line(ax: Axes, verdict: Verdict, expected: Array, yours: Array | None) -> No
     named = given is not None and isinstance(given[0], str)
     joined = "time" in verdict.case.axes[0] if given is None else not named
     x = np.arange(len(expected)) if given is None or named else np.asarray(given)
-    ax.plot(x, expected, "-o" if joined else "o", color=style.SKY, ms=8, mfc="white", mew=1.5, label="expected")
+    ax.plot(x, expected, "-o" if joined else "o", color=style.SKY, ms=9, lw=4, label="expected")
     if yours is not None:
         ax.plot(x, yours, ":x" if joined else "x", color=style.VIOLET, ms=6, mew=1.5, label="yours")
         wrong = away(verdict, expected, yours)
         if wrong.any():
             for k, at in enumerate(x[wrong]):
-                ax.axvline(at, color="#b00020", alpha=0.12, linewidth=7, zorder=0, label="" if k else "differs")
+                ax.axvline(at, color=style.ROSE, alpha=0.25, linewidth=7, zorder=0, label="" if k else "differs")
     if named:
-        ax.set_xticks(x, given, fontsize="small", rotation=30 if max(map(len, given)) > 8 else 0)
+        ax.set_xticks(x, given, rotation=30 if max(map(len, given)) > 8 else 0)
     elif given is None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if x.min() > 0 and x.max() / x.min() > 100:
@@ -150,32 +153,30 @@ def line(ax: Axes, verdict: Verdict, expected: Array, yours: Array | None) -> No
     if len(expected) == 1:
         ax.set(xticks=[], xlabel="")
     ax.margins(y=0.15)
-    ax.legend(fontsize="small", loc="best")
+    ax.figure.legend(loc="outside lower left", ncols=3)
 
 
 def grid(ax: Axes, verdict: Verdict, values: Array, title: str) -> Any:
     """Values over two axes, as colours on the scale of what is expected; a few whole numbers are labelled as well."""
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.ticker import MaxNLocator
+
+    from tfexplore.explore.base import style
 
     mask = values.dtype == bool
     low, high = (0, 1) if mask else (np.nanmin(verdict.expected), np.nanmax(verdict.expected))
-    colours = "Greys" if mask else "cividis"
-    image = ax.imshow(
-        values.T.astype(float),
-        cmap=colours,
-        vmin=low,
-        vmax=high,
-        aspect="auto",
-        origin="lower",
-        interpolation="nearest",
+    colours = LinearSegmentedColormap.from_list(
+        "", (style.WAITING, style.ROSE) if mask else (style.SKY, style.VIOLET, style.INK)
     )
+    look: dict[str, Any] = {"aspect": "auto", "origin": "lower", "interpolation": "nearest"}
+    image = ax.imshow(values.T.astype(float), cmap=colours, vmin=low, vmax=high, **look)
     ax.set(title=title, xlabel=verdict.case.axes[0], ylabel=verdict.case.axes[1])
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     if not mask and values.size <= 24 and (verdict.expected == np.round(verdict.expected)).all():
         for place, value in np.ndenumerate(values):
             if np.isfinite(value):
-                shade = "white" if value < (low + high) / 2 else "black"
+                shade = style.INK if value < (low + high) / 2 else style.PAPER
                 ax.text(place[0], place[1], f"{value:g}", ha="center", va="center", color=shade, fontsize=8)
     return image
 
@@ -190,30 +191,30 @@ def bars(ax: Axes, verdict: Verdict, budget: Fraction) -> None:
         look: dict[str, Any] = {
             "color": style.PALETTE[k % len(style.PALETTE)],
             "hatch": hatches[k % 6],
-            "edgecolor": "white",
+            "edgecolor": style.PAPER,
         }
         ax.bar([0], [float(words)], 0.5, bottom=at, label=what, **look)
         at += float(words)
-    ax.axhline(float(budget), color="black", linestyle="--", label=f"budget {digits(budget)}")
+    ax.hlines(float(budget), -0.4, 0.4, style.INK, "--", label=f"budget {digits(budget)}")
     ax.set(xlim=(-0.4, 2.4), ylim=(0, 1.15 * max(at, float(budget))), xticks=[0], xticklabels=["yours"])
     ax.set(ylabel="words per element-step", title="memory traffic")
-    ax.legend(fontsize="x-small", loc="lower right", framealpha=1)
+    ax.legend(loc="lower right")
 
 
 def tiles(score: dict[str, list[tuple[str, str]]]) -> bytes:
     """The PNG of a score: one tile per puzzle, a row per notebook; filled and ticked where solved."""
     from tfexplore.explore.base import style
 
-    figure = style.static_figure(8.4, 0.5 * len(score) + 0.2)
-    ax = figure.subplots()
     looks = {"right": (style.GREEN, "✓ "), "too much traffic": (style.SAND, "≈ ")}
-    for row, (notebook, found) in enumerate(score.items()):
-        ax.text(-0.1, row, notebook, ha="right", va="center", fontsize=9)
-        for column, (name, outcome) in enumerate(found):
-            colour, sign = looks.get(outcome, ("white", ""))
-            ax.barh(row, 0.92, 0.7, left=column, color=colour, edgecolor="#555555", linewidth=0.8)
-            ink = "white" if outcome == "right" else "black"
-            ax.text(column + 0.46, row, sign + name, ha="center", va="center", fontsize=7.5, color=ink)
-    ax.set(xlim=(-1.4, max(map(len, score.values()))), ylim=(len(score) - 0.5, -0.5))
-    ax.set_axis_off()
+    with style.static_figure(8.4, 0.5 * len(score) + 0.2) as figure:
+        ax = figure.subplots()
+        for row, (notebook, found) in enumerate(score.items()):
+            ax.text(-0.1, row, notebook, ha="right", va="center")
+            for column, (name, outcome) in enumerate(found):
+                colour, sign = looks.get(outcome, (style.WAITING, ""))
+                ax.barh(row, 0.92, 0.7, left=column, color=colour)
+                ink = style.PAPER if outcome == "right" else style.INK
+                ax.text(column + 0.46, row, sign + name, ha="center", va="center", fontsize=7.5, color=ink)
+        ax.set(xlim=(-1.4, max(map(len, score.values()))), ylim=(len(score) - 0.5, -0.5))
+        ax.set_axis_off()
     return style.png(figure)

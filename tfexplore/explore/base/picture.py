@@ -24,11 +24,9 @@ WIDTH, PIXELS = 10, 105  # inches; pixels of a live figure in one of them
 
 def picture(sheet: Sheet, words: str = "") -> Figure:
     """The sheet as a matplotlib figure, with the words above it; every artist has its mark's name as its gid."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(style.MATPLOTLIB):
-        text = textwrap.fill(words, 140)
-        drawing = style.static_figure(WIDTH, sheet.height / PIXELS + 0.18 * (text.count("\n") + bool(text)))
+    text = textwrap.fill(words, 140)
+    height = sheet.height / PIXELS + 0.18 * (text.count("\n") + bool(text))
+    with style.static_figure(WIDTH, height) as drawing:
         grid = sheet.grid
         axes = drawing.subplot_mosaic(
             [list(row) for row in grid],

@@ -7,6 +7,8 @@ Every colour can be seen on white and on dark paper. Ink, grid and waiting cells
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,15 +73,25 @@ PLOTLY = {
 }
 
 
-def static_figure(width: float, height: float) -> Figure:
-    """A matplotlib figure, in inches, that no notebook backend shows or keeps."""
+@contextmanager
+def static_figure(width: float, height: float) -> Iterator[Figure]:
+    """A matplotlib figure, in inches, that no notebook backend shows or keeps; what is drawn within has this look."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    with mpl.rc_context(MATPLOTLIB):
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def png(figure: Figure) -> bytes:
-    """A matplotlib figure as a picture; never shown by itself."""
+    """A matplotlib figure as a picture, on a card of paper with round corners, for pages light and dark."""
+    from matplotlib.patches import FancyBboxPatch
+
+    width, height = figure.get_size_inches()
+    corners, place = f"round,pad=0,rounding_size={0.12 / width}", figure.transFigure
+    card: Any = FancyBboxPatch((0, 0), 1, 1, corners, mutation_aspect=width / height, transform=place)
+    figure.patch = card
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
+    look: Any = {"facecolor": PAPER, "edgecolor": GRID, "bbox_inches": "tight", "pad_inches": 0.15}
+    figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None}, **look)
     return out.getvalue()
