@@ -1,4 +1,4 @@
-"""The pictures of the README and the notebooks, drawn from recorded measurements of a neuron alone: `tfexplore bench --draw`.
+"""The pictures of docs/speed.md, drawn from recorded measurements of a neuron alone: `tfexplore bench --draw`.
 
 speed.png is of the last CPU measured, speed-gpu.png of the last GPU.
 """
@@ -62,29 +62,29 @@ def picture(rows: list[Row], label: str) -> Any:
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
         bars(left, max(rows, key=lambda row: (row["T"] * row["N"], row["T"])))
         curves(right, rows)
-        figure.suptitle(f"One LIF layer, forward + backward, float32: {label}", fontsize=10)
+        figure.suptitle(f"One LIF layer, forward + backward, float32: {label}", x=0.01, ha="left")
     return figure
 
 
 def bars(axes: Axes, row: Row) -> None:
-    from tfexplore.explore.base.style import PALETTE
+    from tfexplore.explore.base.style import INK, SKY
 
     medians = families(row)
     ratios = {name: ms / medians[OURS] for name, ms in medians.items() if name not in (OURS, COPY)}
     names = sorted(ratios, key=lambda name: ratios[name], reverse=True)
     stars = {name: " *" if label in row.get("equation", {}) else "" for name, label in fastest(row).items()}
     near = "\n* an equation near to it" if any(stars.values()) else ""
-    drawn = axes.barh([name + stars[name] for name in names], [ratios[name] for name in names], color=PALETTE[1])
-    axes.bar_label(drawn, [f" {ratios[name]:.3g}×" for name in names], fontsize=9)
+    drawn = axes.barh([name + stars[name] for name in names], [ratios[name] for name in names], color=SKY)
+    axes.bar_label(drawn, [f" {ratios[name]:.3g}×" for name in names], fontsize=8)
     axes.set(xscale="log", xlabel=f"time, as a multiple of {OURS} ({medians[OURS]:.3g} ms){near}")
-    axes.axvline(1, color="black", linewidth=0.8)
+    axes.axvline(1, color=INK, linewidth=0.8)
     axes.set_xlim(min(0.5, *ratios.values()) * 0.8, max(ratios.values()) * 3)  # room for the last label
-    axes.set_title(f"T = {row['T']}, {row['N']:,} neurons", fontsize=10)
+    axes.set_title(f"T = {row['T']}, {row['N']:,} neurons")
 
 
 def curves(axes: Axes, rows: list[Row]) -> None:
     """Over T, at the number of neurons with most T; a line ends where a contestant was left out."""
-    from tfexplore.explore.base.style import PALETTE
+    from tfexplore.explore.base.style import FUSED, MUTED, PALETTE
 
     steps: dict[int, set[int]] = defaultdict(set)
     for row in rows:
@@ -95,17 +95,20 @@ def curves(axes: Axes, rows: list[Row]) -> None:
     names = list(
         dict.fromkeys(name for _, medians in reversed(found) for name in reversed(medians))
     )  # the slowest first
+    others = [colour for colour in PALETTE if colour != FUSED]
     for k, name in enumerate(names):
         points = [(t, medians[name]) for t, medians in found if name in medians]
-        wide = 2.4 if name.startswith(OURS) else 1.2
+        ours = name.startswith(OURS)
         look: dict[str, Any] = {
-            "color": PALETTE[k],
+            "color": FUSED if ours else MUTED if name == COPY else others[k % len(others)],
+            "linewidth": 2.4 if ours else 1.2,
             "marker": MARKS[k % len(MARKS)],
             "linestyle": DASHES[k % len(DASHES)],
         }
-        axes.plot(*zip(*points, strict=True), label=name, linewidth=wide, markersize=5, **look)
+        axes.plot(*zip(*points, strict=True), label=name, markersize=5, **look)
     axes.set(xscale="log", yscale="log", xlabel="time steps T", ylabel="ms")
     axes.set_xticks([t for t, _ in found], [str(t) for t, _ in found])
     axes.minorticks_off()
-    axes.set_title(f"{neurons:,} neurons", fontsize=10)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axes.set_title(f"{neurons:,} neurons")
+    axes.grid(True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -308,13 +308,13 @@ def test_a_part_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
 
 def test_the_pictures_are_drawn_from_the_records(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    pytest.importorskip("plotly")
     assert draw.draw(tmp_path, tmp_path / "docs") == []
     record.write(record.path_of("cpu", tmp_path), "neuron", "a test", [ROW, ROW | {"T": 4}, ROW | {"N": 10}], {})
     (written,) = draw.draw(tmp_path, tmp_path / "docs")
     assert written == tmp_path / "docs" / "speed.png"
     assert written.read_bytes().startswith(b"\x89PNG")
     assert draw.families(ROW) == {"copy": 1.0, draw.OURS: 3.0, "norse": 90.0}
+    assert len(draw.draw(None, tmp_path)) == len(draw.PICTURES), "those of this checkout, with all their contestants"
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
