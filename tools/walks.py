@@ -26,9 +26,8 @@ ORDERS = {
 }
 STEPS = 8
 
-# The explorers' colours. Here words are small, so muted ones are darker; dark paper needs a lighter violet.
-WALK = {"step by step": style.STEPPED, "layer by layer": style.LAYERED, "fused": "#332288"}
-FUSED_ON_DARK = "#9d8df1"
+# The explorers' colours. Here words are small, so muted ones are darker.
+WALK = {"step by step": style.STEPPED, "layer by layer": style.LAYERED, "fused": style.FUSED}
 DONE = style.DONE
 LIGHT = {
     "ink": style.INK, "muted": "#616e7c", "line": style.GRID, "paper": style.PAPER, "wait": style.WAITING, "done": DONE,
@@ -94,7 +93,6 @@ class Picture:
             light=variables(LIGHT),
             dark=variables(DARK),
             own="".join(f".w{number}{{--own:{WALK[walk.name]}}}" for number, walk in enumerate(self.walks)),
-            fused=f".w{len(self.walks) - 1}{{--own:{FUSED_ON_DARK}}}",
             seconds=f"{self.ticks * TICK:g}s",
             line=LINE,
             motion="\n".join(self.motion),
@@ -206,7 +204,7 @@ def meter(name: str, y: int, unit: str, numbers: str, line: int, value: int, tot
 STYLE = Template("""\
 svg{$light;font-family:system-ui,-apple-system,"Segoe UI",sans-serif;font-variant-numeric:tabular-nums;fill:var(--ink)}
 $own
-@media (prefers-color-scheme:dark){svg{$dark}$fused}
+@media (prefers-color-scheme:dark){svg{$dark}}
 .card{fill:var(--paper);stroke:var(--line)}
 .title{font-size:27px;font-weight:700;letter-spacing:-.3px}
 .sub,.order,.of,.foot{fill:var(--muted);font-size:15px}
