@@ -84,6 +84,16 @@ def test_pages(page: Path) -> None:
         space |= session.globs
 
 
+def test_every_picture_is_shown_and_every_picture_shown_is_there() -> None:
+    shown = {
+        (page.parent / target).resolve()
+        for page in (README, *PAGES)
+        for target in re.findall(r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8"))
+    }
+    there = {path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".svg")}
+    assert {path for path in shown if path.is_relative_to(ROOT / "docs")} == there
+
+
 def test_every_block_has_a_language_that_is_tested() -> None:
     """A block without a language, or in one that nothing here runs or checks, would be true only by luck."""
     for page in (README, *PAGES):
