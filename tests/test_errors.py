@@ -126,6 +126,7 @@ TABLE: list[Bad] = [
     ("a parameter called v", neuron(__annotations__={"v": float}, v=1.0), ValueError, r"Mine cannot name a parameter or state 'v': .*"),
     ("a parameter called h_v", neuron(__annotations__={"h_v": float}, h_v=1.0), ValueError, r"Mine cannot name a parameter or state 'h_v': .*"),
     ("a word of C++", neuron(__annotations__={"double": float}, double=1.0), ValueError, r"Mine cannot name a parameter 'double': words of Python, of C\+\+ and of the kernels are taken\."),
+    ("another", neuron(__annotations__={"catch": float}, catch=1.0), ValueError, r"Mine cannot name a parameter 'catch': words of Python, of C\+\+ and of the kernels are taken\."),
     ("nothing to reset", neuron(spiking=False), ValueError, r"Mine does not fire, so it has nothing to reset: .*"),
     ("no charge", lambda: Layer(neuron(charge=Neuron.charge)()), NotImplementedError, r"Mine needs a method charge\(self, v, x\)\."),
     ("math.exp", lambda: Layer(neuron(charge=lambda self, v, x: math.exp(v) + x)()), TypeError, r"The equations of Mine must run on SymPy symbols \(sympy\.exp rather than math\.exp.*"),

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LATER = ("torch._dynamo", "numba", "cupy", "ipywidgets", "plotly", "matplotlib", "jax", "sklearn")
+LATER = ("torch._dynamo", "sympy.codegen", "numba", "cupy", "ipywidgets", "plotly", "matplotlib", "jax", "sklearn")
 
 
 def test_importing_loads_nothing_that_is_used_later(python: str) -> None:

@@ -19,8 +19,6 @@ import keyword
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
-from sympy.printing import cxx
-
 from tfexplore.neurons.parameters import Decay, Positive, TimeConstant, checked_number, parameters_of
 from tfexplore.neurons.surrogates import ATan, Surrogate, Value
 
@@ -29,7 +27,15 @@ __all__ = ["Decay", "Neuron", "Positive", "TimeConstant", "Value"]  # all that a
 OURS = frozenset(
     {"STATES", "SCALARS", "PER_NEURON", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"}
 )
-WORDS = OURS | frozenset(keyword.kwlist) | {word for words in cxx.reserved.values() for word in words}
+CPP = frozenset(
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl const
+    const_cast constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern false float
+    for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+    public register reinterpret_cast return short signed sizeof static static_assert static_cast struct switch template this
+    thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
+    xor_eq""".split()  # noqa: SIM905  (eighty words are read as a paragraph)
+)
+WORDS = OURS | CPP | frozenset(keyword.kwlist)
 RESERVED = frozenset(
     {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where", "number"}
 )
