@@ -100,7 +100,7 @@ def ways_of(group: Ranks, kind: str, x: Tensor) -> dict[str, Callable[[], None]]
     for m in MICRO_BATCHES:
         if m <= x.shape[1]:
             split = TimeSplit(network(kind), micro_batches=m, ranks=group)
-            ways[label(m)] = lambda split=split: train(split, lambda: split.mean(split(split.piece(x))))  # type: ignore[misc]
+            ways[label(m)] = lambda split=split: train(split, lambda: split.mean(split(split.segment(x))))  # type: ignore[misc]
     if x.shape[1] >= group.size:
         both = nn.parallel.DistributedDataParallel(network(kind))
         part = x.tensor_split(group.size, 1)[group.rank]

@@ -58,9 +58,10 @@ print(f"The state at the cut: {state[0].numel()} numbers. The current: {x.numel(
 
 # %% [markdown]
 # For a single layer nothing is won: the second device waits until the first has finished. Two layers make the difference.
-# While the first device runs its piece of layer 2, the second one has the state of layer 1 at hand, and runs its own piece
-# of layer 1. With many layers all devices are at work at once, each one layer behind the other: a **wavefront**. On the way
-# back it is the same from the other end: the gradient of the state at the cut travels from the later device to the earlier one.
+# The time steps of one device are its **segment**. While the first device runs its segment of layer 2, the second one has the
+# state of layer 1 at hand, and runs its own segment of layer 1. With many layers all devices are at work at once, each one
+# layer behind the other: a **wavefront**. On the way back it is the same from the other end: the gradient of the state at the
+# cut travels from the later device to the earlier one.
 #
 # ## Watch it happen
 #
@@ -96,9 +97,9 @@ if result.seconds:  # you did not stop it before the first run
 #
 # <details><summary>An answer</summary>
 #
-# 1. It needs the state of the first layer at step 32, which is there when processes 0 and 1 have run their pieces. In the
+# 1. It needs the state of the first layer at step 32, which is there when processes 0 and 1 have run their segments. In the
 #    middle stands the loss: it looks at all time steps, so nobody can turn back before the last process is through.
-# 2. Call one layer over one piece a *time slot*. A pass takes $L + P - 1$ slots instead of $L \cdot P$, and each process waits
+# 2. Call one layer over one segment a *time slot*. A pass takes $L + P - 1$ slots instead of $L \cdot P$, and each process waits
 #    for $P - 1$ of them: the *bubble*, 20 % of the time with 8 layers, 33 % with 4. With one layer it is 67 %: three
 #    processes take as long as one, and their messages besides.
 # 3. $M$ micro-batches make $L \cdot M + P - 1$ slots, each an $M$-th as long: the bubble shrinks. But there are $M$ times as many
@@ -111,16 +112,16 @@ if result.seconds:  # you did not stop it before the first run
 # %% [markdown] nbgrader={"grade_id": "split_forward-text"}
 # ### Puzzle: pass the state over the cut
 #
-# Time is cut into pieces, one for each of `ranks` devices. All of them run your function at once: each with its own number
-# `rank`, from 0 to ranks − 1, and its own piece `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
-# `layer(x, state)`. It runs over the whole piece and returns two things: the spikes, which are the next layer's `x`, and the
+# Time is cut into segments, one for each of `ranks` devices. All of them run your function at once: each with its own number
+# `rank`, from 0 to ranks − 1, and its own segment `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
+# `layer(x, state)`. It runs over the whole segment and returns two things: the spikes, which are the next layer's `x`, and the
 # state in which it leaves its neurons. The state `None` is a layer at rest. So rank 0 begins; every other rank begins where the
 # rank before it ended.
 #
 # Call `send` as `send(to, value)`: it puts a message on its way to another rank, and waits for nobody. Call `receive` as
 # `receive(source)`: it waits for the next message from that rank, and returns it. Return the spikes of the last layer.
 #
-# To run a layer over a piece takes one *time slot*, whatever the length of the piece; a message takes none. Be done with $P$
+# To run a layer over a segment takes one *time slot*, whatever the length of the segment; a message takes none. Be done with $P$
 # ranks and $L$ layers after $L + P - 1$ slots. The picture shows in which slot, counted from 0, each rank ran each layer.
 #
 # Stuck? There are 4 hints, one per call: `puzzles.hint("split_forward")`
@@ -128,7 +129,7 @@ if result.seconds:  # you did not stop it before the first run
 
 # %% nbgrader={"grade_id": "split_forward"}
 def split_forward(rank, ranks, x, layers, send, receive):
-    """The spikes of the last layer for this rank's piece x of the currents; the state comes from the rank before."""
+    """The spikes of the last layer for this rank's segment x of the currents; the state comes from the rank before."""
     raise NotImplementedError  # your turn
 
 
@@ -138,7 +139,7 @@ puzzles.check("split_forward", split_forward)
 # %% [markdown]
 # ## A network of your own
 #
-# You write an ordinary network, and wrap it. `split.piece(x)` is what this process has to run. A loss needs all of time, so
+# You write an ordinary network, and wrap it. `split.segment(x)` is what this process has to run. A loss needs all of time, so
 # `split.mean(out)` gives every process the mean over all steps (there are also `last`, `whole` and `total`). Every process
 # computes this same loss, but its gradient counts once, not $P$ times. The rest is as ever.
 
@@ -158,7 +159,7 @@ def my_network():
 def train_step(ranks):
     """Runs in every process."""
     split = timesplit.TimeSplit(my_network(), ranks=ranks)
-    out = split(split.piece(x))  # states cross the cuts in here
+    out = split(split.segment(x))  # states cross the cuts in here
     loss = cross_entropy(split.mean(out), y)  # the same in every process
     loss.backward()  # gradients of states cross them in here, and the weights' are summed
     print(f"steps {sum(split.steps[: ranks.rank])} to {sum(split.steps[: ranks.rank + 1]) - 1}, loss {loss:.6f}")
@@ -201,7 +202,7 @@ print("one process: the same loss, and the same gradients to 12 digits")
 # %%
 def fails(ranks):
     split = timesplit.TimeSplit(my_network(), ranks=ranks)
-    out = split(split.piece(x))
+    out = split(split.segment(x))
     if ranks.rank == 1:
         raise ValueError("a mistake in the loss")
     return split.mean(out)  # the others wait here for rank 1 ... but not for long
@@ -246,8 +247,8 @@ puzzles.check("stuck_ranks", stuck_ranks)
 # %% [markdown]
 # ## How many devices pay?
 #
-# More devices make each piece shorter, and add messages. With $T_s$ seconds on one device, and $T_c$ seconds that every
-# further device adds, whatever the length of its piece (its messages, starting its layers),
+# More devices make each segment shorter, and add messages. With $T_s$ seconds on one device, and $T_c$ seconds that every
+# further device adds, whatever the length of its segment (its messages, starting its layers),
 #
 # $$\text{seconds}(P) \approx \frac{T_s}{P} + (P - 1) \, T_c.$$
 #
@@ -282,7 +283,7 @@ puzzles.check("best_ranks", best_ranks)
 # The explorer below plans a whole training step from costs of layers that were measured (on the machine that it names). It
 # walks through the same schedule as the processes above, with as many devices as you like. A *block* is a linear layer and its
 # LIF neurons: two colours. The linear layer has no state, so it waits for nobody, and all devices begin at once; only the short
-# LIF pieces stand in line, so the bubble is smaller than with equal slots. A message takes the *latency* of the link, however
+# LIF layers stand in line, so the bubble is smaller than with equal slots. A message takes the *latency* of the link, however
 # short it is, and its bytes divided by the link's *bandwidth*.
 #
 # On the right is how much faster that is than one device: split in time, with the batch cut (*data parallel*), and with both
@@ -313,7 +314,7 @@ assert planned.data_parallel.seconds < planned.plan.seconds, "and cutting this b
 #    has 2 of them.
 # 2. Nothing: a single sample cannot be cut. Time splitting goes on: 16 devices are nearly 10 times as fast as one. It is
 #    fastest with some 37, but from 24 on each device waits for more than half of the time.
-# 3. Both together: 4 groups with one sample each, and in each group 4 pieces of time.
+# 3. Both together: 4 groups with one sample each, and in each group 4 segments of time.
 # 4. On a slow link it is the black bar at the end: the sum of all weights' gradients, which are many bytes, and which data
 #    parallelism pays as well. The states are small (one time step of one layer). Latency is paid by every message: it
 #    stretches the wavefront at every cut, and the two sums that go round all devices: the loss in the middle, the gradients

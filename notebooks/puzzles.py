@@ -452,16 +452,16 @@ puzzles.check("amdahl", amdahl)
 # %% [markdown] nbgrader={"grade_id": "split_forward-text"}
 # ### Puzzle: pass the state over the cut
 #
-# Time is cut into pieces, one for each of `ranks` devices. All of them run your function at once: each with its own number
-# `rank`, from 0 to ranks − 1, and its own piece `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
-# `layer(x, state)`. It runs over the whole piece and returns two things: the spikes, which are the next layer's `x`, and the
+# Time is cut into segments, one for each of `ranks` devices. All of them run your function at once: each with its own number
+# `rank`, from 0 to ranks − 1, and its own segment `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
+# `layer(x, state)`. It runs over the whole segment and returns two things: the spikes, which are the next layer's `x`, and the
 # state in which it leaves its neurons. The state `None` is a layer at rest. So rank 0 begins; every other rank begins where the
 # rank before it ended.
 #
 # Call `send` as `send(to, value)`: it puts a message on its way to another rank, and waits for nobody. Call `receive` as
 # `receive(source)`: it waits for the next message from that rank, and returns it. Return the spikes of the last layer.
 #
-# To run a layer over a piece takes one *time slot*, whatever the length of the piece; a message takes none. Be done with $P$
+# To run a layer over a segment takes one *time slot*, whatever the length of the segment; a message takes none. Be done with $P$
 # ranks and $L$ layers after $L + P - 1$ slots. The picture shows in which slot, counted from 0, each rank ran each layer.
 #
 # Stuck? There are 4 hints, one per call: `puzzles.hint("split_forward")`
@@ -469,7 +469,7 @@ puzzles.check("amdahl", amdahl)
 
 # %% nbgrader={"grade_id": "split_forward"}
 def split_forward(rank, ranks, x, layers, send, receive):
-    """The spikes of the last layer for this rank's piece x of the currents; the state comes from the rank before."""
+    """The spikes of the last layer for this rank's segment x of the currents; the state comes from the rank before."""
     raise NotImplementedError  # your turn
 
 

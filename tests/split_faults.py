@@ -62,7 +62,7 @@ def step_with(ranks: Any, where: str, rank: int = 1) -> tuple[str, str, float]:
 
     def work() -> None:
         for _ in range(2):
-            split.mean(split(split.piece(x))).sum().backward()
+            split.mean(split(split.segment(x))).sum().backward()
 
     if where in ("backward", "hangs"):
         work()  # an error of the network itself in the backward pass is published when it leaves the group
@@ -73,10 +73,10 @@ def fails_outside(ranks: Any) -> tuple[str, str, float]:
     """An error between two passes; the group is left with it, and the others are waiting in the next pass."""
     split = TimeSplit(seeded(mlp), ranks=ranks)
     x, _ = data(13)
-    split(split.piece(x))
+    split(split.segment(x))
     if ranks.rank == 1:
         raise ArithmeticError("a mistake in the loss")
-    return outcome(lambda: split(split.piece(x)))
+    return outcome(lambda: split(split.segment(x)))
 
 
 def other_inputs(ranks: Any, what: str) -> tuple[str, str, float]:
@@ -84,7 +84,7 @@ def other_inputs(ranks: Any, what: str) -> tuple[str, str, float]:
     split = TimeSplit(seeded(mlp), ranks=ranks)
     x, _ = data(13)
     odd = ranks.rank == 1
-    own = split.piece(x)
+    own = split.segment(x)
     if odd:
         own = {
             "batch": own[:, :4],
@@ -106,7 +106,7 @@ def other_networks(ranks: Any, what: str) -> tuple[str, str, float]:
 
 def too_few_steps(ranks: Any) -> tuple[str, str, float]:
     split = TimeSplit(seeded(mlp), ranks=ranks)
-    return outcome(lambda: split.piece(data(ranks.size - 1)[0]))
+    return outcome(lambda: split.segment(data(ranks.size - 1)[0]))
 
 
 class Moody(nn.Module):
@@ -139,9 +139,9 @@ def moods(ranks: Any, before: str | None, mood: str, odd: tuple[int, ...] = (0, 
     split = TimeSplit(net, ranks=ranks)
     if before is not None:
         net.mood = before
-        split(split.piece(x))
+        split(split.segment(x))
     net.mood = mood if ranks.rank in odd else "usual"
-    return outcome(lambda: split.mean(split(split.piece(x))))
+    return outcome(lambda: split.mean(split(split.segment(x))))
 
 
 class Quarter(nn.BatchNorm1d):
@@ -167,19 +167,19 @@ def refused(ranks: Any, what: str) -> tuple[str, str, float]:
     split = TimeSplit(net, micro_batches={"batch norm": 2, "few": 5}.get(what, 1), ranks=ranks)
     if what == "carry":
         with tfexplore.carry(net):
-            found = outcome(lambda: split(split.piece(x)))
+            found = outcome(lambda: split(split.segment(x)))
     elif what == "recorded":
         with tfexplore.record(net):
-            found = outcome(lambda: TimeSplit(net, micro_batches=2, ranks=ranks)(split.piece(x)))
+            found = outcome(lambda: TimeSplit(net, micro_batches=2, ranks=ranks)(split.segment(x)))
     elif what == "many axes":
-        found = outcome(lambda: split(split.piece(x).reshape(-1, *[1] * 7, 4 * 12)))
+        found = outcome(lambda: split(split.segment(x).reshape(-1, *[1] * 7, 4 * 12)))
     elif what == "other length":
-        split(split.piece(x))
+        split(split.segment(x))
         found = outcome(lambda: split.mean(x))
     else:
-        found = outcome(lambda: split(split.piece(x)))
+        found = outcome(lambda: split(split.segment(x)))
     if what in ("carry", "recorded", "many axes", "other length"):
-        split(split.piece(x))  # the group is as it was
+        split(split.segment(x))  # the group is as it was
     return found
 
 
@@ -198,7 +198,7 @@ def checkpointing(ranks: Any) -> tuple[str, str, float]:
     split = TimeSplit(Again().double(), ranks=ranks)
     x, _ = data(13)
     checkpoint(nn.Identity(), x, use_reentrant=False)  # the first one loads all of Dynamo, which is not waiting
-    return outcome(lambda: split.mean(split(split.piece(x))).sum().backward())
+    return outcome(lambda: split.mean(split(split.segment(x))).sum().backward())
 
 
 def pid(ranks: Any) -> int:

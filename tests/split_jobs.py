@@ -140,7 +140,7 @@ def compare(
     for _ in range(passes):  # the second one knows what will come
         one.zero_grad()
         many.zero_grad()
-        whole, own = x.clone().requires_grad_(), split.piece(x).clone().requires_grad_()
+        whole, own = x.clone().requires_grad_(), split.segment(x).clone().requires_grad_()
         expected = one(whole)
         expected_loss = LOSSES[loss](expected, y)
         expected_loss.backward()
@@ -153,7 +153,7 @@ def compare(
         "loss": abs(found_loss.item() - expected_loss.item()),
         "out": apart(split.whole(out), expected),
         "gradients": max(gradients.values()),
-        "input": apart(own.grad, split.piece(whole.grad)) if whole.grad is not None else float("inf"),
+        "input": apart(own.grad, split.segment(whole.grad)) if whole.grad is not None else float("inf"),
         "buffers": max(
             [apart(b.double(), c.double()) for b, c in zip(many.buffers(), one.buffers(), strict=True)], default=0.0
         ),
@@ -175,7 +175,7 @@ def forward_only(ranks: Any) -> list[float]:
     for steps, batch, grad in ((13, 6, False), (13, 6, True), (9, 2, False), (13, 6, False), (20, 6, True)):
         x, _ = data(steps, batch)
         with torch.set_grad_enabled(grad):
-            found.append(apart(split.whole(split(split.piece(x))), net(x)))
+            found.append(apart(split.whole(split(split.segment(x))), net(x)))
     return found
 
 
@@ -189,7 +189,7 @@ def accumulated(ranks: Any) -> float:
         decay = sum((p.square().sum() for p in net.parameters()), torch.zeros((), dtype=torch.float64))
         return sum((cross_entropy(mean, y) for mean, y in outs), 0.01 * decay)
 
-    for net, run in ((one, lambda x: one(x).mean(0)), (many, lambda x: split.mean(split(split.piece(x))))):
+    for net, run in ((one, lambda x: one(x).mean(0)), (many, lambda x: split.mean(split(split.segment(x))))):
         cost(net, [(run(x), y) for x, y in batches[:2]]).backward()
         cost(net, [(run(x), y) for x, y in batches[2:]]).backward()
     return max(apart(p.grad, q.grad) for p, q in zip(many.parameters(), one.parameters(), strict=True))
@@ -220,7 +220,7 @@ def unused_head(ranks: Any) -> tuple[float, list[bool]]:
         many.zero_grad()
         part = slice(5 * head, 5 * head + 5)
         cross_entropy(one(x)[..., part].mean(0), y).backward()
-        cross_entropy(split.mean(split(split.piece(x))[..., part].contiguous()), y).backward()
+        cross_entropy(split.mean(split(split.segment(x))[..., part].contiguous()), y).backward()
         worst = max(worst, *(apart(p.grad, q.grad) for p, q in zip(many.parameters(), one.parameters(), strict=True)))
         none.append(many.spare.weight.grad is None)
     return worst, none
@@ -232,7 +232,7 @@ def asked_for(ranks: Any) -> float:
     split = TimeSplit(many, ranks=ranks)
     x, y = data(13)
     expected = torch.autograd.grad(rate(one(x), y), one[2].weight)[0]
-    found = torch.autograd.grad(cross_entropy(split.mean(split(split.piece(x))), y), many[2].weight)[0]
+    found = torch.autograd.grad(cross_entropy(split.mean(split(split.segment(x))), y), many[2].weight)[0]
     return apart(found, expected)
 
 
@@ -250,7 +250,7 @@ def given_mesh(ranks: Any, replicas: int) -> float:
         rate(one(x), y).backward()
         place = mesh["data"].get_local_rank()
         xs, ys = x.tensor_split(replicas, 1)[place], y.tensor_split(replicas)[place]
-        cross_entropy(split.mean(both(split.piece(xs))), ys).backward()
+        cross_entropy(split.mean(both(split.segment(xs))), ys).backward()
         worst = max(worst, *(apart(p.grad, q.grad) for p, q in zip(many.parameters(), one.parameters(), strict=True)))
     return worst
 
@@ -268,7 +268,7 @@ def trained(ranks: Any, batches: int, saved: str | None, start: str | None, make
     for k in range(batches):
         x, y = data(13, seed=k)
         optimiser.zero_grad()
-        loss = cross_entropy(split.mean(split(split.piece(x))), y)
+        loss = cross_entropy(split.mean(split(split.segment(x))), y)
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
@@ -282,7 +282,7 @@ def recorded(ranks: Any, micro_batches: int) -> list[Any]:
     x, y = data(13)
     for _ in range(2):
         with timesplit.rank_events(split) as events:
-            cross_entropy(split.mean(split(split.piece(x))), y).backward()
+            cross_entropy(split.mean(split(split.segment(x))), y).backward()
     return list(events)
 
 
@@ -294,8 +294,8 @@ def traced(ranks: Any) -> float:
         net(x)
     split = TimeSplit(net, ranks=ranks)
     with tfexplore.record(net, "v", "s") as traces:
-        split(split.piece(x))
-    return max(apart(traces["1"][name], split.piece(expected["1"][name])) for name in ("v", "s"))
+        split(split.segment(x))
+    return max(apart(traces["1"][name], split.segment(expected["1"][name])) for name in ("v", "s"))
 
 
 def soak(ranks: Any, passes: int) -> list[tuple[float, float]]:
@@ -318,10 +318,10 @@ def soak(ranks: Any, passes: int) -> list[tuple[float, float]]:
         many.zero_grad()
         if draw(0, 4) == 0:
             with torch.no_grad():
-                difference = apart(split.whole(split(split.piece(x))), one(x))
+                difference = apart(split.whole(split(split.segment(x))), one(x))
         else:
             rate(one(x), y).backward()
-            cross_entropy(split.mean(split(split.piece(x))), y).backward()
+            cross_entropy(split.mean(split(split.segment(x))), y).backward()
             difference = max(apart(p.grad, q.grad) for p, q in zip(many.parameters(), one.parameters(), strict=True))
         found.append((difference, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     return found

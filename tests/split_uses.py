@@ -27,7 +27,7 @@ def gradient_of_the_input(ranks: Any, frozen: bool, alone: bool) -> float:
     net, one = seeded(mlp).requires_grad_(not frozen), seeded(mlp)
     split = TimeSplit(net, ranks=ranks)
     x, y = data(13)
-    whole, own = x.clone().requires_grad_(), split.piece(x).clone().requires_grad_()
+    whole, own = x.clone().requires_grad_(), split.segment(x).clone().requires_grad_()
     expected = torch.autograd.grad(rate(one(whole), y), whole)[0]
     for _ in range(2):
         own.grad = None
@@ -38,14 +38,14 @@ def gradient_of_the_input(ranks: Any, frozen: bool, alone: bool) -> float:
             loss.backward()
             assert own.grad is not None
             found = own.grad
-    return apart(found, split.piece(expected))
+    return apart(found, split.segment(expected))
 
 
 def one_step(split: TimeSplit, one: nn.Module, x: Tensor, y: Tensor) -> float:
     """How far the gradients of a training step are from those of one process."""
     split.net.zero_grad()
     one.zero_grad()
-    cross_entropy(split.mean(split(split.piece(x))), y).backward()
+    cross_entropy(split.mean(split(split.segment(x))), y).backward()
     rate(one(x), y).backward()
     return worst(split.net, one)
 
@@ -113,7 +113,7 @@ def stopped_inside(ranks: Any) -> float:
     net = seeded(mlp)
     split = TimeSplit(net, ranks=ranks)
     x, _ = data(13)
-    out = split(split.piece(x))
+    out = split(split.segment(x))
     torch.autograd.grad(split.mean(out).square().sum(), out)
     return apart(tfexplore.step_by_step(net, x), net(x))
 
@@ -132,7 +132,7 @@ def half_precision(ranks: Any, dtype: str) -> tuple[float, float, bool]:
     net, one = (nn.Sequential(FoldTime(nn.BatchNorm1d(2))) for _ in range(2))
     x = torch.rand(6, 12_001, 2, generator=torch.Generator().manual_seed(0)).to(kind)
     split = TimeSplit(net, ranks=ranks)
-    out, expected = split(split.piece(x)), split.piece(one(x))
+    out, expected = split(split.segment(x)), split.segment(one(x))
     means = [module[0][0].running_mean for module in (net, one)]
     return apart(out.float(), expected.float()), apart(means[0], means[1]), out.dtype == kind
 
@@ -151,16 +151,16 @@ def leaves_first(ranks: Any) -> float:
     split = TimeSplit(seeded(mlp), ranks=ranks)
     x, _ = data(13)
     with torch.no_grad():
-        split(split.piece(x))
+        split(split.segment(x))
         if ranks.rank == 1:
             time.sleep(1)
-        return float(split(split.piece(x)).sum())
+        return float(split(split.segment(x)).sum())
 
 
 def twice_derived(ranks: Any) -> str:
     split = TimeSplit(seeded(mlp), ranks=ranks)
     x, y = data(13)
-    out = split(split.piece(x))
+    out = split(split.segment(x))
     (gradient,) = torch.autograd.grad(split_loss(split, out, y, "rate"), out, create_graph=True)
     try:
         gradient.square().sum().backward()
@@ -195,4 +195,4 @@ def grown(ranks: Any) -> float:
     for changed in (net, one):
         changed.append(tfexplore.LI(tau=3.0))
     x, _ = data(13)
-    return apart(split.whole(split(split.piece(x))), one(x))
+    return apart(split.whole(split(split.segment(x))), one(x))

@@ -31,7 +31,7 @@ WORDS = {
     r"\bnone of both\b": "neither",
     r"\ball the same\b": "anyway",
     r"\bas ever\b|\bso many as\b": "the number, or the relation",
-    r"\bpieces? of time\b": "chunk of time; a rank's time steps",
+    r"\bpieces? of time\b": "chunk of time; a rank's segment",
     r"(?<![a-z])looked_at\b": "observed; traced",
     r"\bworks? aside\b": "in a background thread",
 }

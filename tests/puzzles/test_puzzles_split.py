@@ -149,7 +149,7 @@ def sends_on_and_on(rank, ranks, send, state):
         (in_a_circle, "deadlock, nobody can go on: rank 0 waits for rank 1, and rank 1 waits for rank 0."),
         (only_one_layer, "rank 0 should return spikes of shape (8, 4), but returned an array of shape (8, 6)."),
         (both_at_once, "rank 0 should return spikes of shape (8, 4), but returned a tuple."),
-        (step_by_step, "layer 0 on rank 0 was given an x of shape (1, 6); it takes (8, 6), the whole piece."),
+        (step_by_step, "layer 0 on rank 0 was given an x of shape (1, 6); it takes (8, 6), the whole segment."),
         (
             lambda rank, ranks, x, layers, send, receive: (layers[0](x, None), layers[0](x, None)),
             "layer 0 on rank 0 was run twice",

@@ -128,7 +128,7 @@ def test_inputs_that_do_not_fit_together(crew, what, odd) -> None:
         (
             "no steps",
             "ValueError",
-            "x must have at least one time step on every rank; start fewer ranks, or see split.piece.",
+            "x must have at least one time step on every rank; start fewer ranks, or see split.segment.",
         ),
         ("no tensor", "TypeError", "x must be a tensor [T, B, *features], but got list."),
         ("one axis", "ValueError", "x must be [T, B, *features], with time first, but got shape (4,)."),

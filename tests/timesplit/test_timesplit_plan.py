@@ -20,7 +20,7 @@ def simulate(costs, steps, batch, link, ranks=1, micro_batches=1, replicas=1):
     """Every rank does the next thing on its list as soon as it can: (seconds, [(kind, layer, part, rank, begin, end)])."""
     samples = max(len(piece) for piece in torch.arange(batch).tensor_split(replicas))
     shares = [len(piece) / batch for piece in torch.arange(samples).tensor_split(micro_batches)]
-    pieces = [len(piece) for piece in torch.arange(steps).tensor_split(ranks)]
+    segments = [len(piece) for piece in torch.arange(steps).tensor_split(ranks)]
     clock, work = dict.fromkeys(range(ranks), 0.0), []
 
     def sum_up(nbytes, devices):
@@ -47,7 +47,7 @@ def simulate(costs, steps, batch, link, ranks=1, micro_batches=1, replicas=1):
                         continue
                     clock[rank] = max(clock[rank], arrival[rank, row])
                 begin = clock[rank]
-                clock[rank] += pieces[rank] * per_step * shares[part] + call
+                clock[rank] += segments[rank] * per_step * shares[part] + call
                 work.append((kind, cost.layer, part, rank, begin, clock[rank]))
                 if cost.state > 0 and rank + onward in clock:
                     wire[rank] = max(clock[rank], wire.get(rank, 0.0)) + cost.state * shares[part] / link.bandwidth
@@ -96,7 +96,7 @@ def test_plans_are_those_of_a_plain_simulation(case) -> None:
     for kind, layer, part, rank, begin, end in work:
         event = worked[kind, layer, part, f"rank {rank}"]
         assert (event.begin, event.end) == pytest.approx((begin, end), rel=1e-12, abs=1e-11)
-        assert (event.first, event.last) == found.pieces[rank]
+        assert (event.first, event.last) == found.segments[rank]
 
     assert events[-1].end == pytest.approx(found.seconds, rel=1e-12)
     for rank in range(ranks):

@@ -25,7 +25,7 @@ Sent: TypeAlias = defaultdict[tuple[int, int], list[tuple[int, Any]]]
 
 
 def split_forward(rank, ranks, x, layers, send, receive):
-    """The spikes of the last layer for this rank's piece x of the currents; the state comes from the rank before."""
+    """The spikes of the last layer for this rank's segment x of the currents; the state comes from the rank before."""
     ### BEGIN SOLUTION
     for layer in layers:
         state = receive(rank - 1) if rank > 0 else None
@@ -93,8 +93,8 @@ class Rank:
     rank does follows from what it receives; so answers need no threads of their own, and are stopped and quoted like all others.
     """
 
-    def __init__(self, rank: int, pieces: list[Array], widths: tuple[int, ...], sent: Sent, slots: Array) -> None:
-        self.rank, self.pieces, self.widths, self.sent, self.slots = rank, pieces, widths, sent, slots
+    def __init__(self, rank: int, segments: list[Array], widths: tuple[int, ...], sent: Sent, slots: Array) -> None:
+        self.rank, self.segments, self.widths, self.sent, self.slots = rank, segments, widths, sent, slots
         self.given: Counter[int] = Counter()
         self.taken: Counter[int] = Counter()
         self.clock, self.waits_for, self.answer = 0, -1, None
@@ -104,7 +104,9 @@ class Rank:
         runs = enumerate(network(self.widths))
         layers = [lambda x, state=None, k=k, run=run: self.layer(k, run, x, state) for k, run in runs]
         with suppress(Suspended):
-            self.answer = function(self.rank, len(self.pieces), self.pieces[self.rank], layers, self.send, self.receive)
+            self.answer = function(
+                self.rank, len(self.segments), self.segments[self.rank], layers, self.send, self.receive
+            )
         return self
 
     def can_go_on(self) -> bool:
@@ -117,8 +119,8 @@ class Rank:
             raise Complaint(f"rank {self.rank} {does} {type(other).__name__!r}; give the number of a rank first.")
         if other == self.rank:
             raise Complaint(f"rank {self.rank} {does} itself; the state goes from each rank to the next.")
-        if other not in range(len(self.pieces)):
-            raise Complaint(f"rank {self.rank} {does} rank {other}, but ranks run from 0 to {len(self.pieces) - 1}.")
+        if other not in range(len(self.segments)):
+            raise Complaint(f"rank {self.rank} {does} rank {other}, but ranks run from 0 to {len(self.segments) - 1}.")
 
     def send(self, to: Any, value: Any) -> None:
         self.check("sends to", to)
@@ -142,11 +144,11 @@ class Rank:
     def layer(self, k: int, run: Run, x: Any, state: Any) -> tuple[Array, Array]:
         if self.waits_for >= 0:
             raise Suspended
-        where, wanted = f"layer {k} on rank {self.rank}", (len(self.pieces[self.rank]), self.widths[max(k - 1, 0)])
+        where, wanted = f"layer {k} on rank {self.rank}", (len(self.segments[self.rank]), self.widths[max(k - 1, 0)])
         if not np.isnan(self.slots[self.rank, k]):
-            raise Complaint(f"{where} was run twice; once, over the whole piece, is enough.")
+            raise Complaint(f"{where} was run twice; once, over the whole segment, is enough.")
         if np.shape(x) != wanted:
-            raise Complaint(f"{where} was given an x of shape {np.shape(x)}; it takes {wanted}, the whole piece.")
+            raise Complaint(f"{where} was given an x of shape {np.shape(x)}; it takes {wanted}, the whole segment.")
         if self.rank and state is None:
             raise Complaint(f"{where} began at rest; it must begin in the state in which rank {self.rank - 1} left it.")
         if state is not None and np.shape(state) != (own := (self.widths[k],)):
@@ -161,12 +163,12 @@ def wavefront(
 ) -> Array | None:
     """The slot in which each rank ran each layer, if the spikes are right."""
     ends = np.cumsum(lengths)[:-1]
-    pieces, sent = np.split(x, ends), Sent(list)
+    segments, sent = np.split(x, ends), Sent(list)
     slots = memory.drawn = np.full((len(lengths), len(widths)), np.nan)
     ranks: dict[int, Rank] = {}
     while ready := [k for k in range(len(lengths)) if k not in ranks or ranks[k].can_go_on()]:
         for k in ready:
-            ranks[k] = Rank(k, pieces, widths, sent, slots).run(function)
+            ranks[k] = Rank(k, segments, widths, sent, slots).run(function)
     unread = [f"rank {a} to rank {b}" for (a, b), queue in sent.items() if len(queue) > ranks[b].taken[a]]
     lost = f"never received: messages from {', '.join(unread)}." if unread else ""
     if waiting := {k: rank.waits_for for k, rank in ranks.items() if rank.waits_for >= 0}:
@@ -302,16 +304,16 @@ PUZZLES = (
         "06_split_time",
         "pass the state over the cut",
         r"""
-Time is cut into pieces, one for each of `ranks` devices. All of them run your function at once: each with its own number
-`rank`, from 0 to ranks − 1, and its own piece `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
-`layer(x, state)`. It runs over the whole piece and returns two things: the spikes, which are the next layer's `x`, and the
+Time is cut into segments, one for each of `ranks` devices. All of them run your function at once: each with its own number
+`rank`, from 0 to ranks − 1, and its own segment `x` of the currents, [time steps, neurons]. Each of the `layers` is called as
+`layer(x, state)`. It runs over the whole segment and returns two things: the spikes, which are the next layer's `x`, and the
 state in which it leaves its neurons. The state `None` is a layer at rest. So rank 0 begins; every other rank begins where the
 rank before it ended.
 
 Call `send` as `send(to, value)`: it puts a message on its way to another rank, and waits for nobody. Call `receive` as
 `receive(source)`: it waits for the next message from that rank, and returns it. Return the spikes of the last layer.
 
-To run a layer over a piece takes one *time slot*, whatever the length of the piece; a message takes none. Be done with $P$
+To run a layer over a segment takes one *time slot*, whatever the length of the segment; a message takes none. Be done with $P$
 ranks and $L$ layers after $L + P - 1$ slots. The picture shows in which slot, counted from 0, each rank ran each layer.
 """,
         (

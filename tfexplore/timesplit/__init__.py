@@ -2,7 +2,7 @@
 
     with timesplit.ranks():                        # torchrun starts P of these processes
         split = timesplit.TimeSplit(net)           # an ordinary network
-        out = split(split.piece(x))                # this rank's time steps; states cross the cuts
+        out = split(split.segment(x))                # this rank's time steps; states cross the cuts
         loss = cross_entropy(split.mean(out), y)   # the same on every rank
         loss.backward()                            # the gradients of one process
 

@@ -67,7 +67,7 @@ def train(group: Ranks, args: argparse.Namespace) -> None:
     split = TimeSplit(net, micro_batches=args.micro_batches, ranks=group)
 
     def walk(_: nn.Module, x: Tensor) -> Tensor:
-        return split.whole(split(split.piece(x)))
+        return split.whole(split(split.segment(x)))
 
     images = data.train_images.to(group.device, dtype)
     data = data._replace(train_images=images, train_labels=data.train_labels.to(group.device))

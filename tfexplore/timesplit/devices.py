@@ -1,7 +1,7 @@
 """Time splitting in one process that sees several GPUs: no messages, the state is copied from device to device.
 
 Each device holds what its own time steps save for the backward pass, so a sequence fits that is too long for one device. It is
-not faster: in the forward pass, a copy waits for all work that its device was given before, so the chunks run one after the
+not faster: in the forward pass, a copy waits for all work that its device was given before, so the segments run one after the
 other. For speed there are processes, `TimeSplit`. (On several GPUs it is untested.)
 """
 
@@ -19,14 +19,14 @@ from tfexplore.timesplit import batchnorm
 
 
 def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str]) -> Tensor:
-    """Computes `net(x)` with one chunk of the time steps per device, to save memory on each.
+    """Computes `net(x)` with one segment of the time steps per device, to save memory on each.
 
     Outputs and gradients are those of `net(x)`. The weights stay where they are, and are copied to each device in every pass.
 
     Args:
         net: a network whose only memory of the past is in this library's layers. BatchNorm must be in eval mode.
         x: the input of all time steps.
-        devices: one for each chunk of consecutive time steps, in order. Where T does not divide, the first have one step more.
+        devices: one for each segment of consecutive time steps, in order. Where T does not divide, the first have one step more.
 
     Shape:
         - Input: `[T, B, *features]`
@@ -54,9 +54,9 @@ def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str])
     outs, states = [], MovingStates()
     named = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     with carry(net, states):
-        for chunk, states.place in zip(x.tensor_split(len(places)), places, strict=True):
+        for segment, states.place in zip(x.tensor_split(len(places)), places, strict=True):
             there = {name: tensor.to(states.place) for name, tensor in named.items()}
-            outs.append(functional_call(net, there, (chunk.to(states.place),)).to(x.device))
+            outs.append(functional_call(net, there, (segment.to(states.place),)).to(x.device))
     return torch.cat(outs)
 
 

@@ -47,7 +47,7 @@ class Plan:
     seconds: float
 
     @property
-    def pieces(self) -> list[tuple[int, int]]:
+    def segments(self) -> list[tuple[int, int]]:
         """The time steps first <= t < last of each rank."""
         return list(pairwise([0, *lengths_of(self.steps, self.ranks).cumsum().tolist()]))
 
@@ -87,10 +87,10 @@ class Plan:
         stretches = stretches_of(self.costs, shares_of(self.batch, [self.replicas], self.micro_batches), self.link)
         walk = list(wavefront(stretches, [self.ranks], self.steps, self.link))
         statistics, loss, weights = sums_of(self.costs, self.link, self.ranks, self.replicas)
-        pieces, done, events = self.pieces, [0.0] * self.ranks, list[Event]()
+        segments, done, events = self.segments, [0.0] * self.ranks, list[Event]()
 
         def add(rank: int, layer: str, begin: float, end: float, kind: str, part: int = 0) -> None:
-            event = Event(layer, *pieces[rank], f"rank {rank}", begin, end, kind, 0, 0, 0, part=part)
+            event = Event(layer, *segments[rank], f"rank {rank}", begin, end, kind, 0, 0, 0, part=part)
             if begin - done[rank] > 1e-12 * self.seconds:  # less is rounding
                 events.append(replace(event, begin=done[rank], end=begin, kind="wait"))
             if end > begin or kind != "sum":

@@ -48,7 +48,7 @@ class TimeSplit(nn.Module):
             group.
 
     Shape:
-        - Input: `[T_p, B, *features]`, this rank's time steps: `split.piece(x)`
+        - Input: `[T_p, B, *features]`, this rank's time steps: `split.segment(x)`
         - Output: `[T_p, B, *]`, of the same time steps
 
     Raises:
@@ -61,7 +61,7 @@ class TimeSplit(nn.Module):
         >>> with timesplit.ranks():                    # torchrun --nproc-per-node 4 starts four of this script
         ...     split = TimeSplit(nn.Sequential(nn.Linear(8, 5), LIF()))
         ...     x = torch.rand(12, 2, 8)               # the same on every rank
-        ...     rate = split.mean(split(split.piece(x)))
+        ...     rate = split.mean(split(split.segment(x)))
         ...     rate.sum().backward()
         >>> rate.shape, split.net[0].weight.grad.shape
         (torch.Size([2, 5]), torch.Size([5, 8]))
@@ -89,7 +89,7 @@ class TimeSplit(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("a TimeSplit belongs to its group of processes; copy or save its network instead: split.net.")
 
-    def piece(self, x: Tensor) -> Tensor:
+    def segment(self, x: Tensor) -> Tensor:
         """The time steps of this rank, from the whole x [T, B, ...]; where T does not divide, the first ranks have one more.
 
         Raises:
@@ -219,7 +219,9 @@ class TimeSplit(nn.Module):
     def _check(self, x: Tensor) -> None:
         check_input(x)
         if len(x) == 0:
-            raise ValueError("x must have at least one time step on every rank; start fewer ranks, or see split.piece.")
+            raise ValueError(
+                "x must have at least one time step on every rank; start fewer ranks, or see split.segment."
+            )
         if x.ndim > AXES:
             raise ValueError(f"x must have at most {AXES} axes in a time split, but got {x.ndim}; flatten some.")
         if x.shape[1] < self.micro_batches:

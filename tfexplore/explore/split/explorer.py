@@ -24,7 +24,7 @@ MOST_DEVICES, MOST_PARTS = 64, 16
 class SplitPlan(Explorer):
     r"""How long a training step takes when its T time steps are split over P devices, and what the devices do when.
 
-    Rank k has the k-th chunk of the time steps, and begins a layer when rank k-1 has sent it the layer's hidden state: a
+    Rank k has the k-th segment of the time steps, and begins a layer when rank k-1 has sent it the layer's hidden state: a
     wavefront over layers and ranks. A device more costs about T_c seconds of messages and of waiting, so about
     :math:`\sqrt{T_s / T_c}` devices are fastest, where one alone takes T_s seconds.
 
@@ -53,7 +53,7 @@ class SplitPlan(Explorer):
     Example:
         >>> from tfexplore import explore
         >>> made = explore.split_plan(devices=4, steps=64)
-        >>> made.result.plan.ranks, len(made.result.plan.pieces)
+        >>> made.result.plan.ranks, len(made.result.plan.segments)
         (4, 4)
     """
 
@@ -62,7 +62,7 @@ class SplitPlan(Explorer):
         "how many times as fast as one device, over the number of devices, on logarithmic axes."
     )
 
-    devices = Slider("devices P", 1, MOST_DEVICES, live=True, help="each takes a chunk of the time steps")
+    devices = Slider("devices P", 1, MOST_DEVICES, live=True, help="each takes a segment of the time steps")
     steps = Scale("time steps T", {2**k: f"{2**k:,}" for k in range(3, 15)})
     layers = Slider("blocks of layers", 1, 24, live=True, help="a linear layer and its LIF neurons")
     batch = Slider("batch", 1, 64, live=True)
@@ -139,7 +139,7 @@ class SplitRun(Runner):
         "begun and has to wait."
     )
 
-    processes = Slider("processes P", 1, 4, help="each takes a chunk of the time steps")
+    processes = Slider("processes P", 1, 4, help="each takes a segment of the time steps")
     network = Choice("network", NETWORKS, help="waiting needs no cores: each process is like a device")
     steps = Slider("time steps T", 8, 128, step=4)
     layers = Slider("layers", 1, 8)

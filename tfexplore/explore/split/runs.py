@@ -52,11 +52,11 @@ def one_pass(group: Ranks, kind: str, blocks: int, steps: int, micro_batches: in
     """On every rank: one training step, timed and recorded, after one that warms up."""
     split = TimeSplit(network(kind, blocks), micro_batches=micro_batches, ranks=group)
     x = inputs(kind, steps)
-    split.mean(split(split.piece(x))).square().mean().backward()
+    split.mean(split(split.segment(x))).square().mean().backward()
     with rank_events(split) as events:
         group.all_gather([0])
         begin = time.perf_counter()
-        split.mean(split(split.piece(x))).square().mean().backward()
+        split.mean(split(split.segment(x))).square().mean().backward()
         group.all_gather([0])
         seconds = time.perf_counter() - begin
     return seconds, events
