@@ -8,7 +8,7 @@ or what PyTorch allocated (GPU), above what there was before the pass.
 
 The time from `import tfexplore` to the first result is measured in fresh processes: TFEXPLORE_CACHE is empty, then filled.
 
-As a program, `python -m benchmarks.growth`, it measures the peak of one pass in a subprocess (see `tfexplore.measure.beside`).
+As a program, `python -m benchmarks.growth`, it answers requests for a pass's peak (see `tfexplore.measure.server_process`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import torch
 from benchmarks import harness, neuron, reference
 from benchmarks.harness import DEFAULT, FULL, OURS, QUICK, ROOT, Row, Stage
 from benchmarks.work import BOTH, Case
-from tfexplore.measure.beside import Beside
+from tfexplore.measure.server_process import ServerProcess
 
 WHAT = "One layer of LIF neurons, forward + backward, float32, rectangle: growth over T and N; import to first result."
 TS = {QUICK: (4, 16, 64), DEFAULT: (8, 16, 32, 64, 128), FULL: (8, 16, 32, 64, 128, 256, 512)}
@@ -67,9 +67,9 @@ def grown(stage: Stage, axis: str, value: int) -> Row:
     for mode in row["median_ms"]:
         with (
             suppress(RuntimeError),
-            Beside("benchmarks.growth") as process,
+            ServerProcess("benchmarks.growth") as process,
         ):  # a peak that cannot be measured is left out
-            peaks[mode] = process.ask(case=case | {"device": stage.device}, mode=mode)["peak"]
+            peaks[mode] = process.request(case=case | {"device": stage.device}, mode=mode)["peak"]
     return row | {"axis": axis, "peak_bytes": peaks}
 
 
@@ -166,6 +166,6 @@ def lines(row: Row) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    from tfexplore.measure.beside import serve
+    from tfexplore.measure.server_process import serve
 
-    serve(lambda question: peak(**question))
+    serve(lambda request: peak(**request))

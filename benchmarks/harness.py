@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.work import Arrays, Case, forget
-from tfexplore.measure.beside import Beside
+from tfexplore.measure.server_process import ServerProcess
 
 Row: TypeAlias = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +85,7 @@ class Stage:
 
     def __init__(self, names: Sequence[str] = (OURS, *SNN), device: str = "cpu", effort: Effort = Effort()) -> None:
         self.names, self.device, self.effort = tuple(names), device, effort
-        self.open: dict[str, Beside] = {}
+        self.open: dict[str, ServerProcess] = {}
         self._folder = tempfile.TemporaryDirectory()
         self.expected = Path(self._folder.name)
         self.expected_of: tuple[Any, ...] = ()
@@ -104,25 +104,25 @@ class Stage:
         if process := self.open.pop(name, None):
             process.end()
 
-    def ask(self, name: str, /, **question: Any) -> dict[str, Any]:
+    def request(self, name: str, /, **request: Any) -> dict[str, Any]:
         """A contestant's answer; RuntimeError with the reason if there is none (at every call, if it cannot be opened)."""
         if name in self.absent:
             raise RuntimeError(self.absent[name])
         if name not in self.open:
             limit = memory(self.device, 0.8) if torch.device(self.device).type == "cpu" else None
-            self.open[name] = Beside("benchmarks.play", ENVIRONMENT, python_of(name))
+            self.open[name] = ServerProcess("benchmarks.play", ENVIRONMENT, python_of(name))
             try:
-                self.versions[name] = self._ask(name, do="open", name=name, memory=limit)["versions"]
+                self.versions[name] = self._request(name, do="open", name=name, memory=limit)["versions"]
             except RuntimeError as error:
                 self.close(name)
                 self.absent[name] = f"{error}{PEERS if 'No module named' in str(error) else ''}"
                 raise RuntimeError(self.absent[name]) from error
-        return self._ask(name, **question)
+        return self._request(name, **request)
 
-    def _ask(self, name: str, /, **question: Any) -> dict[str, Any]:
+    def _request(self, name: str, /, **request: Any) -> dict[str, Any]:
         process = self.open[name]
         try:
-            return process.within(self.effort.patience, **question)
+            return process.request_within(self.effort.patience, **request)
         except (RuntimeError, TimeoutError) as error:
             if process.process.poll() is not None:
                 self.close(name)
@@ -156,7 +156,7 @@ class Stage:
                 taken[player.label] += player.taken
             for name in group:
                 with suppress(RuntimeError):
-                    self.ask(name, do="drop")
+                    self.request(name, do="drop")
                 if len(groups) > 1:
                     self.close(name)
         for label, seconds in taken.items():
@@ -192,7 +192,7 @@ class Stage:
     ) -> Iterator[Player]:
         """The modes of a contestant whose results are right; the row gets the reasons why the others are not timed."""
         try:
-            modes = self.ask(name, do="prepare", benchmark=benchmark, case=case)["modes"]
+            modes = self.request(name, do="prepare", benchmark=benchmark, case=case)["modes"]
         except RuntimeError as error:
             row["reasons"][name] = str(error)
             return
@@ -201,7 +201,7 @@ class Stage:
             player = Player(name, mode)
             label = player.label
             try:
-                found = self.ask(name, do="check", mode=mode, folder=folder, tolerance=near)
+                found = self.request(name, do="check", mode=mode, folder=folder, tolerance=near)
             except RuntimeError as error:
                 row["reasons"][label] = str(error)
                 if name not in self.open:  # it ended, and its other modes with it
@@ -226,7 +226,7 @@ class Stage:
         def run(player: Player, warm: bool = False) -> float | None:
             time.sleep(PAUSE)
             try:
-                seconds: float = self.ask(player.name, do="time", mode=player.mode, warm=warm)["seconds"]
+                seconds: float = self.request(player.name, do="time", mode=player.mode, warm=warm)["seconds"]
             except RuntimeError as error:
                 row["reasons"][player.label] = str(error)
                 player.rounds = 0

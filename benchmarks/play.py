@@ -20,8 +20,8 @@ import torch
 
 from benchmarks import work
 from benchmarks.work import Modes, Work
-from tfexplore.measure.beside import Question, serve
 from tfexplore.measure.clock import FILL, MOST, event_seconds, seconds, synchronise
+from tfexplore.measure.server_process import Request, serve
 
 
 class Player:
@@ -31,8 +31,8 @@ class Player:
         self.modes: Modes = {}
         self.works: dict[str, Work] = {}
 
-    def answer(self, question: Question) -> dict[str, Any]:
-        reply: dict[str, Any] = getattr(self, question.pop("do"))(**question)
+    def answer(self, request: Request) -> dict[str, Any]:
+        reply: dict[str, Any] = getattr(self, request.pop("do"))(**request)
         return reply
 
     def open(self, name: str, memory: int | None) -> dict[str, Any]:

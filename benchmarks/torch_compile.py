@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
-from tfexplore.measure.beside import Beside
 from tfexplore.measure.clock import machine
 from tfexplore.measure.contestants import COMPILED, INFERENCE, TRAINING, WAYS, why_not_compiled
+from tfexplore.measure.server_process import ServerProcess
 
 STEPS, NEURONS = (2, 4, 8, 16, 32), (1_000, 10_000, 100_000)
 USUAL = (16, 10_000)
@@ -42,9 +42,9 @@ def row(case: tuple[int, int, str, str], device: str, rounds: int, compiled: boo
     steps, neurons, dtype, passes = case
     with (
         tempfile.TemporaryDirectory() as empty,
-        Beside("tfexplore.measure.contestants", {"TORCHINDUCTOR_CACHE_DIR": empty}) as process,
+        ServerProcess("tfexplore.measure.contestants", {"TORCHINDUCTOR_CACHE_DIR": empty}) as process,
     ):
-        point = process.ask(
+        point = process.request(
             steps=steps, neurons=neurons, dtype=dtype, passes=passes, device=device, rounds=rounds, compiled=compiled
         )
     seconds = point["seconds"]

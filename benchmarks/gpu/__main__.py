@@ -26,7 +26,7 @@ from benchmarks.gpu.journal import Journal, Line
 from benchmarks.gpu.plan import MACHINE, TUNING, Point, points
 from benchmarks.harness import ENVIRONMENT, ROOT
 from tfexplore.codegen.builds import Shape
-from tfexplore.measure.beside import Beside
+from tfexplore.measure.server_process import ServerProcess
 
 HOME = ROOT / "benchmarks" / "tmp" / "gpu"
 JOURNAL, TABLE, TUNED = "journal.jsonl", "table.md", "tuned.json"
@@ -91,7 +91,9 @@ class Run:
         line: Line = {"key": key, "section": point.section, "name": point.name, "dry": self.dry}
         limit = max(1.0, min(point.limit, self.left))
         try:
-            line["row"] = child.within(limit, module=point.module, device=self.device, out=str(self.out), **point.given)
+            line["row"] = child.request_within(
+                limit, module=point.module, device=self.device, out=str(self.out), **point.given
+            )
         except (RuntimeError, OSError, ValueError) as error:  # ended while it wrote, too
             line["failed"] = str(error)[:500]
             if limit < point.limit and isinstance(error, TimeoutError):  # it had no fair chance
@@ -151,13 +153,13 @@ class Child:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
-        self.process: Beside | None = None
+        self.process: ServerProcess | None = None
 
-    def within(self, seconds: float, **question: Any) -> dict[str, Any]:
+    def request_within(self, seconds: float, **request: Any) -> dict[str, Any]:
         if self.process is None or self.process.process.poll() is not None:
             self.__exit__()
-            self.process = Beside("benchmarks.gpu.child", self.environment)
-        return self.process.within(seconds, **question)
+            self.process = ServerProcess("benchmarks.gpu.child", self.environment)
+        return self.process.request_within(seconds, **request)
 
     def __enter__(self) -> Child:
         return self

@@ -7,13 +7,13 @@ import importlib
 from typing import Any
 
 from benchmarks import work
-from tfexplore.measure.beside import Question, serve
+from tfexplore.measure.server_process import Request, serve
 
 
-def answer(question: Question) -> dict[str, Any]:
-    module = importlib.import_module(question.pop("module"))
+def answer(request: Request) -> dict[str, Any]:
+    module = importlib.import_module(request.pop("module"))
     try:
-        row: dict[str, Any] = module.measure(**question)
+        row: dict[str, Any] = module.measure(**request)
         return row
     finally:
         gc.collect()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import ROOT
-from tfexplore.measure.beside import python_path
+from tfexplore.measure.server_process import python_path
 
 TESTS = ("tests/test_gpu.py", "tests/timesplit/test_timesplit.py")
 SIDE_BY_SIDE = 12

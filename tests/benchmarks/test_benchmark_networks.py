@@ -18,8 +18,8 @@ from torch import nn
 from benchmarks import growth, harness, networks, training, work
 from benchmarks.contestants import ours
 from benchmarks.networks import NETWORKS, NEURONS, NORM, OPTIMISER, PARTS, WEIGHTS, Training
-from tfexplore.measure.beside import Beside
 from tfexplore.measure.contestants import FUSED, LAYERED, STEPPED
+from tfexplore.measure.server_process import ServerProcess
 
 WAYS = (STEPPED, LAYERED, FUSED)
 EFFORT = harness.Effort(seconds=0.0, least=1, most=1)
@@ -193,7 +193,7 @@ def test_a_fit_is_a_row_and_lines() -> None:
 
 
 class Here:
-    """A Beside whose process is this one."""
+    """A ServerProcess whose process is this one."""
 
     def __init__(self, module: str) -> None:
         assert module == growth.__name__
@@ -203,12 +203,12 @@ class Here:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def ask(self, **question: Any) -> dict[str, int]:
-        return growth.peak(**question)
+    def request(self, **request: Any) -> dict[str, int]:
+        return growth.peak(**request)
 
 
 def test_growth_is_measured_with_all_its_costs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth, "Beside", Here)
+    monkeypatch.setattr(growth, "ServerProcess", Here)
     with harness.Stage((harness.OURS,), effort=EFFORT) as stage:
         row = growth.grown(stage, "N", 16_000)
     assert row["reasons"] == {}
@@ -224,8 +224,8 @@ def test_the_peak_is_measured_in_a_fresh_process() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux's /proc/self/clear_refs for the peak of the resident memory")
     made = growth.neuron.case(8, 160_000, surrogate="Rectangle") | {"device": "cpu"}
-    with Beside(growth.__name__) as process:
-        peak = process.ask(case=made, mode="eager torch")["peak"]
+    with ServerProcess(growth.__name__) as process:
+        peak = process.request(case=made, mode="eager torch")["peak"]
     assert 4 * 8 * 160_000 < peak < 30 * 4 * 8 * 160_000  # at the least the spikes, at the most all that a step makes
 
 

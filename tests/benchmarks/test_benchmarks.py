@@ -18,7 +18,7 @@ import torch
 from benchmarks import bench, draw, harness, linear_lif, neuron, play, record, reference, work
 from tfexplore import cli
 from tfexplore.measure import results
-from tfexplore.measure.beside import Beside
+from tfexplore.measure.server_process import ServerProcess
 
 EFFORT = harness.Effort(seconds=0.0, least=2, most=2)
 TINY = neuron.case(3, 32)
@@ -39,29 +39,29 @@ def contestant(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
     module = types.ModuleType("benchmarks.contestants.made_up")
     module.VERSIONS = dict  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "benchmarks.contestants.made_up", module)
-    monkeypatch.setattr(harness, "Beside", Here)
+    monkeypatch.setattr(harness, "ServerProcess", Here)
     yield module
     work.forget()
 
 
 class Here:
-    """A Beside whose process is this one."""
+    """A ServerProcess whose process is this one."""
 
     def __init__(self, *_: object) -> None:
         self.player = play.Player()
         self.process = types.SimpleNamespace(poll=lambda: None)
 
-    def ask(self, **question: Any) -> dict[str, Any]:
-        if question["do"] == "open":
-            question["memory"] = None  # this process goes on
+    def request(self, **request: Any) -> dict[str, Any]:
+        if request["do"] == "open":
+            request["memory"] = None  # this process goes on
         try:
-            answer: dict[str, Any] = json.loads(json.dumps(self.player.answer(question)))
+            answer: dict[str, Any] = json.loads(json.dumps(self.player.answer(request)))
         except Exception as error:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         return answer
 
-    def within(self, _: float, **question: Any) -> dict[str, Any]:
-        return self.ask(**question)
+    def request_within(self, _: float, **request: Any) -> dict[str, Any]:
+        return self.request(**request)
 
     def end(self) -> None: ...
 
@@ -74,13 +74,13 @@ def test_another_interpreter_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "twice.py").write_text(TWICE)
     link = tmp_path / "another"
     link.symlink_to(sys.executable)
-    with Beside("twice", {"PYTHONPATH": str(tmp_path)}, python=str(link)) as process:
-        assert process.ask(number=4) == {"twice": 8, "python": str(link)}
+    with ServerProcess("twice", {"PYTHONPATH": str(tmp_path)}, python=str(link)) as process:
+        assert process.request(number=4) == {"twice": 8, "python": str(link)}
 
 
 def test_ours_and_a_missing_peer_in_processes_of_their_own() -> None:
     with harness.Stage((harness.OURS, "no_such_library"), effort=EFFORT) as stage:
-        stage.ask(harness.OURS, do="prepare", benchmark="neuron", case=TINY | {"device": "cpu"})
+        stage.request(harness.OURS, do="prepare", benchmark="neuron", case=TINY | {"device": "cpu"})
         row = stage.race("linear_lif", linear_lif.case(16) | {"T": 3}, reference.linear_lif, linear_lif.ALLOWED, 1000)
         assert not any(process.process.poll() is not None for process in stage.open.values())
         assert stage.versions[harness.OURS]["torch"] == torch.__version__

@@ -22,8 +22,8 @@ from tfexplore import explore
 from tfexplore.explore.speed import curves
 from tfexplore.explore.speed import explorer as speed_explorer
 from tfexplore.measure import clock, contestants, results
-from tfexplore.measure.beside import Beside
 from tfexplore.measure.contestants import COMPILED, DTYPES, PASSES, TOLERANCE, WAYS, check, plain_loop, why_not_compiled
+from tfexplore.measure.server_process import ServerProcess
 
 ANSWER = {
     "first_call": 21.0,
@@ -73,23 +73,23 @@ def test_a_contestant_that_computes_something_else_is_not_timed(place: int, what
 def test_torch_compile_really_runs_beside() -> None:
     if reason := why_not_compiled():
         pytest.skip(reason)
-    with Beside("tfexplore.measure.contestants") as process:
-        answer = process.ask(steps=2, neurons=64, rounds=2)
+    with ServerProcess("tfexplore.measure.contestants") as process:
+        answer = process.request(steps=2, neurons=64, rounds=2)
     assert set(answer["seconds"]) == {*WAYS, COMPILED}
     assert answer["first_call"] > 0
     assert all(0 < cut["low"] <= cut["median"] <= cut["high"] for cut in answer["seconds"].values())
 
 
 def test_a_process_beside_answers_complains_and_ends() -> None:
-    with Beside("tfexplore.measure.first_calls") as process:
-        assert process.ask(neuron="LIF", case="nothing")["compiled"] == 0
+    with ServerProcess("tfexplore.measure.first_calls") as process:
+        assert process.request(neuron="LIF", case="nothing")["compiled"] == 0
         with pytest.raises(RuntimeError, match="no_such_dtype"):
-            process.ask(neuron="LIF", dtype="no_such_dtype")
+            process.request(neuron="LIF", dtype="no_such_dtype")
         process.end()
         with pytest.raises(RuntimeError, match=r"tfexplore\.measure\.first_calls ended without an answer"):
-            process.ask(neuron="LIF")
-    with Beside("tfexplore.no_such_module") as process, pytest.raises(RuntimeError, match="No module named"):
-        process.ask()
+            process.request(neuron="LIF")
+    with ServerProcess("tfexplore.no_such_module") as process, pytest.raises(RuntimeError, match="No module named"):
+        process.request()
 
 
 def paths(folder: Path) -> str:
@@ -102,11 +102,11 @@ def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     (tmp_path / "starts_another.py").write_text(
-        "import subprocess\nfrom tfexplore.measure.beside import serve\n"
+        "import subprocess\nfrom tfexplore.measure.server_process import serve\n"
         f"serve(lambda _: {{'pid': subprocess.Popen('exec sleep 60 > {fifo}', shell=True).pid}})\n"
     )
-    with Beside("starts_another", {"PYTHONPATH": paths(tmp_path)}) as process:
-        process.ask()
+    with ServerProcess("starts_another", {"PYTHONPATH": paths(tmp_path)}) as process:
+        process.request()
         alive = os.open(fifo, os.O_RDONLY)  # ends when nobody has it open for writing
     try:
         assert select.select([alive], [], [], 10)[0], "what it started goes on"
@@ -119,11 +119,11 @@ def test_the_end_ends_what_the_process_started(tmp_path: Path) -> None:
 def test_a_process_that_may_finish_ends_those_it_started_in_groups_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import sys\nsys.stdin.read()\n")
     (tmp_path / "has_another.py").write_text(
-        "import atexit\nfrom tfexplore.measure.beside import Beside, serve\n"
-        "other = Beside('waits')\natexit.register(other.end)\nserve(lambda _: {'pid': other.process.pid})\n"
+        "import atexit\nfrom tfexplore.measure.server_process import ServerProcess, serve\n"
+        "other = ServerProcess('waits')\natexit.register(other.end)\nserve(lambda _: {'pid': other.process.pid})\n"
     )
-    with Beside("has_another", {"PYTHONPATH": paths(tmp_path)}) as process:
-        pid = process.ask()["pid"]
+    with ServerProcess("has_another", {"PYTHONPATH": paths(tmp_path)}) as process:
+        pid = process.request()["pid"]
         os.kill(pid, 0)  # it is there
         process.finish()
         with pytest.raises(ProcessLookupError):
@@ -207,15 +207,15 @@ class Fake:
     """Stands for the process that compiles: answers when `answer` allows it, or until it is ended."""
 
     answer: Callable[[], bool] = staticmethod(lambda: True)
-    asked: list[dict[str, Any]]
+    requests: list[dict[str, Any]]
 
     def __init__(self, module: str) -> None:
         assert module == "tfexplore.measure.contestants"
         self.ended = False
-        Fake.asked = []
+        Fake.requests = []
 
-    def ask(self, **question: Any) -> dict[str, Any]:
-        Fake.asked.append(question)
+    def request(self, **request: Any) -> dict[str, Any]:
+        Fake.requests.append(request)
         while not self.ended and not Fake.answer():
             pass
         if self.ended:
@@ -234,7 +234,7 @@ class Fake:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
-    monkeypatch.setattr(speed_explorer, "Beside", Fake)
+    monkeypatch.setattr(speed_explorer, "ServerProcess", Fake)
     monkeypatch.setattr(speed_explorer, "why_not_compiled", lambda device: "")
     yield Fake
     Fake.answer = staticmethod(lambda: True)
@@ -250,7 +250,7 @@ def test_the_button_adds_one_point_of_torch_compile(speed: Any, fake: type[Fake]
     asyncio.run(press())
     assert speed.result is result
     assert len(result.seconds["fused"]) == 3, "the curves stay"
-    assert fake.asked == [{"steps": 3, "neurons": 100, "dtype": "float32", "passes": PASSES[0], "device": "cpu"}]
+    assert fake.requests == [{"steps": 3, "neurons": 100, "dtype": "float32", "passes": PASSES[0], "device": "cpu"}]
     assert list(speed.trace(COMPILED).x) == [3]
     np.testing.assert_allclose(speed.trace(COMPILED).y, [1e9 * 2e-3 / (3 * 100 * 2)])
     assert "after 21 s of compiling, takes 1.0 times as long as fused" in speed.message.value
@@ -286,7 +286,7 @@ def test_a_second_press_is_refused_in_words(speed: Any, fake: type[Fake]) -> Non
         await first
 
     asyncio.run(press_twice())
-    assert len(fake.asked) == 1
+    assert len(fake.requests) == 1
 
 
 def test_recorded_files_are_read_once(speed: Any, monkeypatch: pytest.MonkeyPatch) -> None:

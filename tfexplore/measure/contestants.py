@@ -183,6 +183,6 @@ def point(
 
 
 if __name__ == "__main__":
-    from tfexplore.measure.beside import serve
+    from tfexplore.measure.server_process import serve
 
-    serve(lambda question: point(**question))
+    serve(lambda request: point(**request))

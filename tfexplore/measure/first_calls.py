@@ -76,6 +76,6 @@ def call(
 if __name__ == "__main__":
     import numba  # noqa: F401  (importing it takes time that is not spent on compiling)
 
-    from tfexplore.measure.beside import serve
+    from tfexplore.measure.server_process import serve
 
-    serve(lambda question: call(**question))
+    serve(lambda request: call(**request))

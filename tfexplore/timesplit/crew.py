@@ -21,7 +21,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from tfexplore.measure.beside import kill, last_line, python_path
+from tfexplore.measure.server_process import kill, last_line, python_path
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.timesplit.ranks import GLOO, LOOPBACK, TIMEOUT, RankError
 

@@ -18,7 +18,7 @@ from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.compile_cost import figure
 from tfexplore.explore.compile_cost.costs import NEW_PROCESS, REQUESTS, CompileCosts
 from tfexplore.measure import clock, first_calls
-from tfexplore.measure.beside import Beside
+from tfexplore.measure.server_process import ServerProcess
 from tfexplore.neurons.library import BY_NAME as NEURONS
 
 
@@ -55,7 +55,7 @@ class CompileCost(Runner):
 
     def __init__(self, neuron: str = "LIF", device: str | None = None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._processes: list[Beside] = []
+        self._processes: list[ServerProcess] = []
         super().__init__(neuron=neuron)
 
     def look(self) -> CompileCosts:
@@ -86,7 +86,7 @@ class CompileCost(Runner):
             env = {"TFEXPLORE_CACHE": folder, "CUPY_CACHE_DIR": os.path.join(folder, "cupy")}
             # both at once: the second one imports while the first compiles
             first, second = self._processes = [
-                stack.enter_context(Beside("tfexplore.measure.first_calls", env)) for _ in range(2)
+                stack.enter_context(ServerProcess("tfexplore.measure.first_calls", env)) for _ in range(2)
             ]
             self.say("Starting two processes with an empty cache.")
             for process in self._processes:
@@ -100,10 +100,10 @@ class CompileCost(Runner):
                 self.draw()
             self.say(result.sentence())
 
-    def measure(self, process: Beside, answer: dict[str, Any], **request: Any) -> None:
+    def measure(self, process: ServerProcess, answer: dict[str, Any], **request: Any) -> None:
         """Fills `answer`, unless Stop ends the process meanwhile."""
         try:
-            answer.update(process.ask(neuron=self.result.neuron, device=self.device, **request))
+            answer.update(process.request(neuron=self.result.neuron, device=self.device, **request))
         except RuntimeError:
             if not self._stopping:
                 raise

@@ -21,7 +21,6 @@ from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.speed import figure
 from tfexplore.explore.speed.curves import SWEEPS, UNITS, Series, SpeedCurves, remarks, series, shown
 from tfexplore.measure import clock
-from tfexplore.measure.beside import Beside
 from tfexplore.measure.contestants import (
     COMPILED,
     DTYPES,
@@ -32,6 +31,7 @@ from tfexplore.measure.contestants import (
     contestants,
     why_not_compiled,
 )
+from tfexplore.measure.server_process import ServerProcess
 
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 NEURONS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -94,7 +94,7 @@ class Speed(Runner):
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.largest = largest  # of the swept T or N: no point beyond it
         self.recorded, self.notes = shown(self.device), widgets.HTML()
-        self._compiler: Beside | None = None
+        self._compiler: ServerProcess | None = None
         super().__init__(sweep=sweep, steps=steps, neurons=neurons, dtype=dtype, passes=passes)
 
     # -- what the controls do --------------------------------------------------------------------------------------
@@ -193,8 +193,8 @@ class Speed(Runner):
             "steps": steps, "neurons": neurons, "dtype": dtype, "passes": result.passes, "device": self.device,
         }  # fmt: skip
         began = time.perf_counter()
-        with Beside("tfexplore.measure.contestants") as self._compiler:
-            answer = worker().submit(self._compiler.ask, **request)
+        with ServerProcess("tfexplore.measure.contestants") as self._compiler:
+            answer = worker().submit(self._compiler.request, **request)
             while not answer.done():
                 gone = time.perf_counter() - began
                 self.say(f"torch.compile is compiling a loop for {where}: {gone:.0f} s so far; half a minute is usual.")

@@ -1,7 +1,7 @@
 """A Python subprocess that answers requests, one line of JSON each, and can be ended at any time.
 
-For work that must not touch this process (a fresh cache, a compiler that takes half a minute). `Beside` is the client, in this
-process; `serve` is the server, in the subprocess.
+For work that must not touch this process (a fresh cache, a compiler that takes half a minute). `ServerProcess` starts it and
+sends it requests; `serve` answers them there.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import IO, Any
 
 from tfexplore.machine.paths import PACKAGE
 
-Question = dict[str, Any]
+Request = dict[str, Any]
 
 
-class Beside:
+class ServerProcess:
     """A subprocess that runs `python -m module`, which must call `serve`. As a context manager it ends the subprocess.
 
     Args:
@@ -32,8 +32,8 @@ class Beside:
         python: another interpreter than this one.
 
     Example:
-        >>> with Beside("tfexplore.measure.first_calls") as process:      # doctest: +SKIP
-        ...     process.ask(neuron="LIF")
+        >>> with ServerProcess("tfexplore.measure.first_calls") as process:      # doctest: +SKIP
+        ...     process.request(neuron="LIF")
         {'seconds': 0.004, 'compiled': 0}
     """
 
@@ -47,7 +47,7 @@ class Beside:
             start_new_session=True,  # a group of its own, with the compilers that it starts; Windows has none
         )  # fmt: skip
 
-    def ask(self, **question: Any) -> dict[str, Any]:
+    def request(self, **request: Any) -> dict[str, Any]:
         """Sends a request, and waits for its answer; `end` may be called meanwhile, from another thread.
 
         Raises:
@@ -56,7 +56,7 @@ class Beside:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
-            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.write(json.dumps(request) + "\n")
             line = self.process.stdout.readline()
         except (OSError, ValueError):  # ended before, or meanwhile
             line = ""
@@ -69,8 +69,8 @@ class Beside:
             raise RuntimeError(answer["error"])
         return answer
 
-    def within(self, seconds: float, /, **question: Any) -> dict[str, Any]:
-        """As `ask`, but raises TimeoutError after `seconds`, and ends the process."""
+    def request_within(self, seconds: float, /, **request: Any) -> dict[str, Any]:
+        """As `request`, but raises TimeoutError after `seconds`, and ends the process."""
         late = threading.Event()
 
         def end() -> None:
@@ -80,7 +80,7 @@ class Beside:
         timer = threading.Timer(seconds, end)
         timer.start()
         try:
-            return self.ask(**question)
+            return self.request(**request)
         except RuntimeError as error:
             if late.is_set():
                 timer.join()  # until it has ended
@@ -107,7 +107,7 @@ class Beside:
             self.process.wait(seconds)
         self.end()
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> ServerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -141,11 +141,11 @@ def last_line(stderr: IO[str]) -> str:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
-    if os.getpgrp() == os.getpid():  # as `Beside` starts it
+    if os.getpgrp() == os.getpid():  # as `ServerProcess` starts it
         os.killpg(0, signal.SIGKILL)
 
 
-def serve(answer: Callable[[Question], Mapping[str, Any]]) -> None:
+def serve(answer: Callable[[Request], Mapping[str, Any]]) -> None:
     """Answers every request on standard input until it is closed; an exception is answered as {"error": its text}.
 
     When the client process is gone, this one ends with its process group, in the middle of an answer too (except on Windows).
