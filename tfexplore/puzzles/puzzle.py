@@ -113,8 +113,9 @@ class Puzzle:
                 f"**Traffic budget:** {digits(budgets[-1])} words per element-step (one neuron at one time step).",
                 "",
             ]
-        many = "is one hint" if len(self.hints) == 1 else f"are {len(self.hints)} hints"
-        return "\n".join([*lines, f'Stuck? There {many}, one per call: `puzzles.hint("{self.name}")`'])
+        return "\n".join(
+            [*lines, f'Stuck? There are {len(self.hints)} hints, one per call: `puzzles.hint("{self.name}")`']
+        )
 
 
 def written(source: str, name: str) -> Function:

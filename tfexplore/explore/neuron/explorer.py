@@ -103,7 +103,8 @@ class NeuronExplorer(Explorer):
             raise ValueError(f"steps must be from 10 to 1000, but got {steps!r}.")
         first = STARTS[neurons.LIF][0] if own is None else dataclasses.replace(own, learn=())  # here, sliders move them
         self.kinds = {type(first).__name__: first}
-        self.kinds |= {kind.__name__: value for kind, (value, *_) in STARTS.items() if kind.__name__ not in self.kinds}
+        for each in neurons.ALL:
+            self.kinds.setdefault(each.__name__, STARTS[each][0] if each in STARTS else each(learn=()))
         self.layer, self.equations = Layer(first), widgets.HTMLMath()
         self._taken, self._given = "", strength  # the neuron whose parameters the controls show; the first current
         self._curve: tuple[Any, Curve | None] = (None, None)
