@@ -118,7 +118,7 @@ def with_live_figures(notebook: NotebookNode, name: str, pictures: Path) -> list
 def figure_html(ident: str, picture: str, words: str, figure: dict[str, Any] | None) -> str:
     """One figure of a page. The data lie in the page itself: a page opened from a memory stick may fetch nothing."""
     words = html.escape(words, quote=True)
-    still = f'<img class="still" src="{picture}" alt="{words}">'
+    still = f'<img class="still dark-light" src="{picture}" alt="{words}">'
     if figure is None:
         return f'<figure class="explorer">{still}</figure>'
     note = STATIC.format(play="play, " if figure.get("frames") else "")
