@@ -170,6 +170,10 @@ def test_pages_follow_the_readers_colour_scheme(alone: Any, site: str, pictures:
     red = int(re.search(r"\d+", paper)[0])  # type: ignore[index]
     assert (red > 200) == (scheme == "light")
     alone.screenshot(path=pictures / f"book_how_it_works_{scheme}.png")
+    alone.goto(f"{site}/notebooks/puzzles.html")
+    bare = "node => [node, node.closest('.text_html')].map(one => getComputedStyle(one).backgroundColor)"
+    for verdict in alone.locator("[role=status]").all() + alone.locator("img.still").all():
+        assert set(verdict.evaluate(bare)) == {"rgba(0, 0, 0, 0)"}, "a verdict and its picture stand on the page itself"
 
 
 def test_without_javascript_the_pictures_stay(page: Any, site: str) -> None:

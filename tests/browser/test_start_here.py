@@ -47,6 +47,7 @@ def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
     training = explorer(page, "hidden neuron shown")
     assert message(training).inner_text().startswith("fused: 138 batches")
     as_wide_as_the_page(page, training)
+    page.mouse.move(0, 0)  # no bar of buttons over the figure
     training.screenshot(path=pictures / "training.png")
     before = drawn(training, "potential")
     assert len(before) == 32, "16 steps, each with a potential before and after the reset"
