@@ -113,6 +113,14 @@ def test_every_control_is_labelled(race: Any) -> None:
     assert race.caption.endswith(".")
 
 
+def test_every_label_is_read_in_full() -> None:
+    """There are 155 pixels for it."""
+    kinds = [kind for name in explore.__all__ if isinstance(kind := getattr(explore, name), type)]
+    beside = [each for kind in kinds for each in vars(kind).values() if isinstance(each, Choice | Scale | Slider)]
+    assert len(beside) > 40
+    assert [each.label for each in beside if len(each.label) > 23] == []
+
+
 def test_a_stopped_run_resumes_where_it_was_unless_abandoned() -> None:
     class Counting(Empty):
         resumable = True
