@@ -113,9 +113,7 @@ class Runs:
     def sentence(self) -> str:
         """How fast the steps were, how long the ranks waited, and what was planned."""
         if not self.seconds:
-            return (
-                "Press Start: it starts the processes, runs training steps on them, and draws what each did over time."
-            )
+            return "Press Start: it starts the processes, and draws what each of them does in a training step."
         took = statistics.median(self.seconds)
         found = f"{self.ranks} process{'es' * (self.ranks > 1)}: {1e3 * took:.3g} ms a training step"
         found += f" (median of {len(self.seconds)})"
