@@ -496,3 +496,14 @@ def test_a_slider_sends_the_browser_its_bounds_before_its_value(monkeypatch: pyt
     (order,) = told
     assert set(order) == {"max", "min", "readout_format", "step", "value"}
     assert order[-1] == "value"
+
+
+def test_a_player_that_stands_beyond_a_new_maximum_sends_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browser links it to the slider, which would jump there."""
+    player = Play("play", of="place").widget()
+    player.max = 37
+    player.value = 31
+    sent: list[Any] = []
+    monkeypatch.setattr(player, "_should_send_property", lambda key, value: sent.append(key) or False)
+    player.max = 25
+    assert sent == ["max"]

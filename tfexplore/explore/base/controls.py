@@ -21,7 +21,7 @@ import ipywidgets as widgets
 import traitlets
 
 from tfexplore.explore.base.selections import Dropdown, SelectionSlider
-from tfexplore.explore.base.sliders import FloatSlider, IntRangeSlider, IntSlider
+from tfexplore.explore.base.sliders import FloatSlider, IntRangeSlider, IntSlider, Player
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 STYLE, WIDTH = {"description_width": "155px"}, "330px"
@@ -147,7 +147,7 @@ class Play(Control):
 
     def widget(self) -> widgets.Widget:
         words = {"description": self.label, "tooltip": self.help or self.label}
-        return widgets.Play(interval=self.interval, min=0, max=1, **words)
+        return Player(interval=self.interval, min=0, max=1, **words)
 
     def drive(self, player: widgets.Widget, slider: widgets.Widget) -> None:
         """The values are linked in the browser alone: by way of Python, the slider would jump back to where it was."""

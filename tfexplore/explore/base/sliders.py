@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import ipywidgets as widgets
+import traitlets
 
 
 class BoundsFirst(widgets.Widget):
@@ -25,3 +26,11 @@ class IntSlider(BoundsFirst, widgets.IntSlider): ...
 
 
 class IntRangeSlider(BoundsFirst, widgets.IntRangeSlider): ...
+
+
+class Player(widgets.Play):
+    """Its value is the browser's: cut to a lower maximum here and sent back, it would move the slider that it plays."""
+
+    @traitlets.validate("max")
+    def _validate_max(self, proposal: dict[str, int]) -> int:
+        return proposal["value"]
