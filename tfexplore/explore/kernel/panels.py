@@ -53,7 +53,7 @@ def loop_panel(run: Stepped, moment: int) -> str:
     for number, line in enumerate(highlighted("\n".join(lines), "python"), start=first):
         here = number == current
         look = "background:#b0880040;outline:1px solid #b08800;" if here else ""
-        look += "" if number in run.ran else "opacity:.6;"
+        look += "" if number in run.ran else "opacity:.7;"
         mark = "▶" if here else " "
         shown.append(f'<div style="{look}">{number:3d} {mark} {line or " "}</div>')
     head = f"kernels/{run.kernel}.py, run as plain Python; on a GPU every thread has an i of its own"
