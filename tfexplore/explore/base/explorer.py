@@ -232,7 +232,7 @@ class Explorer:
         return style.png(picture(self.sheet(), self._said))
 
     def page(self) -> go.Figure:
-        """The figure for a page without a kernel (`make book`); a subclass may add frames (`plotly_sheet.playing`)."""
+        """The figure for a page without a kernel (`make docs`); a subclass may add frames (`plotly_sheet.playing`)."""
         return self.figure
 
     def show(self) -> None:
