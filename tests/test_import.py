@@ -14,8 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LATER = ("torch._dynamo", "sympy.codegen", "numba", "cupy", "ipywidgets", "plotly", "matplotlib", "jax", "sklearn")
 
 
-def test_importing_loads_nothing_that_is_used_later(python: str) -> None:
-    text = f"import json, sys, tfexplore; print(json.dumps([name for name in {LATER} if name in sys.modules]))"
+@pytest.mark.parametrize(
+    ("module", "later"),
+    [("tfexplore", LATER), ("tfexplore.explore", ("rfc3987_syntax", "lark", "numba", "cupy", "matplotlib", "sklearn"))],
+)
+def test_importing_loads_nothing_that_is_used_later(python: str, module: str, later: tuple[str, ...]) -> None:
+    text = f"import json, sys, {module}; print(json.dumps([name for name in {later} if name in sys.modules]))"
     done = subprocess.run([python, "-c", text], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []

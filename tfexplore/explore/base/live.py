@@ -7,8 +7,11 @@ turns ink, grid and waiting cells into their dark counterparts on a dark page, w
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import ipywidgets
@@ -17,6 +20,25 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import traitlets
 from plotly.basedatatypes import Undefined
+
+
+@contextlib.contextmanager
+def without(name: str) -> Iterator[None]:
+    """What is imported within goes on as if this module were not installed, unless it is there already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+# plotly imports nbformat, that jsonschema, and that a check of IRIs, which would build 35 parsers in one to two seconds
+# (python-jsonschema/jsonschema#1428); no notebook has an IRI to be checked.
+with without("rfc3987_syntax"):
+    from plotly.graph_objects import FigureWidget
 
 HERE = pathlib.Path(__file__).parent
 
@@ -28,7 +50,7 @@ def library() -> ipywidgets.HTML:
     return ipywidgets.HTML(text.read_text(encoding="utf-8"))
 
 
-class LiveFigure(go.FigureWidget):
+class LiveFigure(FigureWidget):
     """Plotly's FigureWidget in Python, as wide as the page; in the browser it waits for the shared plotly.js to draw."""
 
     _esm = HERE / "live.js"
@@ -61,7 +83,7 @@ def kept_figure(figure: go.Figure, words: str) -> dict[str, Any]:
     As metadata, which nbval does not compare and other readers ignore: they show the picture. The figure is one line of
     JSON: spread out by nbformat it would be twice as long.
     """
-    drawn = figure.to_plotly_json() if not isinstance(figure, go.FigureWidget) else go.Figure(figure).to_plotly_json()
+    drawn = figure.to_plotly_json() if not isinstance(figure, FigureWidget) else go.Figure(figure).to_plotly_json()
     for trace in drawn["data"]:
         trace.pop("uid", None)  # random
     return {"image/png": {"alt": words}, "tfexplore": {"plotly": pio.to_json(drawn, validate=False)}}
