@@ -26,7 +26,8 @@ def measure(device: str, out: str, count: int) -> dict[str, Any]:
     contestants.check(contestants.contestants(16, count, device=device))  # the race's and the curves'
 
     x, gradient = (torch.randn(32, count, generator=make).to(device) for _ in range(2))
-    made = points.kernels((LIF(), ALIF()), choose("auto", device).name, "float32", x.numel())  # the roofline's
+    planned = points.planned((LIF(), ALIF()), choose("auto", device).name)
+    made = [points.counted(point, "float32", x.numel()) for point in planned]  # the roofline's
     for point in made:
         points.check(point, torch.float32, device)
         seconds(points.run_of(point, x, gradient), device)

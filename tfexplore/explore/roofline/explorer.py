@@ -15,7 +15,7 @@ from tfexplore.explore.base.controls import Choice, Slider
 from tfexplore.explore.base.runner import Runner
 from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.roofline import figure
-from tfexplore.explore.roofline.points import Roofs, check, kernels, named, run_of
+from tfexplore.explore.roofline.points import Roofs, check, counted, named, planned, run_of
 from tfexplore.measure import clock
 from tfexplore.neurons.neuron import Neuron
 
@@ -77,7 +77,7 @@ class Roofline(Runner):
         self, which: Sequence[Neuron | str] = ("LIF", "Izhikevich"), *, steps: int = 32, neurons: int = 500_000,
         dtype: str = "float32", device: str | None = None, mebibytes: int = 128,
     ) -> None:  # fmt: skip
-        self.device, self.mebibytes = device or ("cuda" if torch.cuda.is_available() else "cpu"), mebibytes
+        self.device, self.mebibytes = clock.or_gpu(device), mebibytes
         self.which = list(dict.fromkeys(map(named, which)))
         if not self.which:
             raise ValueError("which must name at least one neuron, like ['LIF'], but is empty.")
@@ -87,7 +87,7 @@ class Roofline(Runner):
                 f"got {steps} and {neurons:,}."
             )
         self.backend, self.notes = choose("auto", self.device), widgets.HTML()
-        self.wanted = kernels(self.which, self.backend.name, DTYPES[0], 1)  # their names, until a run measures them
+        self.wanted = planned(self.which, self.backend.name)
         super().__init__(steps=steps, neurons=neurons, dtype=dtype)
 
     # -- what the controls do --------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Roofline(Runner):
 
     def work(self, result: Roofs) -> Iterator[object]:
         dtype, size = getattr(torch, result.dtype), (result.steps, result.neurons)
-        wanted = kernels(self.which, result.backend, result.dtype, result.steps * result.neurons)
+        wanted = [counted(point, result.dtype, result.steps * result.neurons) for point in self.wanted]
         self.say_compiling(self.device)
         for kernel in wanted:
             yield self.in_background(partial(check, kernel, dtype, self.device))

@@ -43,7 +43,7 @@ def operations(neuron: Neuron, keep: str = "nothing") -> int:
 
 @dataclass(frozen=True)
 class Point:
-    """A neuron's pass, what it computes and moves per element-step, and (`seconds`) how long it took.
+    """A neuron's pass, what it computes and moves per element-step (`counted`), and (`seconds`) how long it took.
 
     keep: "nothing" is a forward pass without a gradient, the others are a forward and a backward pass.
     name: of the neuron, unique among those measured.
@@ -54,10 +54,10 @@ class Point:
     name: str
     keep: str
     backend: str
-    flops: float
-    bytes: float
-    element_steps: int
     layer: bool = False
+    flops: float = float("nan")
+    bytes: float = float("nan")
+    element_steps: int = 0
     seconds: float = float("nan")
 
     @property
@@ -140,22 +140,27 @@ def eager_bytes(neuron: Neuron, dtype: str) -> float:
     return events.nbytes / x.numel()
 
 
-def kernels(given: Sequence[Neuron], backend: str, dtype: str, element_steps: int) -> list[Point]:
+def planned(given: Sequence[Neuron], backend: str) -> list[Point]:
     """What is measured: each neuron forward alone and with keep="input"; the first also with "potential", as a layer, eager."""
-
-    def fused(neuron: Neuron, keep: str, layer: bool = False) -> Point:
-        moved = traffic_of(neuron, keep) if keep != NOTHING else traffic_of(neuron, gradient=False)
-        moves = float(nbytes(moved, dtype))
-        return Point(neuron, names[neuron], keep, backend, operations(neuron, keep), moves, element_steps, layer)
-
     kinds, first = [type(neuron).__name__ for neuron in given], given[0]
     names = {n: kind if kinds.count(kind) == 1 else repr(n) for n, kind in zip(given, kinds, strict=True)}
-    wanted = [(n, keep) for k, n in enumerate(given) for keep in (NOTHING, "input", "potential")[: 3 if k == 0 else 2]]
-    found = [fused(neuron, keep) for neuron, keep in wanted] + [fused(first, NOTHING, layer=True)]
-    eager = Point(
-        first, names[first], NOTHING, "torch", operations(first), eager_bytes(first, dtype), element_steps, True
-    )
-    return [*found, eager] if backend != "torch" else [eager]
+    eager = Point(first, names[first], NOTHING, "torch", layer=True)
+    if backend == "torch":
+        return [eager]
+    keeps = [(n, keep) for k, n in enumerate(given) for keep in (NOTHING, "input", "potential")[: 3 if k == 0 else 2]]
+    alone = [Point(n, names[n], keep, backend) for n, keep in keeps]
+    return [*alone, replace(eager, backend=backend), eager]
+
+
+def counted(point: Point, dtype: str, element_steps: int) -> Point:
+    """The point with what its pass computes and moves."""
+    neuron, keep = point.neuron, point.keep
+    if point.backend == "torch":
+        moves = eager_bytes(neuron, dtype)
+    else:
+        moved = traffic_of(neuron, keep) if keep != NOTHING else traffic_of(neuron, gradient=False)
+        moves = float(nbytes(moved, dtype))
+    return replace(point, flops=operations(neuron, keep), bytes=moves, element_steps=element_steps)
 
 
 def run_of(kernel: Point, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
