@@ -167,11 +167,10 @@ def _bench(args: argparse.Namespace) -> int:
             raise Refused("there is no recorded measurement to draw: run `tfexplore bench neuron` first")
         print(*(f"drawn: {path}" for path in written), sep="\n")
         return 0
-    import torch
+    from tfexplore.measure.clock import or_gpu
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     folder = args.results or (None if args.size == "quick" else record.FOLDER)
-    bench.run(args.names or bench.NAMES, args.size or "default", device, folder)
+    bench.run(args.names or bench.NAMES, args.size or "default", or_gpu(args.device), folder)
     return 0
 
 

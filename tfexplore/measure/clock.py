@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 
 
+def or_gpu(device: str | None) -> str:
+    """The device that was given; by default the GPU, if there is one."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def synchronise(device: torch.device | str) -> None:
     """Waits until all work queued on the device is done; on a CPU it is."""
     if torch.device(device).type == "cuda":

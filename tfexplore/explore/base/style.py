@@ -25,7 +25,6 @@ DONE, WAITING = SKY, "#eef2f6"
 ALARM = "var(--jp-error-color1, #c62839)"
 DIVERGING = ("#2f4fd8", "#4c6fff73", "#88888800", "#cc667773", "#b1354a")
 """From negative to positive; around zero the paper shines through, be it light or dark."""
-DASHES = ("solid", "dash", "dot", "dashdot")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 SIZE, DPI = 12, 110
 

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import torch
-
 from tfexplore.backends import choose
 from tfexplore.explore.base.controls import Choice
 from tfexplore.explore.base.runner import Runner
@@ -54,7 +52,7 @@ class CompileCost(Runner):
     neuron = Choice("neuron", list(NEURONS), help="its kernels are compiled anew")
 
     def __init__(self, neuron: str = "LIF", device: str | None = None) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = clock.or_gpu(device)
         self._processes: list[ServerProcess] = []
         super().__init__(neuron=neuron)
 

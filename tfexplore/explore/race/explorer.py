@@ -6,8 +6,6 @@ import functools
 import statistics
 from collections.abc import Iterator
 
-import torch
-
 from tfexplore.backends import choose
 from tfexplore.explore.base.controls import Slider
 from tfexplore.explore.base.runner import Runner
@@ -55,7 +53,7 @@ class Race(Runner):
     neurons = Slider("neurons per layer", 1000, MOST_NEURONS, step=1000, help="neurons in each of the two layers")
 
     def __init__(self, steps: int = 32, neurons: int = 50_000, device: str | None = None) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = clock.or_gpu(device)
         checked_count("steps", steps, MOST_STEPS)
         checked_count("neurons", neurons, MOST_NEURONS)
         super().__init__(steps=steps, neurons=neurons)

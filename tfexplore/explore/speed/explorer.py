@@ -91,7 +91,7 @@ class Speed(Runner):
     ) -> None:  # fmt: skip
         if largest is not None and largest < (least := {"T": STEPS[0], "N": NEURONS[0]}.get(sweep, largest)):
             raise ValueError(f"largest must be at least {least}, the first {sweep} of the curve, but got {largest}.")
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = clock.or_gpu(device)
         self.largest = largest  # of the swept T or N: no point beyond it
         self.recorded, self.notes = shown(self.device), widgets.HTML()
         self._compiler: ServerProcess | None = None
@@ -117,10 +117,6 @@ class Speed(Runner):
         """T, N or dtype: what grows to the right changes nothing of the curves, only the point of torch.compile."""
         if self.look().fixed() != self.result.fixed():
             self.update()
-
-    @moved("unit")
-    def rescale(self) -> None:
-        self.draw()
 
     def stop(self) -> None:
         self.abandon()
@@ -216,6 +212,7 @@ class Speed(Runner):
     def sheet(self) -> Sheet:
         return figure.sheet(self.result, self.series(), self.unit)
 
+    @moved("unit")
     def draw(self) -> None:
         super().draw()
         notes = remarks(self.result, self.series(), self.device)
