@@ -1,4 +1,4 @@
-"""The generated part of a CUDA kernel, `neuron.cuh`: the neuron's functions (see `codegen.py`) as CUDA C++.
+"""The generated part of a CUDA kernel, `neuron.cuh`: the neuron's functions (see `functions.py`) as CUDA C++.
 
 What the parameters alone decide is computed once per thread, before the loop over time: `derive` puts it behind the
 parameters p. Divisions by such numbers then take three operations (`kernels/divide.cuh`): to the bit in the forward pass,

@@ -17,10 +17,15 @@ JIT = '@njit(inline="always")\n'
 def numba_source(variant: Variant) -> str:
     """The module `generated_neuron` of a variant. Its functions need none but `real` of its other names."""
     add_p = inlined("add_p(a, b)", returned(f"a[{k}] + b[{k}]" for k in range(len(variant.step.per_neuron))))
-    neuron = (python_function(function, NUMBA, JIT) for function in functions_of(variant))
+    neuron = numba_functions(variant, JIT).values()
     return "\n\n".join(
         [header(variant), *parameters(variant), *loads_and_stores(variant), *bits(variant), add_p, *neuron]
     )
+
+
+def numba_functions(variant: Variant, decorator: str = "") -> dict[str, str]:
+    """The neuron's functions by name."""
+    return {function.name: python_function(function, NUMBA, decorator) for function in functions_of(variant)}
 
 
 def header(variant: Variant) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.cuda_source import cuda_functions, cuda_source
-from tfexplore.codegen.functions import functions_of, python_function
-from tfexplore.codegen.numba_source import numba_source
-from tfexplore.codegen.printing import NUMBA
+from tfexplore.codegen.numba_source import numba_functions, numba_source
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
 
-LANGUAGES = ("numba", "cuda")
+LANGUAGES = {"numba": (numba_source, numba_functions), "cuda": (cuda_source, cuda_functions)}
+"""For each, what writes all, and what writes each function."""
 
 
 def source_of(neuron: Neuron, function: str | None = None, *, keep: str = "input", language: str = "numba") -> str:
@@ -56,12 +55,10 @@ def source_of(neuron: Neuron, function: str | None = None, *, keep: str = "input
     variant = Variant(step, keep=keeping.fastest(step, language) if keep == "auto" else keep)
     if language == "cuda":
         variant = variant.for_gpu()
+    whole, each = LANGUAGES[language]
     if function is None:
-        return cuda_source(variant) if language == "cuda" else numba_source(variant)
-    if language == "cuda":
-        texts = cuda_functions(variant)
-    else:
-        texts = {found.name: python_function(found, NUMBA) for found in functions_of(variant)}
+        return whole(variant)
+    texts = each(variant)
     if function not in texts:
         raise ValueError(f"function must be one of {', '.join(map(repr, texts))}, but got {function!r}.")
     return texts[function]

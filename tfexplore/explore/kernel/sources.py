@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tfexplore.codegen.cuda_source import cuda_functions
-from tfexplore.codegen.functions import functions_of, python_function
 from tfexplore.codegen.latex import latex_of
-from tfexplore.codegen.printing import NUMBA
+from tfexplore.codegen.numba_source import numba_functions
 from tfexplore.codegen.variant import Variant
 from tfexplore.explore.kernel.panels import code_panel
 from tfexplore.explore.kernel.stepping import check
@@ -51,13 +50,12 @@ class Sources:
         check(neuron, kernel, keep, 1, 1)
         self.neuron, self.kernel, self.keep = neuron, kernel, keep
         variant = Variant(step_of(neuron), keep=keep)
-        functions = functions_of(variant)
-        shown = ["charge", "fire", "spike", "reset", *(["output"] if kernel == "forward" else ["adjoint"])]
-        chosen = [function for name in shown for function in functions if function.name == name]
+        cuda, numba = cuda_functions(variant), numba_functions(variant)
+        last = "output" if kernel == "forward" else "adjoint"
+        shown = [name for name in ("charge", "fire", "spike", "reset", last) if name in numba]
         self.latex = latex_of(neuron)
-        cuda = cuda_functions(variant)
-        self.cuda = "\n".join(cuda[name] for name in ("derive", *(function.name for function in chosen)))
-        self.numba = "\n\n".join(python_function(function, NUMBA) for function in chosen) + "\n"
+        self.cuda = "\n".join(cuda[name] for name in ("derive", *shown))
+        self.numba = "\n\n".join(numba[name] for name in shown) + "\n"
         self.cuda_loop, self.numba_loop = (
             (kernels_dir() / f"{kernel}.{ending}").read_text(encoding="utf-8") for ending in ("cu", "py")
         )
