@@ -17,6 +17,15 @@ from tfexplore.nn.layers import check_input
 from tfexplore.nn.states import carry_on
 
 
+def active_batch_norms(net: nn.Module) -> dict[str, _BatchNorm]:
+    """The modules that normalise by the statistics of their input: in training mode, or without running statistics."""
+    return {
+        name: module
+        for name, module in net.named_modules()
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
+    }
+
+
 def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Tensor:
     """Runs the network one time step at a time, every layer going on from its hidden state.
 
@@ -42,13 +51,11 @@ def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Te
     check_input(x)
     if batch_norm not in ("refuse", "per step"):
         raise ValueError(f"batch_norm must be 'refuse' or 'per step', but got {batch_norm!r}.")
-    for name, module in net.named_modules():
-        mixes_time = isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
-        if mixes_time and batch_norm == "refuse":
-            raise ValueError(
-                f"{name!r} is a BatchNorm in training mode: its mean and variance couple all time steps, so step by step is "
-                "another computation; call net.eval(), or pass batch_norm='per step' to normalise each step by itself."
-            )
+    if batch_norm == "refuse" and (norms := active_batch_norms(net)):
+        raise ValueError(
+            f"{next(iter(norms))!r} is a BatchNorm in training mode: its mean and variance couple all time steps, so step by "
+            "step is another computation; call net.eval(), or pass batch_norm='per step' to normalise each step by itself."
+        )
     if len(x) == 0:
         return net(x)
     outs = []

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tfexplore.nn.schedules import active_batch_norms
 from tfexplore.timesplit.collectives import all_reduce
 from tfexplore.timesplit.ranks import Ranks
 
@@ -21,19 +22,10 @@ OWN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 """The forward methods whose meaning is known; a subclass (tdBN, say) may do more."""
 
 
-def active(net: nn.Module) -> dict[str, _BatchNorm]:
-    """The modules that normalise by the statistics of their input: in training mode, or without running statistics."""
-    return {
-        name: module
-        for name, module in net.named_modules()
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
-    }
-
-
 @contextmanager
 def synchronised(net: nn.Module, ranks: Ranks) -> Iterator[None]:
     """Within this block, the BatchNorms of `net` take their statistics over all ranks."""
-    found = active(net)
+    found = active_batch_norms(net)
     for name, module in found.items():
         if type(module).forward not in OWN or "forward" in vars(module):
             raise ValueError(

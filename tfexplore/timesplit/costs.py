@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tfexplore.measure.timeline import leaves
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn.layers import check_input
+from tfexplore.nn.schedules import active_batch_norms
 from tfexplore.nn.states import carry
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.events import rank_events
@@ -96,7 +97,9 @@ def costs(net: nn.Module, x: Tensor, group: Ranks | None = None, *, runs: int = 
         weights = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
         state, kept = sizes[name]
         made.append(
-            Cost(name, **given, state=state, kept=kept / long, weights=weights, barrier=bool(batchnorm.active(module)))
+            Cost(
+                name, **given, state=state, kept=kept / long, weights=weights, barrier=bool(active_batch_norms(module))
+            )
         )
     return made
 

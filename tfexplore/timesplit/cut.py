@@ -86,7 +86,7 @@ class Cut(Passes):
         self._taken = self._sent = 0
         early = self.ranks.posts_early(anchor.device)
         self._posted = [self._post(k) for k in range(len(self._incoming))] if early else []
-        self._gradients = GradientReceives(self.ranks)
+        self._last_gradient: GradientReceive | None = None
 
     def _post(self, place: int) -> Receive:
         spec = self._incoming[place]
@@ -155,7 +155,8 @@ class Cut(Passes):
         self.ranks.isend(whole, self.ranks.rank + 1, tag)
         if not spec.differentiable:
             return out
-        attached: Tensor = AttachStates.apply(out, whole, received, self._gradients.add(spec, tag, whole.device))
+        self._last_gradient = GradientReceive(self.ranks, self._last_gradient, spec, tag, whole.device)
+        attached: Tensor = AttachStates.apply(out, whole, received, self._last_gradient)
         return attached
 
     def _expected(self, specs: list[StateSpec], place: int, name: str) -> StateSpec:
@@ -235,36 +236,22 @@ class AttachStates(torch.autograd.Function):
         return g_out, sent, None if ctx.received is None else torch.zeros_like(ctx.received), None
 
 
-class GradientReceives:
-    """The gradients that a pass receives, from the last state to the first: while one is used, the next is under way."""
-
-    def __init__(self, ranks: Ranks) -> None:
-        self.ranks = ranks
-        self.all: list[GradientReceive] = []
-
-    def add(self, spec: StateSpec, tag: int, device: torch.device) -> GradientReceive:
-        self.all.append(GradientReceive(self, len(self.all), spec, tag, device))
-        return self.all[-1]
-
-
 @dataclass(eq=False)
 class GradientReceive:
-    """One of `GradientReceives`: the gradient of a state that this rank has sent."""
+    """The gradient of a state that this rank has sent; while it is used, the following one is under way."""
 
-    of: GradientReceives
-    place: int
+    ranks: Ranks
+    following: GradientReceive | None  # of the state sent before: backward goes from the last state to the first
     spec: StateSpec
     tag: int
     device: torch.device
     posted: Receive | None = None
 
     def post(self) -> Receive:
-        ranks = self.of.ranks
-        return ranks.irecv(ranks.rank + 1, self.tag, self.spec.shape, self.spec.dtype, self.device)
+        return self.ranks.irecv(self.ranks.rank + 1, self.tag, self.spec.shape, self.spec.dtype, self.device)
 
     def wait(self) -> Tensor:
         receive, self.posted = self.posted or self.post(), None
-        if self.place and self.of.ranks.posts_early(self.device):
-            following = self.of.all[self.place - 1]
-            following.posted = following.posted or following.post()
+        if self.following is not None and self.ranks.posts_early(self.device):
+            self.following.posted = self.following.posted or self.following.post()
         return receive.wait(state_of(self.spec.layer, gradient=True))

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tfexplore.nn.layers import State, Stateful, check_input
+from tfexplore.nn.schedules import active_batch_norms
 from tfexplore.nn.states import States, carry
-from tfexplore.timesplit import batchnorm
 
 
 def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str]) -> Tensor:
@@ -46,7 +46,7 @@ def on_devices(net: nn.Module, x: Tensor, devices: Sequence[torch.device | str])
     places = [torch.device(device) for device in devices]
     if not 1 <= len(places) <= len(x):
         raise ValueError(f"devices must be between 1 and the {len(x)} time steps of x, but got {len(places)}.")
-    if norms := batchnorm.active(net):
+    if norms := active_batch_norms(net):
         raise ValueError(
             f"{next(iter(norms))!r} is a BatchNorm in training mode, which needs all of time at once; use net.eval(), or "
             "TimeSplit."

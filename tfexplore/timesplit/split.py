@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn.layers import DTYPES, Layer, Stateful, check_input
+from tfexplore.nn.schedules import active_batch_norms
 from tfexplore.nn.states import attached, stateful
 from tfexplore.nn.torch_private import after_backward
 from tfexplore.timesplit import batchnorm
@@ -228,7 +229,7 @@ class TimeSplit(nn.Module):
             raise ValueError(
                 f"x has a batch of {x.shape[1]}, fewer than the {self.micro_batches} micro-batches; use fewer."
             )
-        norms = batchnorm.active(self.net)
+        norms = active_batch_norms(self.net)
         if norms and self.micro_batches > 1:
             raise ValueError(
                 f"{next(iter(norms))!r} is a BatchNorm in training mode: its mean and variance couple the whole batch, so "
