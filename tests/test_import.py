@@ -25,6 +25,12 @@ def test_importing_loads_nothing_that_is_used_later(python: str, module: str, la
     assert json.loads(done.stdout) == []
 
 
+def test_a_python_without_docstrings_imports_it(python: str) -> None:
+    text = "import tfexplore; print(tfexplore.LIF())"
+    done = subprocess.run([python, "-OO", "-c", text], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("LIF("), done.stderr
+
+
 PLANTED = {
     "a room that imports from one above it": ("neurons/step.py", "from tfexplore.codegen import latex"),
     "the same, hidden in a function": ("backends/buffers.py", "def late():\n    from tfexplore.nn import LIF\n"),

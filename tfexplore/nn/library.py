@@ -25,7 +25,7 @@ class NeuronLayer(Layer):
 
     def __init_subclass__(cls, kind: type[Neuron]) -> None:
         super().__init_subclass__()
-        cls.kind, cls.__doc__ = kind, docstring(kind)
+        cls.kind, cls.__doc__ = kind, docstring(kind) if Layer.__doc__ else None  # python -OO has none
         own = sorted(inspect.signature(kind).parameters.values(), key=lambda p: p.name in COMMON)
         chosen = [p for name, p in inspect.signature(Layer).parameters.items() if name in cls.options]
         setattr(cls, "__signature__", inspect.Signature([*own, *chosen]))  # noqa: B010  (mypy knows no such field)
