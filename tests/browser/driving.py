@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 WAITING = "[...document.querySelectorAll('.jp-InputPrompt')].some(node => node.textContent.includes('*'))"
@@ -66,12 +67,12 @@ def as_wide_as_the_page(page: Any, found: Any) -> None:
     raise AssertionError(f"the figure stays {width} pixels wide")
 
 
-def trace(mark: str | int) -> str:
+def trace(mark: str) -> str:
     """In the browser: the trace of this mark of `node`."""
-    return f"node._fullData[{mark}]" if isinstance(mark, int) else f"node._fullData.find(one => one.meta === '{mark}')"
+    return f"node._fullData.find(one => one.meta === '{mark}')"
 
 
-def drawn(found: Any, mark: str | int) -> list[float]:
+def drawn(found: Any, mark: str) -> list[float]:
     """The y values (bars: x) of one mark of the live figure, as the browser holds them."""
     values = found.locator(".js-plotly-plot").evaluate(
         f"node => {{ const d = {trace(mark)}; return Array.from(d.orientation === 'h' ? d.x : d.y) }}"
@@ -84,6 +85,12 @@ def wait_until(found: Any, condition: str) -> None:
     """Waits until this holds of the live figure's `node`."""
     figure = found.locator(".js-plotly-plot").element_handle()
     found.page.wait_for_function(f"node => {condition}", arg=figure)
+
+
+def changed(found: Any, mark: str, old: list[Any], values: str = "y") -> None:
+    """Waits until the browser holds other values of this mark."""
+    now = f"Array.from({trace(mark)}.{values}, row => row?.length === undefined ? row : Array.from(row))"
+    wait_until(found, f"JSON.stringify({now}) !== JSON.stringify({json.dumps(old)})")
 
 
 def listen(found: Any) -> None:

@@ -106,7 +106,3 @@ def measured_parts(page: Any, pictures: Any) -> None:
     as_wide_as_the_page(page, cost)
     assert len(drawn(cost, "times")) == 6
     cost.screenshot(path=pictures / "kernel_compile_cost.png")
-
-
-def plot(found: Any) -> Any:
-    return found.locator(".js-plotly-plot").element_handle()

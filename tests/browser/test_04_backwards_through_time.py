@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.browser.driving import (
     as_wide_as_the_page,
+    changed,
     drawn,
     explorer,
     message,
@@ -17,6 +17,7 @@ from tests.browser.driving import (
     run_to_the_end,
     step,
     trace,
+    wait_until,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -57,11 +58,9 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     assert max(slope) == pytest.approx(2)
     surrogate.screenshot(path=pictures / "surrogate_rectangle.png")
     surrogate.get_by_label("detach reset").uncheck()
-    page.wait_for_function(f"([node, old]) => JSON.stringify(Array.from({trace('gradient')}.z, r => Array.from(r))) !== old",
-                           arg=[surrogate.locator(".js-plotly-plot").element_handle(), to_json(rows)])  # fmt: skip
+    changed(surrogate, "gradient", rows, "z")
     step(surrogate, "time steps T", "End")
-    page.wait_for_function(f"node => {trace('gradient')}.x.length === 125 && node._fullLayout.xaxis2.range[1] === 500.5",
-                           arg=surrogate.locator(".js-plotly-plot").element_handle())  # fmt: skip
+    wait_until(surrogate, f"{trace('gradient')}.x.length === 125 && node._fullLayout.xaxis2.range[1] === 500.5")
     surrogate.screenshot(path=pictures / "surrogate_long.png")
 
     memory = explorer(page, "number format")
@@ -97,7 +96,3 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     memory.locator("button:has-text('Start'):not([disabled])").wait_for()
     assert "predicted" in message(memory).inner_text() or "Counting" in message(memory).inner_text()
     page.screenshot(path=pictures / "memory_page.png")
-
-
-def to_json(rows: list[list[float | None]]) -> str:
-    return json.dumps(rows, separators=(",", ":"))

@@ -10,6 +10,7 @@ import pytest
 
 from tests.browser.driving import (
     as_wide_as_the_page,
+    changed,
     drawn,
     explorer,
     message,
@@ -117,8 +118,3 @@ def compare_seeds(page: Any, seeds: Any, pictures: Any) -> None:
 
 def batches(training: Any) -> int:
     return int(re.findall(r"(\d+) batches", message(training).inner_text())[0])
-
-
-def changed(found: Any, mark: str, old: list[float]) -> None:
-    """Waits until the browser holds other values."""
-    wait_until(found, f"JSON.stringify(Array.from({trace(mark)}.y)) !== JSON.stringify({old})")

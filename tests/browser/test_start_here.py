@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser.driving import (
     as_wide_as_the_page,
+    changed,
     drawn,
     explorer,
     message,
@@ -54,7 +55,7 @@ def test_start_here(page: Any, lab: Any, pictures: Any) -> None:
     x = training.locator(".js-plotly-plot").evaluate(f"node => Array.from({trace('potential')}.x)")
     assert x == [t for t in range(1, 17) for _ in range(2)], "the browser holds the time axis of the trace"
     step(training, "hidden neuron shown", "ArrowRight")
-    wait_until(training, f"JSON.stringify(Array.from({trace('potential')}.y)) !== JSON.stringify({before})")
+    changed(training, "potential", before)
     assert drawn(training, "potential") != before, "the slider shows another neuron"
 
     training.get_by_label("walk").select_option("step by step")

@@ -6,13 +6,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.browser.conftest import QUIET
-from tests.tool import load
+from tools import walks as tool
 
 pytestmark = pytest.mark.browser
 
@@ -43,12 +42,7 @@ WORDS = """() => [...document.querySelectorAll('text')].filter(text => !text.clo
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    return load("walks")
-
-
-@pytest.fixture(scope="module")
-def walks(tool: ModuleType) -> list[Any]:
+def walks() -> list[Any]:
     return tool.walks()
 
 
@@ -75,12 +69,12 @@ def is_of(tick: int, panels: list[Any], walks: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("tick", [0, 1, 3, 5, 27, 100, 153, 216, 217, 240])
-def test_it_counts_what_was_recorded(chromium: Any, tool: ModuleType, walks: list[Any], tick: int) -> None:
+def test_it_counts_what_was_recorded(chromium: Any, walks: list[Any], tick: int) -> None:
     with opened(chromium, PICTURE) as page:
         is_of(tick, page.evaluate(SEEN, [tool.TICK * (tool.LEAD + tick + 0.2), tool.LINE]), walks)
 
 
-def test_the_still_is_a_moment_of_the_record(chromium: Any, tool: ModuleType, walks: list[Any]) -> None:
+def test_the_still_is_a_moment_of_the_record(chromium: Any, walks: list[Any]) -> None:
     with opened(chromium, PICTURE, reduced_motion="reduce") as page:
         assert page.evaluate("document.getAnimations().length") == 0
         is_of(tool.STILL, page.evaluate(SEEN, [None, tool.LINE]), walks)
@@ -122,7 +116,7 @@ def test_it_has_paper_and_ink_for_both_schemes(chromium: Any) -> None:
 
 
 @pytest.mark.parametrize("width", [1440, 900, 400])
-def test_no_words_overlap(chromium: Any, tool: ModuleType, width: int) -> None:
+def test_no_words_overlap(chromium: Any, width: int) -> None:
     """At the end of the loop, when the numbers are longest; the narrow picture has larger and fewer words."""
     with opened(chromium, PICTURE, width) as page:
         page.evaluate(SEEN, [tool.TICK * (tool.LEAD + 230), tool.LINE])

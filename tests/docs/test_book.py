@@ -17,9 +17,10 @@ from urllib.parse import unquote
 import pytest
 
 from tests.book_site import built
-from tests.tool import load
 
 nbformat = pytest.importorskip("nbformat", reason="the site is made of notebooks: pip install 'tfexplore[notebooks]'")
+
+from tools import book as tool
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -32,11 +33,6 @@ LOADS = {
     "video": "src",
     "object": "data",
 }
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    return load("book")
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +213,7 @@ def test_the_rooms_of_the_design_page_are_those_of_the_contract():
     assert rooms == [room for floor in floors for room in floor]
 
 
-def test_a_figure_carries_its_data_safely(tool):
+def test_a_figure_carries_its_data_safely():
     figure = {"data": [{"y": [1], "name": "</script><b>"}], "layout": {}, "frames": [{"name": "1"}]}
     text = tool.figure_html("figure-1", "a.png", 'the "words" <here>', figure)
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
@@ -226,7 +222,7 @@ def test_a_figure_carries_its_data_safely(tool):
     assert "<script" not in tool.figure_html("figure-1", "a.png", "words", None)
 
 
-def test_title_and_duration_are_read_from_the_notebook(tool):
+def test_title_and_duration_are_read_from_the_notebook():
     cells = [nbformat.v4.new_markdown_cell(text) for text in ("# A name: `x`\n\n**About 12 minutes.** Then", "# No")]
     notebook = nbformat.v4.new_notebook(cells=cells)
     assert (tool.title(notebook), tool.duration(notebook)) == ("A name: `x`", "12 minutes")
@@ -240,7 +236,7 @@ def table(text: str, heading: str) -> list[list[str]]:
     return rows[2:]
 
 
-def test_the_teachers_page_agrees_with_the_notebooks(tool):
+def test_the_teachers_page_agrees_with_the_notebooks():
     text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
     rows = {row[0].strip("`"): row for row in table(text, "The course at a glance")}
     for path in NOTEBOOKS:
@@ -265,7 +261,7 @@ def test_the_plans_add_up(plan, minutes):
     assert now == minutes
 
 
-def test_what_sphinx_complains_of_is_not_hidden(tool, tmp_path, monkeypatch):
+def test_what_sphinx_complains_of_is_not_hidden(tmp_path, monkeypatch):
     sphinx = pytest.importorskip("sphinx.cmd.build", reason="the site needs Sphinx: pip install 'tfexplore[book]'")
     monkeypatch.setattr(sphinx, "main", lambda words: 2)  # it fails before it writes anything
     monkeypatch.setattr(tool, "gather", lambda source, notebooks: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tfexplore
-from tests.tool import load
 from tfexplore import cli
 from tfexplore.explore.schedules.walks import example, example_input
 from tfexplore.machine import paths
+from tools import walks as tool
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "docs" / "walks.svg", ROOT / "notebooks" / "walks.svg"]
@@ -26,12 +26,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    return load("walks")
-
-
-@pytest.fixture(scope="module")
-def walks(tool: ModuleType) -> list[Any]:
+def walks() -> list[Any]:
     return tool.walks()
 
 
@@ -41,7 +36,7 @@ def pinned(package: str) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
-def test_the_picture_is_of_what_runs_today(tool: ModuleType, walks: list[Any], path: Path) -> None:
+def test_the_picture_is_of_what_runs_today(walks: list[Any], path: Path) -> None:
     if torch.__version__.partition("+")[0] != pinned("torch"):
         pytest.skip(f"an eager step of torch {torch.__version__} may be made of other operations than the picture's")
     assert path.read_text(encoding="utf-8") == tool.Picture(walks).svg(), "draw it anew: python tools/walks.py"
@@ -75,7 +70,7 @@ class Tally(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_launches_and_words_are_those_of_another_counter(tool: ModuleType, walks: list[Any], number: int) -> None:
+def test_launches_and_words_are_those_of_another_counter(walks: list[Any], number: int) -> None:
     walk, net, x = walks[number], example("feed-forward"), example_input(tool.STEPS)
     for layer in net:
         if isinstance(layer, tfexplore.Layer):
@@ -89,7 +84,7 @@ def test_launches_and_words_are_those_of_another_counter(tool: ModuleType, walks
         assert [tally.launches, tally.words] == shown[2 * number : 2 * number + 2]
 
 
-def test_words_are_those_of_the_formulas(tool: ModuleType, walks: list[Any]) -> None:
+def test_words_are_those_of_the_formulas(walks: list[Any]) -> None:
     """A linear layer reads its input and its weights and writes its output; a fused one reads currents and writes spikes."""
     samples = tool.STEPS * tool.BATCH
     linear = {row: samples * (i + o) + i * o + o for row, i, o in ((0, 16, 32), (2, 32, 32), (4, 32, 10))}
@@ -99,7 +94,7 @@ def test_words_are_those_of_the_formulas(tool: ModuleType, walks: list[Any]) -> 
     assert {piece.row: piece.words for piece in layered.pieces if piece.row in linear} == linear
 
 
-def test_every_walk_does_every_cell_once_and_only_after_what_it_needs(tool: ModuleType, walks: list[Any]) -> None:
+def test_every_walk_does_every_cell_once_and_only_after_what_it_needs(walks: list[Any]) -> None:
     for walk in walks:
         done = set()
         for piece in walk.pieces:

@@ -20,7 +20,7 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 import numpy as np
 from plotly.basedatatypes import Undefined
 
-from tests.pictures import spread
+from tests.pictures import messages, spread
 from tfexplore import explore
 from tfexplore.explore.base.controls import Choice, Knob, Play, RangeSlider, Scale, Slider, Tick, button, moved
 from tfexplore.explore.base.explorer import Explorer, worker
@@ -194,9 +194,7 @@ def drawn(traces: Any) -> list[str]:
 def test_a_control_is_one_message_and_one_drawing(name: str, moved: dict[str, Any]) -> None:
     """And the browser has then what the figure has."""
     made = getattr(explore, name)()
-    traces, told = made.figure.to_plotly_json()["data"], []
-    for kind in (trait for trait in made.figure.trait_names() if trait.startswith("_py2js_")):
-        made.figure.observe(lambda said: told.append(said) if said["new"] is not None else None, names=kind)
+    traces, told = made.figure.to_plotly_json()["data"], messages(made.figure)
     for control, value in moved.items():
         assert made.controls[control].value != value, f"{control} would not move"
         made.controls[control].value = value

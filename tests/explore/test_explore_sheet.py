@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation
 
-from tests.pictures import spread
+from tests.pictures import messages, spread
 from tfexplore.explore.base import plotly_sheet, style
 from tfexplore.explore.base.live import LiveFigure
 from tfexplore.explore.base.picture import picture
@@ -318,13 +318,11 @@ def plain(figure: Any) -> str:
 
 def test_an_update_gives_the_figure_that_is_drawn_anew_in_one_message() -> None:
     figure, before = LiveFigure(plotly_sheet.figure_of(plotly_sheet.described(several(2)))), several(2)
-    told: list[Any] = []
-    for kind in (trait for trait in figure.trait_names() if trait.startswith("_py2js_")):
-        figure.observe(lambda said: told.append(said["name"]) if said["new"] is not None else None, names=kind)
+    told = messages(figure)
     for sheet in (several(4), several(3, hidden=True), several(1), several(2)):
         plotly_sheet.update(figure, plotly_sheet.described(before), plotly_sheet.described(sheet))
         assert plain(figure) == plain(LiveFigure(plotly_sheet.figure_of(plotly_sheet.described(sheet))))
-        assert told == ["_py2js_update"]
+        assert [said["name"] for said in told] == ["_py2js_update"]
         before = sheet
         told.clear()
     plotly_sheet.update(figure, plotly_sheet.described(before), plotly_sheet.described(several(2)))

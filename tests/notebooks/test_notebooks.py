@@ -10,10 +10,9 @@ import pytest
 nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("jupytext", reason="the pairs need jupytext: pip install 'tfexplore[notebooks]'")
 
-from tests.tool import load
+from tools import notebooks as tool
 
 ROOT = Path(__file__).resolve().parents[2]
-tool = load("notebooks")
 
 SCRIPT = """\
 # %% [markdown]

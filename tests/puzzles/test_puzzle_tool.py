@@ -16,18 +16,16 @@ nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat: pip 
 pytest.importorskip("jupytext", reason="the pairs need jupytext: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("nbgrader", reason="the stubs are made by nbgrader: pip install 'tfexplore[test]'")
 
-from tests.tool import load
 from tfexplore import puzzles
 from tfexplore.puzzles import ALL
+from tools import notebooks
+from tools import puzzles as tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 """As in an activated environment: nbgrader runs `alembic`, which is installed beside it."""
-
-
-tool, notebooks = load("puzzles"), load("notebooks")
 
 SCRIPT = """\
 # %% [markdown]
