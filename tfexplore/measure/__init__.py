@@ -6,7 +6,8 @@
     results      recorded measurements                                `records`, `curve`, `Record`, `Curve`
 
 Inside are also `contestants` (step by step, layer by layer, fused and `torch.compile` on the same work, checked against each
-other), `beside` (a subprocess that answers requests), `first_calls` (what runs in one) and `tune` (the fastest GPU builds).
+other), `server_process` (a subprocess that answers requests), `first_calls` (what runs in one) and `tune` (the
+fastest GPU builds).
 """
 
 from tfexplore.measure.clock import copy_bandwidth, machine, rounds, seconds

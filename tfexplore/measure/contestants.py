@@ -5,7 +5,7 @@
     fused             layer by layer, all time steps of a layer in one kernel (of the backend that "auto" chooses)
     torch.compile     a loop over time as anyone would write it, compiled; every T, N and dtype is compiled for itself
 
-As a program, `python -m tfexplore.measure.contestants`, it measures all of them in a subprocess (see `beside`).
+As a program, `python -m tfexplore.measure.contestants`, it measures all of them in a subprocess (see `server_process`).
 """
 
 from __future__ import annotations

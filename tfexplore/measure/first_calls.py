@@ -1,7 +1,7 @@
 """What the first calls of a fused layer cost in this process, and how many kernels they compile.
 
-As a program, `python -m tfexplore.measure.first_calls`, it answers requests (see `beside`); its client gives it a cache of its
-own.
+As a program, `python -m tfexplore.measure.first_calls`, it answers requests (see `server_process`); its client gives it a cache
+of its own.
 """
 
 from __future__ import annotations
