@@ -1,4 +1,4 @@
-"""Data that is at hand without a download.
+"""Data that is at hand without a download, and encoders from numbers to the input of a spiking network.
 
 >>> from tfexplore import data
 >>> split = data.digits()
@@ -6,6 +6,8 @@
 torch.Size([5, 2, 64])
 """
 
-from tfexplore.data.datasets import Split, currents, digits
+from tfexplore.data import encoders
+from tfexplore.data.datasets import Split, digits
+from tfexplore.data.encoders import currents
 
-__all__ = ["Split", "currents", "digits"]
+__all__ = ["Split", "currents", "digits", "encoders"]

@@ -49,22 +49,3 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Split:
     cut = len(labels) - int(test_fraction * len(labels))
     train, test = order[:cut], order[cut:]
     return Split(images[train], labels[train], images[test], labels[test])
-
-
-def currents(images: Tensor, steps: int) -> Tensor:
-    """Images as constant currents: every pixel's brightness, at every time step; a view, without a copy.
-
-    Args:
-        images: [B, ...].
-        steps: T.
-
-    Returns:
-        [T, B, ...].
-
-    Example:
-        >>> import torch
-        >>> from tfexplore import data
-        >>> data.currents(torch.rand(8, 64), steps=10).shape
-        torch.Size([10, 8, 64])
-    """
-    return images.expand(steps, *images.shape)
