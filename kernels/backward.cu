@@ -6,11 +6,12 @@
 // each thread has words of its own and none waits for another. x and g_out of AHEAD steps are loaded before the first of
 // them is used.
 //
-// Shapes: x (read only with KEEP_INPUT), g_out, g_x [T, N]; g_state, start (read only with KEEP_INPUT), g_start [STATES, N];
-// per_neuron, g_per_neuron [PER_NEURON, N]; kept as in forward.cu. What is absent is null: g_state where the last state was not used, start
-// where all neurons begin alike, g_start where it is not requested. A learned parameter's gradient is summed over time in a
-// register; torch adds up the neurons that share it.
-// Words per element-step: g_out read, g_x written, plus NEEDS read for "potential", 1 + STATES / CHUNK for "input",
+// Shapes: x (read only with KEEP_INPUT), g_out, g_x [T, N] (CONSTANT: x and g_x, which adds up the steps, are [1, N]); g_watched
+// (TRACED: the gradients of what the forward pass handed out) [T, WATCHED, N]; g_state, start (read only with KEEP_INPUT), g_start
+// [STATES, N]; per_neuron, lengths, kept as in forward.cu; g_learned [LEARNED, N]. What is absent is null: g_state where the last state
+// was not used, start where all neurons begin alike, g_start where it is not requested. A learned parameter's gradient is summed over time
+// in a register; torch adds up the neurons that share it.
+// Words per element-step: g_out read, g_x written, plus WATCHED read for TRACED, NEEDS read for "potential", 1 + STATES / CHUNK for "input",
 // WIDTH / 32 for "bits".
 //
 // Versions (registers and instructions of an element-step: LIF, keep="input", float32, sm_90):
@@ -59,14 +60,18 @@
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
-    const real *__restrict__ start, const real *__restrict__ per_neuron, const saved *__restrict__ kept, data *__restrict__ g_x,
-    real *__restrict__ g_start, real *__restrict__ g_per_neuron, const long long steps, const long long neurons,
+    const real *__restrict__ g_watched, const real *__restrict__ start, const real *__restrict__ per_neuron,
+    const long long *__restrict__ lengths, const saved *__restrict__ kept, data *__restrict__ g_x, real *__restrict__ g_start,
+    real *__restrict__ g_learned, const long long all_steps, const long long neurons, const long long each, const Groups groups,
     const Scalars scalars) {
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
+    const int steps = steps_of(lengths, each, i, all_steps);
 
-    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(PER_NEURON)] = {};
-    load_parameters(scalars, per_neuron, neurons, i, p);
+    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(LEARNED)] = {}, g_x_sum[VECTOR] = {};
+    load_parameters(scalars, per_neuron, groups, i, p);
+    Pack<data> x_always;
+    if (CONSTANT && KEEP_INPUT) x_always = load(x, 0, neurons, i);
     if (g_state) load_rows<STATES>(g_state, 0, neurons, i, g);
 
     const auto walk = [&](const int begin, const int length) {  // one chunk: `length` steps, CHUNK at most
@@ -82,7 +87,7 @@ extern "C" __global__ void backward(
                 Pack<data> x_ahead[AHEAD];
 #pragma unroll
                 for (int a = 0; a < AHEAD; ++a)
-                    if (first + a < length) x_ahead[a] = load(x, begin + first + a, neurons, i);
+                    if (first + a < length) x_ahead[a] = CONSTANT ? x_always : load(x, begin + first + a, neurons, i);
 #pragma unroll
                 for (int a = 0; a < AHEAD; ++a) {
                     if (first + a >= length) continue;
@@ -105,13 +110,14 @@ extern "C" __global__ void backward(
 #pragma unroll UNROLLED
         for (int first = CHUNK - AHEAD; first >= 0; first -= AHEAD) {
             Pack<data> g_ahead[AHEAD];
-            real q[AHEAD][VECTOR][AT_LEAST_1(NEEDS)];
+            real q[AHEAD][VECTOR][AT_LEAST_1(NEEDS)], g_w[AHEAD][VECTOR][AT_LEAST_1(WATCHED)];
             unsigned char bits[VECTOR][1];
 #pragma unroll
             for (int a = AHEAD - 1; a >= 0; --a) {
                 if (first + a >= length) continue;
                 const int t = begin + first + a, place = (AHEAD % STEPS ? t : a) % STEPS;
                 g_ahead[a] = load(g_out, t, neurons, i);
+                if (TRACED) load_rows<WATCHED>(g_watched, t * (long long)WATCHED, neurons, i, g_w[a]);
                 if (KEEP_POTENTIAL) load_rows<NEEDS>((const real *)kept, t * (long long)NEEDS, neurons, i, q[a]);
                 if (KEEP_BITS) {
                     if (a == AHEAD - 1 || place == STEPS - 1 || first + a == length - 1)  // a byte holds STEPS steps
@@ -128,22 +134,30 @@ extern "C" __global__ void backward(
                 Pack<data> g_x_t;
 #pragma unroll
                 for (int j = 0; j < VECTOR; ++j) {
-                    real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(PER_NEURON)];
-                    adjoint(real(g_ahead[a].value[j]), g[j], q[a][j], p[j], g_x_j, g_before, g_p_t);
+                    real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(LEARNED)];
+                    step_back(g_w[a][j], real(g_ahead[a].value[j]), g[j], q[a][j], p[j], g_x_j, g_before, g_p_t);
                     g_x_t.value[j] = data(g_x_j);
+                    if (CONSTANT) g_x_sum[j] += g_x_j;
                     for (int k = 0; k < STATES; ++k) g[j][k] = g_before[k];
-                    for (int k = 0; k < PER_NEURON; ++k) g_p[j][k] += g_p_t[k];
+                    for (int k = 0; k < LEARNED; ++k) g_p[j][k] += g_p_t[k];
                 }
-                store(g_x, begin + first + a, neurons, i, g_x_t);
+                if (!CONSTANT) store(g_x, begin + first + a, neurons, i, g_x_t);
             }
         }
     };
-    int begin = ((int(steps) + CHUNK - 1) / CHUNK - 1) * CHUNK;
-    if (begin + CHUNK > steps) {  // the last chunk of time may be shorter
-        walk(begin, int(steps) - begin);
+    int begin = ((steps + CHUNK - 1) / CHUNK - 1) * CHUNK;
+    if (begin >= 0 && begin + CHUNK > steps) {  // the last chunk of time may be shorter
+        walk(begin, steps - begin);
         begin -= CHUNK;
     }
     for (; begin >= 0; begin -= CHUNK) walk(begin, CHUNK);
     if (g_start) store_rows<STATES>(g_start, 0, neurons, i, g);
-    store_rows<PER_NEURON>(g_per_neuron, 0, neurons, i, g_p);
+    store_rows<LEARNED>(g_learned, 0, neurons, i, g_p);
+    if (CONSTANT) {
+        Pack<data> summed;
+        for (int j = 0; j < VECTOR; ++j) summed.value[j] = data(g_x_sum[j]);
+        store(g_x, 0, neurons, i, summed);
+    } else if (lengths) {
+        store_zeros<1>(g_x, steps, all_steps, neurons, i);
+    }
 }

@@ -6,10 +6,11 @@
 // (tfexplore/codegen/cuda_source.py): real, data, STATES, ..., Scalars (the numbers that all neurons share), and charge, fire, spike,
 // reset, output, remember, watch.
 //
-// Shapes: x, out [T, N]; start, state [STATES, N]; per_neuron [PER_NEURON, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
+// Shapes: x, out [T, N] (CONSTANT: x is [1, N], the same at every step); start, state [STATES, N]; per_neuron [PER_NEURON, count]
+// (pack.cuh); lengths [samples], the steps of each; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
 // KEEP_POTENTIAL, [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) with KEEP_INPUT,
 // bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is absent is null: start
-// where all neurons begin alike, state where it is not requested. With few steps these would be a good part of all bytes.
+// where all neurons begin alike, state where it is not requested, lengths where all samples have T steps. With few steps these would be a good part of all bytes.
 // Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 // for "bits".
 //
@@ -60,21 +61,25 @@
 
 extern "C" __global__ void forward(
     const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ per_neuron,
-    data *__restrict__ out, real *__restrict__ state, saved *__restrict__ kept, real *__restrict__ watched,
-    const long long steps, const long long neurons, const Scalars scalars) {
+    const long long *__restrict__ lengths, data *__restrict__ out, real *__restrict__ state, saved *__restrict__ kept,
+    real *__restrict__ watched, const long long all_steps, const long long neurons, const long long each, const Groups groups,
+    const Scalars scalars) {
     const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
     if (i >= neurons) return;
+    const int steps = steps_of(lengths, each, i, all_steps);
 
     real p[VECTOR][PARAMETERS], z[VECTOR][STATES];
-    load_parameters(scalars, per_neuron, neurons, i, p);
+    load_parameters(scalars, per_neuron, groups, i, p);
     load_start(start, scalars, neurons, i, z);
     unsigned bits[VECTOR] = {};
+    Pack<data> x_always;
+    if (CONSTANT) x_always = load(x, 0, neurons, i);
 
     const auto walk = [&](const int first, const int length) {  // `length` steps, AHEAD at most
         Pack<data> x_ahead[AHEAD];
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a)
-            if (a < length) x_ahead[a] = load(x, first + a, neurons, i);
+            if (a < length) x_ahead[a] = CONSTANT ? x_always : load(x, first + a, neurons, i);
 #pragma unroll
         for (int a = 0; a < AHEAD; ++a) {
             if (a >= length) continue;
@@ -111,6 +116,10 @@ extern "C" __global__ void forward(
     };
     int first = 0;
     for (; first + AHEAD <= steps; first += AHEAD) walk(first, AHEAD);
-    if (first < steps) walk(first, int(steps) - first);
+    if (first < steps) walk(first, steps - first);
     if (state) store_rows<STATES>(state, 0, neurons, i, z);
+    if (lengths) {  // a sample that has ended is silent
+        store_zeros<1>(out, steps, all_steps, neurons, i);
+        if (WATCHED) store_zeros<WATCHED>(watched, steps, all_steps, neurons, i);
+    }
 }

@@ -5,9 +5,11 @@ While a piece is computed, the same piece of the next time step is prefetched, a
 the tensors are large (tfexplore/backends/streaming.py). `generated_neuron` is written from the equations
 (tfexplore/codegen/numba_source.py).
 
-Shapes: x, out [T, N]; start, state [STATES, N]; per_neuron [PER_NEURON, N]; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
-keep="potential", [chunks, STATES, N] (the states at the start of every chunk) for keep="input", and bytes [T / STEPS, 1, N]
-for keep="bits" (the outcomes of NEEDS comparisons of STEPS steps in each).
+Shapes: x, out [T, N] (CONSTANT: x is [1, N], the same at every step); start, state [STATES, N]; per_neuron [PER_NEURON, COUNT],
+where neuron i has the values of column (i // inner) % COUNT; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
+keep="potential", [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) for
+keep="input", and bytes [T / STEPS, 1, N] for keep="bits" (the outcomes of NEEDS comparisons of STEPS steps in each). What is
+absent has no columns: start where all neurons begin alike, state where it is not requested.
 Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 for "bits".
 
@@ -22,11 +24,12 @@ A slice such as x[t, begin:end] does what `cut` does, and triples the compile ti
 
 import numpy as np
 from generated_neuron import (
-    CHUNK, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, STATES, STEPS, WATCHED, WIDTH, charge, cut_p, cut_q, cut_w,
-    cut_z, fire, load_z, output, pack, parameters, real, remember, reset, shared, spike, store_q, store_w, store_z,
-    watch,
+    CHUNK, CONSTANT, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, NEEDS, PER_NEURON, SCALARS, STATES, STEPS, WATCHED, WIDTH,
+    charge, cut_p, cut_q, cut_w, cut_z, fire, load_z, output, pack, parameters, real, remember, reset, shared, spike,
+    store_q, store_w, store_z, watch,
 )  # fmt: skip
 from numba import njit
+from tfexplore.backends.groups import begin_with, spread
 from tfexplore.backends.streaming import cut, fence, prefetch, write
 
 PIECE = np.uint64(512)  # neurons between two prefetches; what they write fits the L1 cache
@@ -34,26 +37,29 @@ BLOCK = np.uint64(32 * 1024 // np.dtype(real).itemsize)  # long runs per row of 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(first, last, stream, x, start, per_neuron, scalars, out, state, kept, watched):
-    """Neurons first <= i < last, given as uint64; `stream`: the tensors are larger than the cache."""
-    steps, none, numbers = x.shape[0], np.uint64(0), shared(scalars)
+def forward(first, last, steps, stream, x, start, per_neuron, inner, scalars, out, state, kept, watched):
+    """Neurons first <= i < last, given as uint64, and their first `steps`; `stream`: the tensors are larger than the cache."""
+    none, numbers, alike = np.uint64(0), shared(scalars), scalars[SCALARS:]
+    states = np.empty((STATES, BLOCK), real)
     row, q_rows = np.empty(PIECE, real), np.empty((NEEDS, PIECE), real)
+    own = np.empty((PER_NEURON, BLOCK if PER_NEURON else 0), real)
     for lo in range(first, last, BLOCK):
         hi = min(lo + BLOCK, last)
-        for k in range(STATES):
-            write(cut(start, k, lo, hi), cut(state, k, lo, hi), False)
+        begin_with(start, alike, lo, hi, states)
+        spread(per_neuron, inner, lo, hi, own)
         for t in range(steps):
-            if KEEP_INPUT and t % CHUNK == 0:
+            if KEEP_INPUT and t % CHUNK == 0 and t > 0:
                 for k in range(STATES):
-                    write(cut(state, k, lo, hi), cut(kept[t // CHUNK], k, lo, hi), stream)
+                    write(cut(states, k, none, hi - lo), cut(kept[t // CHUNK - 1], k, lo, hi), stream)
             kept_t, watched_t = kept[t // STEPS if KEEP_POTENTIAL or KEEP_BITS else 0], watched[t if WATCHED else 0]
             place = np.uint8(t % STEPS * WIDTH)
             for begin in range(lo, hi, PIECE):
                 end = min(begin + PIECE, hi)
-                prefetch(cut(x, min(t + 1, steps - 1), begin, end), stream)
+                prefetch(cut(x, 0 if CONSTANT else min(t + 1, steps - 1), begin, end), stream)
                 # pieces are cut out here: inside the next loop that would keep it from being vectorised
-                x_t, w_t = cut(x, t, begin, end), cut_w(watched_t, begin, end)
-                z_b, p_b, q_t = cut_z(state, begin, end), cut_p(per_neuron, begin, end), cut_q(q_rows, none, PIECE)
+                x_t, w_t = cut(x, 0 if CONSTANT else t, begin, end), cut_w(watched_t, begin, end)
+                z_b, p_b = cut_z(states, begin - lo, end - lo), cut_p(own, begin - lo, end - lo)
+                q_t = cut_q(q_rows, none, PIECE)
                 bits = cut(kept_t, none, begin, end) if KEEP_BITS else row
                 for i in range(end - begin):
                     p = parameters(numbers, p_b, i)
@@ -74,4 +80,7 @@ def forward(first, last, stream, x, start, per_neuron, scalars, out, state, kept
                 if KEEP_POTENTIAL:
                     for k in range(NEEDS):
                         write(cut(q_rows, k, none, PIECE), cut(kept_t, k, begin, end), stream)
+        if state.shape[1]:
+            for k in range(STATES):
+                write(cut(states, k, none, hi - lo), cut(state, k, lo, hi), stream)
     fence()

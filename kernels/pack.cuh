@@ -70,6 +70,18 @@ __device__ __forceinline__ void store_rows(T *a, long long row, long long neuron
     }
 }
 
+// The number of steps of the neurons from i on, of one sample: sample b has the neurons from b * each on.
+__device__ __forceinline__ int steps_of(const long long *lengths, long long each, long long i, long long steps) {
+    return int(lengths ? lengths[i / each] : steps);
+}
+
+// Zeros for K rows of each step from `first` on.
+template <int K, class T>
+__device__ __forceinline__ void store_zeros(T *a, int first, long long steps, long long neurons, long long i) {
+    const Pack<T> zeros = {};
+    for (long long row = (long long)first * K; row < steps * K; ++row) store(a, row, neurons, i, zeros);
+}
+
 // The states before the first step: each neuron's own, or (start is null) those that all begin with.
 __device__ __forceinline__ void load_start(
     const real *start, const Scalars &scalars, long long neurons, long long i, real (*z)[STATES]) {
@@ -79,12 +91,30 @@ __device__ __forceinline__ void load_start(
         for (int k = 0; k < STATES; ++k) z[j][k] = scalars.value[SCALARS + k];
 }
 
-// The parameters of VECTOR neurons: the shared ones, the learned ones, and the numbers that follow from them.
+// The parameters of VECTOR neurons: those that all share, their own, and the numbers that follow from them. Groups of neurons have
+// their own: per_neuron is [PER_NEURON, count], and neuron i has column (i / inner) % count.
 #define PARAMETERS AT_LEAST_1(SCALARS + PER_NEURON + DERIVED)
 
+struct Groups {
+    long long inner, count;
+};
+
+__device__ __forceinline__ void load_own(
+    const real *per_neuron, const Groups groups, long long i, real (*p)[PARAMETERS]) {
+    long long column = i / groups.inner % groups.count, within = i % groups.inner;
+#pragma unroll
+    for (int j = 0; j < VECTOR; ++j) {
+        for (int k = 0; k < PER_NEURON; ++k) p[j][SCALARS + k] = per_neuron[k * groups.count + column];
+        if (++within == groups.inner) {  // the next neuron is in the next group
+            within = 0;
+            if (++column == groups.count) column = 0;
+        }
+    }
+}
+
 __device__ __forceinline__ void load_parameters(
-    const Scalars &scalars, const real *per_neuron, long long neurons, long long i, real (*p)[PARAMETERS]) {
-    load_rows<PER_NEURON, SCALARS>(per_neuron, 0, neurons, i, p);
+    const Scalars &scalars, const real *per_neuron, const Groups groups, long long i, real (*p)[PARAMETERS]) {
+    if (PER_NEURON) load_own(per_neuron, groups, i, p);
     for (int k = 0; k < SCALARS; ++k) p[0][k] = scalars.value[k];
     derive(p[0]);
 #pragma unroll

@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 
 import tfexplore
 from tfexplore import LIF, FoldTime
-from tfexplore.nn.layers import State, Stateful
+from tfexplore.nn.checks import State
+from tfexplore.nn.stateful import Stateful
 from tfexplore.timesplit import TimeSplit
 
 

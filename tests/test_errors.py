@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 import tfexplore
-from tfexplore import FoldTime, Layer, Recurrent, backends, neurons, surrogates
+from tfexplore import FoldTime, Layer, Recurrent, backends, losses, neurons, penalties, surrogates
+from tfexplore.data import encoders
 from tfexplore.neurons import Neuron
+from tfexplore.nn import readout
 
 X = torch.zeros(3, 2, 4)
 META = X.to("meta")
 V = torch.zeros(2, 4)
+Y = torch.tensor([0, 3])
+HALF = torch.full((2, 4), 0.5)
 
 
 def lif(**options: Any) -> Layer:
@@ -136,6 +140,48 @@ TABLE: list[Bad] = [
     ("besselj eager", lambda: Layer(neuron(charge=lambda self, v, x: sympy.besselj(0, v) + x)(), backend="torch")(X), ValueError, r"torch kernels cannot compute besselj in .*"),
     ("no threshold", type("Bare", (Neuron,), {"charge": lambda self, v, x: v + x}), TypeError, r"Bare fires, so it needs a parameter v_threshold or a method threshold\(self, v, \.\.\.\)\."),
     ("no v_reset", lambda: neuron()(reset="hard"), TypeError, r"Mine needs a parameter v_reset for its hard reset\."),
+    # -- readouts, losses, penalties
+    ("readout", lambda: readout(X, "first"), ValueError, r"over must be one of 'mean', 'sum', 'last', 'max', but got 'first'\."),
+    ("no step", lambda: readout(X[:0]), ValueError, r"out must have one time step or more, but got shape \(0, 2, 4\)\."),
+    ("integer out", lambda: readout(X.long()), TypeError, rf"out must be one of {ONE_OF}, but got int64; convert it with out\.float\(\)\."),
+    ("list of lengths", lambda: readout(X, lengths=[3, 1]), TypeError, r"lengths must be a tensor of integers, but got list\."),
+    ("float lengths", lambda: readout(X, lengths=torch.ones(2)), TypeError, r"lengths must be integers, but got float32\."),
+    ("a mask as lengths", lambda: readout(X, lengths=torch.ones(3, 2) > 0), TypeError, r"lengths must be integers, but got bool\."),
+    ("lengths shape", lambda: readout(X, lengths=torch.ones(3).long()), ValueError, r"lengths must be \[B\], one for each of the 2 samples, but got shape \(3,\)\."),
+    ("length 0", lambda: readout(X, lengths=torch.tensor([0, 2])), ValueError, r"lengths must be from 1 to T = 3, but got \[0, 2\]\."),
+    ("length above T", lambda: losses.van_rossum_distance(X, X, 2.0, lengths=torch.tensor([4, 2])), ValueError, r"lengths must be from 1 to T = 3, but got \[4, 2\]\."),
+    ("4-D classes", lambda: losses.rate_cross_entropy(X[..., None], Y), ValueError, r"spikes must be \[T, B, classes\], with time first, but got shape \(3, 2, 4, 1\)\."),
+    ("no step of v", lambda: losses.potential_cross_entropy(X[:0], Y), ValueError, r"v must have one time step or more, but got shape \(0, 2, 4\)\."),
+    ("float target", lambda: losses.rate_mse(X, Y.float()), TypeError, r"target must be integers, but got float32\."),
+    ("target shape", lambda: losses.count_cross_entropy(X, Y[:1]), ValueError, r"target must be \[B\], one for each of the 2 samples, but got shape \(1,\)\."),
+    ("target above", lambda: losses.rate_mse(X, Y + 1), ValueError, r"target must be from 0 to classes - 1 = 3, but got \[1, 4\]\."),
+    ("target -100", lambda: losses.per_step_cross_entropy(X, Y - 100), ValueError, r"target must be from 0 to classes - 1 = 3, but got \[-100, -97\]\."),
+    ("smoothing", lambda: losses.rate_cross_entropy(X, Y, label_smoothing=1.5), ValueError, r"label_smoothing must be a finite number from 0 to 1, but got 1\.5\."),
+    ("lam", lambda: losses.per_step_cross_entropy(X, Y, lam=-0.1), ValueError, r"lam must be a finite number from 0 to 1, but got -0\.1\."),
+    ("phi", lambda: losses.per_step_cross_entropy(X, Y, phi=math.nan), ValueError, r"phi must be a finite number, but got nan\."),
+    ("rate 2", lambda: losses.rate_mse(X, Y, correct=2), ValueError, r"correct must be a finite number from 0 to 1, but got 2\."),
+    ("count -1", lambda: losses.count_mse(X, Y, correct=2, incorrect=-1), ValueError, r"incorrect must be a finite number from 0 on, but got -1\."),
+    ("tau of a distance", lambda: losses.van_rossum_distance(X, X, 0.0), ValueError, r"tau must be a finite number above 0, but got 0\.0\."),
+    ("other trains", lambda: losses.van_rossum_distance(X, X[:, :1], 2.0), ValueError, r"target must have the shape of spikes, \(3, 2, 4\), but got \(3, 1, 4\)\."),
+    ("bounds crossed", lambda: penalties.firing_rate(X, lower=0.5, upper=0.4), ValueError, r"lower must be a finite number from 0 to 0\.4, but got 0\.5\."),
+    ("per", lambda: penalties.silence(X, per="batch"), ValueError, r"per must be 'neuron' or 'sample', but got 'batch'\."),
+    ("at least", lambda: penalties.silence(X, at_least=True), ValueError, r"at_least must be a finite number from 0 on, but got True\."),
+    # -- encoders
+    ("rate above 1", lambda: encoders.rate(HALF + 1, 5), ValueError, r"x must be from 0 to 1, but got values from 1\.5 to 1\.5; scale or clamp it first\."),
+    ("NaN rate", lambda: encoders.rate(HALF * math.nan, 5), ValueError, r"x must be from 0 to 1, but got values from nan to nan; scale or clamp it first\."),
+    ("integers", lambda: encoders.rate(Y, 5), TypeError, r"x must be a tensor of floats, but got int64\."),
+    ("a number", lambda: encoders.latency(0.5, 5), TypeError, r"x must be a tensor of floats, but got float\."),
+    ("no steps", lambda: encoders.currents(HALF, 0), ValueError, r"steps must be a whole number from 1 on, but got 0\."),
+    ("negative latency", lambda: encoders.latency(HALF - 1, 5), ValueError, r"x must be from 0 to 1, but got values from -0\.5 to -0\.5; scale or clamp it first\."),
+    ("form", lambda: encoders.latency(HALF, 5, form="exp"), ValueError, r"form must be 'linear' or 'log', but got 'exp'\."),
+    ("threshold of log", lambda: encoders.latency(HALF, 5, form="log", threshold=0), ValueError, r"threshold must be a finite number above 0, up to 1, but got 0\."),
+    ("tau of latency", lambda: encoders.latency(HALF, 5, form="log", tau=0), ValueError, r"tau must be a finite number above 0, but got 0\."),
+    ("threshold of delta", lambda: encoders.delta(X, 0.0), ValueError, r"threshold must be a finite number above 0, but got 0\.0\."),
+    ("infinite signal", lambda: encoders.delta(X - math.inf, 1.0), ValueError, r"x must be finite, but got values from -inf to -inf\."),
+    ("out of range", lambda: encoders.population(HALF, 4, low=1, high=2), ValueError, r"x must be from 1 to 2, but got values from 0\.5 to 0\.5; scale or clamp it first\."),
+    ("one field", lambda: encoders.angle(HALF, 1), ValueError, r"neurons must be at least 2, for the two ends of the range, but got 1\."),
+    ("range", lambda: encoders.angle(HALF, 4, low=1, high=1), ValueError, r"high must be a finite number above 1, but got 1\."),
+    ("sigma", lambda: encoders.population(HALF, 4, sigma=0.0), ValueError, r"sigma must be a finite number above 0, but got 0\.0\."),
 ]  # fmt: skip
 
 

@@ -28,7 +28,11 @@ from tfexplore.nn import (
     ParametricLIF,
     Recurrent,
     carry,
+    fuse,
     layer_by_layer,
+    losses,
+    padded,
+    penalties,
     record,
     schedules,
     step_by_step,
@@ -38,8 +42,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "Neuron", "PaperLIF",
-    "ParametricLIF", "Recurrent", "backends", "carry", "codegen", "data", "layer_by_layer", "neurons", "nn", "record",
-    "schedules", "step_by_step", "surrogates",
+    "ParametricLIF", "Recurrent", "backends", "carry", "codegen", "data", "fuse", "layer_by_layer", "losses",
+    "neurons", "nn", "padded", "penalties", "record", "schedules", "step_by_step", "surrogates",
 ]  # fmt: skip
 
 LATER = ("explore", "puzzles", "timesplit")

@@ -19,6 +19,9 @@ HEAD = '''"""Signatures and docstrings of the layers in library.py; written by t
 
 from typing import ClassVar
 
+from torch import Tensor
+from torch.distributions import Distribution
+
 from tfexplore import neurons
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.surrogates import ATan, Rectangle, Surrogate
@@ -55,7 +58,7 @@ def argument(parameter: inspect.Parameter) -> str:
     kind = parameter.annotation if isinstance(parameter.annotation, str) else parameter.annotation.__name__
     # a number's annotation names its bounds, one name may stand alone in learn
     kind = {"learn": "str | tuple[str, ...]"}.get(
-        parameter.name, "float" if isinstance(parameter.default, float) else kind
+        parameter.name, "float | Tensor | Distribution" if isinstance(parameter.default, float) else kind
     )
     default = repr(parameter.default).replace("'", '"')
     return f"{parameter.name}: {kind} = {default}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tfexplore import LIF
-from tfexplore.backends import cuda, tuned
+from tfexplore.backends import Given, cuda, tuned
 from tfexplore.codegen.variant import Variant
 from tfexplore.measure.clock import synchronise
 
@@ -54,8 +54,8 @@ def measure(device: str, out: str, N: int) -> dict[str, Any]:
 def launch(layer: LIF, x: Tensor) -> Callable[[], None]:
     """The forward kernel again and again, into the same memory."""
     variant, into = tuned.built(Variant(layer.step), x.device.index), torch.empty_like(x)
-    place = (layer.by_value, len(x), x[0].numel(), x.device.index)
-    return lambda: cuda.launch(variant, "forward", (x, None, None, into, None, None, None), *place)
+    place = (Given(len(x), layer.by_value), x[0].numel(), x.device.index)
+    return lambda: cuda.launch(variant, "forward", (x, None, None, None, into, None, None, None), *place)
 
 
 def each(call: Callable[[], object], device: str) -> float:

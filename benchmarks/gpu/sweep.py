@@ -52,11 +52,13 @@ def kernel(case: Case, keep: str) -> Callable[[], object]:
     variant = Variant(step_of(neuron), "float32", case["dtype"] if x.is_cuda else "float32", keep)
     if x.is_cuda:
         variant = tuned.built(variant, x.device.index)
-    given = (None, None, by_value(neuron))  # as in most layers: no initial state, and the last state is not wanted
+    given = backends.Given(
+        len(x), by_value(neuron)
+    )  # as in most layers: no initial state, and the last state is not wanted
     if case["passes"] == FORWARD:
-        return lambda: backend.forward(variant, x, *given, want_state=False)
-    _, _, kept, _ = backend.forward(variant, x, *given, want_state=False)
-    return lambda: backend.backward(variant, x, g, None, *given, kept, want_g_start=False)
+        return lambda: backend.forward(variant, x, given, want_state=False)
+    _, _, kept, _ = backend.forward(variant, x, given, want_state=False)
+    return lambda: backend.backward(variant, x, g, None, None, given, kept, want_g_start=False)
 
 
 def check(work: Work, case: Case) -> None:

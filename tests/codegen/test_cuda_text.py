@@ -285,10 +285,10 @@ def test_empty_sizes(fake_cupy: FakeCupy, shape: tuple[int, ...]) -> None:
     assert all(map(torch.equal, state, start))
     # the layer answers by itself; the kernels cope as well
     chosen = variant(neurons.ALIF(), "float32", keep="input")
-    flat, z, rows = x.detach().flatten(1), torch.stack(start).flatten(1), torch.empty(0, start[0].numel())
-    numbers = layer.by_value
-    out, after, kept, _ = cuda.forward(chosen, flat, z, rows, numbers)
-    g_x, g_start, _ = cuda.backward(chosen, flat, torch.empty_like(out), torch.ones_like(after), z, rows, numbers, kept)
+    flat, z = x.detach().flatten(1), torch.stack(start).flatten(1)
+    given = backends.Given(len(flat), layer.by_value, z)
+    out, after, kept, _ = cuda.forward(chosen, flat, given)
+    g_x, g_start, _ = cuda.backward(chosen, flat, torch.empty_like(out), torch.ones_like(after), None, given, kept)
     assert (out.shape, g_x.shape) == (flat.shape, flat.shape)
     assert torch.equal(after, z)
     assert torch.equal(g_start, torch.ones_like(z))
@@ -327,9 +327,9 @@ def test_nothing_is_moved_for_an_end_of_time_that_is_not_requested(fake_cupy: Fa
         """Whether start and state, and g_state, start and g_start, are there."""
         found = layer(x, given, return_state=wanted)
         out, state = found if wanted else (found, ())
-        forward = [bool(fake_cupy.last[k]) for k in (1, 4)]
+        forward = [bool(fake_cupy.last[k]) for k in (1, 5)]
         torch.autograd.backward((out, *state), [torch.ones_like(z) for z in (out, *state)])
-        return forward, [bool(fake_cupy.last[k]) for k in (2, 3, 7)]
+        return forward, [bool(fake_cupy.last[k]) for k in (2, 4, 9)]
 
     again = keep == "input"
     assert ends(None, False) == ([False, False], [False, False, False])
@@ -427,10 +427,13 @@ def test_cupy_takes_the_arguments_of_a_launch(monkeypatch: pytest.MonkeyPatch) -
     x = torch.rand(3, 4)
     with contextlib.suppress(cupy.cuda.runtime.CUDARuntimeError):
         numbers = [2.0, 1.0, 0.0, 2.0, 0.0]
-        cuda.forward(variant(neurons.LIF(), "float32"), x, torch.zeros(1, 4), torch.empty(0, 4), numbers)
+        cuda.forward(variant(neurons.LIF(), "float32"), x, backends.Given(3, numbers, torch.zeros(1, 4)))
     ((grid, block, arguments),) = seen
     assert (grid, block) == ((1,), (128,))
-    assert [np.asarray(a).nbytes for a in arguments] == [8] * 9 + [5 * 4]  # addresses, T, N; then the numbers and v
+    assert [np.asarray(a).nbytes for a in arguments] == [8] * 11 + [
+        16,
+        5 * 4,
+    ]  # addresses, T, N, N / B; the groups; the numbers and v
 
 
 class Missing(importlib.abc.MetaPathFinder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from cases import CASES, NEURONS, same_bits
@@ -16,19 +18,23 @@ from tfexplore.nn import layers, ops
 VARIANTS = [
     pytest.param(neurons.LIF(), "input", (), torch.float32, id="LIF-input"),
     pytest.param(neurons.LIF(), "nothing", ("v", "h"), torch.float32, id="LIF-recorded"),
+    pytest.param(neurons.LIF(), "potential", ("h", "v"), torch.float32, id="LIF-traced"),
     pytest.param(neurons.ALIF(learn="tau", reset="hard"), "potential", (), torch.float64, id="ALIF-learned-potential"),
     pytest.param(neurons.LI(), "input", (), torch.float32, id="LI-needs-nothing"),
 ]
 
 
 def arguments(neuron: neurons.Neuron, keep: str, record: tuple[str, ...], dtype: torch.dtype, grad: bool) -> tuple:
+    """Those of `ops.forward`: 6 neurons in groups of 2, and 3 samples of different length."""
     real = str(dtype).removeprefix("torch.")
-    key = ops.register("numba", Variant(step_of(neuron), real, real, keep, record))
+    key = ops.register("numba", Variant(step_of(neuron), real, real, keep, record, traced=grad and bool(record)))
     torch.manual_seed(0)
     x, start = torch.randn(35, 6, dtype=dtype), torch.rand(len(neuron.states), 6, dtype=dtype)
-    per_neuron = torch.rand(len(neuron.learn), 6, dtype=dtype) + 2
-    given = [t.requires_grad_(grad) for t in (x, start, per_neuron)]
-    return (*given, by_value(neuron), True, key)
+    per_neuron = torch.rand(len(neuron.learn), 3, dtype=dtype).add_(2).requires_grad_(grad) if neuron.learn else None
+    lengths = (
+        torch.tensor([35, 7, 0]) if keep == "nothing" else None
+    )  # what is kept of steps behind them is not defined
+    return (x.requires_grad_(grad), start.requires_grad_(grad), per_neuron, lengths, 35, 2, by_value(neuron), True, key)
 
 
 @pytest.mark.parametrize(("neuron", "keep", "record", "dtype"), VARIANTS)
@@ -39,37 +45,46 @@ def test_opcheck_forward(neuron, keep, record, dtype):
 
 @pytest.mark.parametrize(("neuron", "keep", "record", "dtype"), [v for v in VARIANTS if v.id != "LIF-recorded"])
 def test_opcheck_backward(neuron, keep, record, dtype):
-    x, start, per_neuron, scalars, last, key = arguments(neuron, keep, record, dtype, grad=False)
-    out, state, kept, _ = ops.forward(x, start, per_neuron, scalars, last, key)
+    x, start, per_neuron, lengths, _, inner, scalars, last, key = arguments(neuron, keep, record, dtype, grad=False)
+    backend, variant = ops.find(key)
+    key = ops.register(backend, dataclasses.replace(variant, traced=bool(record)))
+    out, watched, state, kept = ops.forward(x, start, per_neuron, lengths, 35, inner, scalars, last, key)
+    g_watched = torch.randn_like(watched) if record else None
     for first in (True, False):
-        given = (x, torch.randn_like(out), torch.randn_like(state), start, per_neuron, scalars, kept, first, key)
+        ends = (torch.randn_like(state), g_watched, start)
+        given = (x, torch.randn_like(out), *ends, per_neuron, lengths, inner, scalars, kept, first, key)
         torch.library.opcheck(ops.backward, given)
 
 
+@pytest.mark.parametrize("constant", [False, True], ids=["", "constant"])
 @pytest.mark.parametrize("keep", ["input", "potential", "nothing"])
-def test_opcheck_with_nothing_at_the_ends_of_time(keep):
+def test_opcheck_with_nothing_at_the_ends_of_time(keep, constant):
     """All neurons begin alike, neither the last state nor the gradient of the first is requested, and x has its own shape."""
-    x, scalars = torch.randn(35, 2, 3), by_value(neurons.LIF())
-    key = ops.register("numba", Variant(step_of(neurons.LIF()), keep=keep))
-    given = (x.clone().requires_grad_(keep != "nothing"), None, None, scalars, False, key)
+    x, scalars = torch.randn(1 if constant else 35, 2, 3), by_value(neurons.LIF())
+    key = ops.register("numba", Variant(step_of(neurons.LIF()), keep=keep, constant=constant))
+    given = (x.clone().requires_grad_(keep != "nothing"), None, None, None, 35, 1, scalars, False, key)
     torch.library.opcheck(ops.forward, given, atol=1e-6, rtol=1e-5)
-    out, state, kept, _ = ops.forward(x, None, None, scalars, False, key)
-    assert out.shape == x.shape
+    out, _, state, kept = ops.forward(x, None, None, None, 35, 1, scalars, False, key)
+    assert out.shape == (35, 2, 3)
     assert state.numel() == 0
     if keep != "nothing":
-        back = (x if keep == "input" else None, torch.randn_like(x), None, None, None, scalars, kept, False, key)
+        read = x if keep == "input" else None
+        back = (read, torch.randn_like(out), None, None, None, None, None, 1, scalars, kept, False, key)
         torch.library.opcheck(ops.backward, back)
         g_x, g_start, g_rows = ops.backward(*back)
         assert g_x.shape == x.shape
         assert g_start.numel() == g_rows.numel() == 0
 
 
-def test_a_piece_of_something_larger_does_not_keep_all_of_it():
+@pytest.mark.parametrize(
+    "piece", [(slice(None), slice(None), slice(8)), (slice(None), slice(1))], ids=["neurons", "samples"]
+)
+def test_a_piece_of_something_larger_does_not_keep_all_of_it(piece):
     whole = torch.randn(8, 4, 512)
-    piece = whole[..., :8].requires_grad_()
+    piece = whole[piece].requires_grad_()
     spikes = tfexplore.LIF(backend="numba", keep="input")(piece)
     held = [t for t in spikes.grad_fn.saved_tensors if t is not None]
-    assert max(t.untyped_storage().nbytes() for t in held) == 8 * 4 * 8 * 4
+    assert max(t.untyped_storage().nbytes() for t in held) == piece.numel() * 4
     (found,) = torch.autograd.grad(spikes.sum(), piece)
     copied = piece.detach().clone().requires_grad_()
     (wanted,) = torch.autograd.grad(tfexplore.LIF(backend="torch")(copied).sum(), copied)
@@ -241,4 +256,4 @@ def test_changing_the_input_in_place_before_the_backward_pass_is_noticed():
 
 def test_a_kernel_of_another_process_is_named():
     with pytest.raises(RuntimeError, match=r"^The kernel 'numba-X-0' is not known in this process"):
-        ops.forward(torch.rand(1, 1), torch.rand(1, 1), torch.rand(0, 1), [], True, "numba-X-0")
+        ops.forward(torch.rand(1, 1), torch.rand(1, 1), None, None, 1, 1, [], True, "numba-X-0")

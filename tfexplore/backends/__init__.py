@@ -1,8 +1,8 @@
 """What executes a layer: `torch` (eager reference, any device), `numba` (fused, CPU), `cuda` (fused, CuPy).
 
 A fused backend is a module with two functions over raw tensors, `forward` and `backward` (see `numba_cpu.py`); both
-get a `Variant`, and know nothing of modules or autograd. What is absent is None: the initial states where all neurons
-begin alike, the final states where they are not requested, their gradients. A GPU then moves nothing for it.
+get a `Variant` and what is `Given` besides x, and know nothing of modules or autograd. What is absent is None: the initial states
+where all neurons begin alike, the final states where they are not requested, their gradients. A GPU then moves nothing for it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import functools
 import importlib
 import importlib.util
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 MODULES = {"numba": "tfexplore.backends.numba_cpu", "cuda": "tfexplore.backends.cuda"}
 NAMES = ("auto", "torch", *MODULES)
@@ -31,6 +34,27 @@ class Choice:
 
     name: str
     reason: str
+
+
+class Given(NamedTuple):
+    """What both passes take besides x [T, ...], whose N neurons lie in one order.
+
+    Args:
+        steps: T.
+        scalars: the numbers that all neurons share, then the states in which they begin alike (`step.by_value`).
+        start: the initial states [STATES, N]; None where all neurons begin alike.
+        per_neuron: the parameters [PER_NEURON, COUNT] of which neuron i has those of column (i // inner) % COUNT; None without any.
+        inner: how many neighbours share a column.
+        lengths: the steps of each sample, int64 [B] on the CPU or x's device; sample b has the neurons from b N / B on. After its
+            last step a sample's state stays, and what is written for it is 0. None where all have T.
+    """
+
+    steps: int
+    scalars: Sequence[float]
+    start: Tensor | None = None
+    per_neuron: Tensor | None = None
+    inner: int = 1
+    lengths: Tensor | None = None
 
 
 def sizes(x: torch.Tensor) -> tuple[int, int]:

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.backends import sizes
+from tfexplore.backends import Given, sizes
 from tfexplore.codegen.builds import ACCESS, THREADS, Build
 from tfexplore.codegen.cuda_source import cuda_source
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.cuda_setup import explain
 from tfexplore.machine.files import fingerprint, write_once
 from tfexplore.machine.paths import cache_dir, kernels_dir
+from tfexplore.neurons.step import Step
 
 OPTIONS = ("-std=c++17", "-fmad=false")
 
@@ -77,10 +78,11 @@ def prepared(variant: Variant, loop: str, as_wide: bool, device: int) -> tuple[A
     return load(source(variant), loop, options, device), build.vector * THREADS
 
 
-def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, device: int) -> bool:
-    """Whether each thread takes as many neurons as in the config: rows are whole accesses, and there are enough threads."""
+def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, each: int, device: int) -> bool:
+    """Whether each thread takes as many neurons as in the config: rows, and the neurons of each sample, are whole accesses, and
+    there are enough threads."""
     vector: int = getattr(variant.config, loop).vector
-    whole = neurons % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
+    whole = neurons % vector == 0 and each % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
     return whole and neurons >= vector * THREADS * processors(device)
 
 
@@ -97,15 +99,22 @@ def packed(scalars: tuple[float, ...], real: str) -> Any:
 
 
 def launch(
-    variant: Variant, loop: str, tensors: Sequence[Tensor | None], scalars: Sequence[float], steps: int, neurons: int, device: int
-) -> None:  # fmt: skip
+    variant: Variant, loop: str, tensors: Sequence[Tensor | None], given: Given, neurons: int, device: int
+) -> None:
     """Launches on torch's current stream of the device; what is None is a null pointer."""
     import cupy
 
     pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    kernel, block = prepared(variant, loop, wide(variant, loop, pointers, neurons, device), device)
+    each = neurons if given.lengths is None else neurons // len(given.lengths)
+    kernel, block = prepared(variant, loop, wide(variant, loop, pointers, neurons, each, device), device)
+    count = 1 if given.per_neuron is None else given.per_neuron.shape[1]
+    groups = np.array([given.inner, count], np.int64).view("V16")
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
-    arguments = (*map(np.int64, (*pointers, steps, neurons)), packed(tuple(scalars), variant.real))
+    arguments = (
+        *map(np.int64, (*pointers, given.steps, neurons, max(each, 1))),
+        groups,
+        packed(tuple(given.scalars), variant.real),
+    )
     # CuPy reads only a stream's address; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
@@ -117,32 +126,40 @@ def contiguous(tensor: Tensor | None) -> Tensor | None:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: Sequence[float],
-    want_state: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    variant: Variant, x: Tensor, given: Given, want_state: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `numba_cpu.forward`, on a GPU; x in float32, float64, float16 or bfloat16."""
-    steps, neurons = sizes(x)
+    steps, neurons = given.steps, sizes(x)[1]
     real, kept_dtype = getattr(torch, variant.real), getattr(torch, variant.kept_dtype)
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    out = x.new_empty((steps, *x.shape[1:]))
     state = x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else None
     keeps = variant.keeps != "nothing"
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=kept_dtype) if keeps else None
     watched = x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else None
-    inputs = map(contiguous, (x, start, per_neuron))
-    launch(variant, "forward", (*inputs, out, state, kept, watched), scalars, steps, neurons, x.device.index or 0)
+    inputs = map(contiguous, (x, given.start, given.per_neuron, given.lengths))
+    launch(variant, "forward", (*inputs, out, state, kept, watched), given, neurons, x.device.index or 0)
     return out, state, kept, watched
 
 
 def backward(
-    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
-    scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, given: Given,
+    kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """As `numba_cpu.backward`, on a GPU."""
+    step, real = variant.step, getattr(torch, variant.real)
     steps, neurons = sizes(g_out)
-    g_x = torch.empty_like(g_out, memory_format=torch.contiguous_format)
-    ends = (len(variant.step.before), neurons)
-    g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else None
-    g_per_neuron = None if per_neuron is None else torch.empty_like(per_neuron, memory_format=torch.contiguous_format)
-    inputs = map(contiguous, (x, g_out, g_state, start, per_neuron, kept))
-    launch(variant, "backward", (*inputs, g_x, g_start, g_per_neuron), scalars, steps, neurons, g_out.device.index or 0)
-    return g_x, g_start, g_per_neuron
+    g_x = g_out.new_empty((1 if variant.constant else steps, *g_out.shape[1:]))
+    g_start = g_out.new_empty((len(step.before), neurons), dtype=real) if want_g_start else None
+    rows = g_out.new_empty((len(step.learned), neurons), dtype=real) if step.learned else None
+    inputs = map(contiguous, (x, g_out, g_state, g_watched, given.start, given.per_neuron, given.lengths, kept))
+    launch(variant, "backward", (*inputs, g_x, g_start, rows), given, neurons, g_out.device.index or 0)
+    return g_x, g_start, None if rows is None else summed(rows, given, step)
+
+
+def summed(rows: Tensor, given: Given, step: Step) -> Tensor:
+    """The gradients [LEARNED, N] added up for those that share a parameter: [PER_NEURON, COUNT], 0 for what is not learned."""
+    assert given.per_neuron is not None
+    found = torch.zeros_like(given.per_neuron, memory_format=torch.contiguous_format)
+    learned, count = len(step.learned), found.shape[1]
+    found[:learned] = rows.view(learned, -1, count, given.inner).sum((1, 3))
+    return found

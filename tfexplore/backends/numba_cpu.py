@@ -14,19 +14,20 @@ import ast
 import functools
 import gc
 import importlib.util
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.backends import sizes
+from tfexplore.backends import Given, sizes
 from tfexplore.backends.buffers import empty
 from tfexplore.backends.threads import share
 from tfexplore.codegen.numba_source import MODULE, numba_source
@@ -39,6 +40,9 @@ UNIT = 1024
 SMALL = 1 << 20
 """Element-steps below which a second thread costs more than it saves (measured: they meet between 0.6 and 1.3 million)."""
 
+Part: TypeAlias = tuple[int, int, int]
+"""The neurons first <= i < last, and their number of steps."""
+
 _compiling = threading.RLock()
 
 
@@ -46,9 +50,9 @@ _compiling = threading.RLock()
 def load(variant_source: str, loop: str) -> Callable[..., None]:
     """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
     text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
-    stores = (PACKAGE / "backends" / "streaming.py").read_text(encoding="utf-8")  # compiled into every kernel
+    used = [(PACKAGE / "backends" / name).read_text(encoding="utf-8") for name in ("streaming.py", "groups.py")]
     part = imported(variant_source, text)
-    return load_from(cache_dir() / "numba" / fingerprint(part, text, stores), part, loop, text)
+    return load_from(cache_dir() / "numba" / fingerprint(part, text, *used), part, loop, text)
 
 
 @functools.cache
@@ -108,25 +112,57 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def run(kernel: Any, written: int, steps: int, neurons: int, arguments: tuple[Any, ...]) -> None:
-    """Calls the kernel on pieces of the neurons, in torch's number of threads.
+def run(kernel: Any, written: int, parts: Sequence[Part], arguments: tuple[Any, ...], rows: int = 0) -> None:
+    """Calls the kernel on these parts of the neurons, in torch's number of threads.
 
-    written: bytes of each tensor [T, N] that it writes; from half the cache on, stores bypass it.
+    written: bytes of each tensor [T, N] that it writes; from half the cache on, stores bypass it. rows: where not 0, the kernel
+    is given the number of its part among so many.
     """
     if not kernel.overloads:  # compiled, or loaded from the disk, when it is first called: here with no neurons
         with uncollected():
-            kernel(np.uint64(0), np.uint64(0), False, *arguments)
-    threads = torch.get_num_threads()
-    units = -(-neurons // UNIT)
+            kernel(np.uint64(0), np.uint64(0), 0, False, *((0,) if rows else ()), *arguments)
     from tfexplore.backends.streaming import CACHE  # here: without Numba, this module still imports
 
     stream = written > CACHE // 2
-    if threads == 1 or steps * neurons < SMALL or units == 1:
-        kernel(np.uint64(0), np.uint64(neurons), stream, *arguments)
-        return
+
+    def work(number: int) -> None:
+        first, last, steps = parts[number]
+        kernel(np.uint64(first), np.uint64(last), steps, stream, *((number % rows,) if rows else ()), *arguments)
+
+    if sum((last - first) * steps for first, last, steps in parts) < SMALL:
+        for number in range(len(parts)):
+            work(number)
+    else:
+        share(work, len(parts))
+
+
+def parts_of(given: Given, neurons: int) -> list[Part]:
+    """The neurons in parts that threads take one by one, each with its number of steps."""
+    if given.lengths is not None:
+        return samples(given.lengths, neurons)
+    threads, units = torch.get_num_threads(), -(-neurons // UNIT)
+    if threads == 1 or given.steps * neurons < SMALL or units == 1:
+        return [(0, neurons, given.steps)]
     pieces = min(4 * threads, units)  # a few per thread, since cores are rarely equally fast
-    edges = [np.uint64(min(neurons, UNIT * (units * k // pieces))) for k in range(pieces + 1)]
-    share(lambda k: kernel(edges[k], edges[k + 1], stream, *arguments), pieces)
+    edges = [min(neurons, UNIT * (units * k // pieces)) for k in range(pieces + 1)]
+    return [(first, last, given.steps) for first, last in itertools.pairwise(edges)]
+
+
+def samples(lengths: Tensor, neurons: int) -> list[Part]:
+    """A part for each run of samples of one length; sample b has the neurons from b N / B on."""
+    each, parts, first = neurons // len(lengths), [], 0
+    for steps, run_of in itertools.groupby(lengths.tolist()):
+        last = first + each * len(list(run_of))
+        parts.append((first, last, steps))
+        first = last
+    return parts
+
+
+def pad(parts: Sequence[Part], *tensors: Any) -> None:
+    """Zeros where a sample has ended, in arrays [T, ..., N]."""
+    for first, last, steps in parts:
+        for array in tensors:
+            array[steps:, ..., first:last] = 0
 
 
 def array(tensor: Tensor, dtype: torch.dtype) -> Any:
@@ -141,24 +177,25 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    variant: Variant, x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: Sequence[float],
-    want_state: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    variant: Variant, x: Tensor, given: Given, want_state: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Forward pass: x [T, ...] -> out [T, ...]; state, kept and watched with the kernels' shapes, None where absent.
 
-    start [STATES, N]: the initial states; None where all neurons begin alike, with the last of the scalars (`step.by_value`).
-    per_neuron [PER_NEURON, N]: None without learned parameters. want_state: whether the final states are requested.
+    x: [1, ...] for a variant of a constant one. want_state: whether the final states are requested.
     """
     dtype = getattr(torch, variant.real)
-    steps, neurons = sizes(x)
-    begin = ends(scalars[len(variant.step.scalars) :], neurons, dtype) if start is None else start
-    out = empty(tuple(x.shape), dtype)
-    state = empty(tuple(begin.shape), dtype)
+    steps, neurons = given.steps, sizes(x)[1]
+    parts = parts_of(given, neurons)
+    states = len(variant.step.before)
+    out = empty((steps, *x.shape[1:]), dtype)
+    state = empty((states, neurons if want_state else 0), dtype)
     kept = empty(variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
     watched = empty((steps if variant.record else 1, len(variant.record), neurons), dtype)
-    given = (array(x, dtype).reshape(steps, neurons), array(begin, dtype), array_or_none(per_neuron, neurons, dtype))
+    read = (array(x, dtype).reshape(len(x), neurons), ends(given.start, states, dtype), *own(given, dtype))
     made = (out.numpy().reshape(steps, neurons), *(t.numpy() for t in (state, kept, watched)))
-    run(load(source(variant), "forward"), out.nbytes, steps, neurons, (*given, np.array(scalars, variant.real), *made))
+    run(load(source(variant), "forward"), out.nbytes, parts, (*read, np.array(given.scalars, variant.real), *made))
+    if given.lengths is not None:
+        pad(parts, made[0], made[3])
     return (
         converted(out, x.dtype), state if want_state else None, kept if variant.keeps != "nothing" else None,
         watched if variant.record else None,
@@ -166,39 +203,52 @@ def forward(
 
 
 def backward(
-    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
-    scalars: Sequence[float], kept: Tensor | None, want_g_start: bool = True,
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, given: Given,
+    kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """Backward pass: the gradients of x [T, ...], of the initial states (with `want_g_start`) and of `per_neuron`.
+    """Backward pass: the gradients of x, of the initial states (with `want_g_start`) and of `per_neuron`.
 
-    x: None where the adjoint does not need it. g_state: None where the final states were not used. start, per_neuron: as in
-    `forward`.
+    x: None where the adjoint does not need it. g_state: None where the final states were not used. g_watched: that of the traces,
+    with a variant that is traced.
     """
-    dtype = getattr(torch, variant.real)
+    dtype, step = getattr(torch, variant.real), variant.step
     steps, neurons = sizes(g_out)
-    g_x = empty(tuple(g_out.shape), dtype)
-    g_begin = ends([0.0] * len(variant.step.before), neurons, dtype) if g_state is None else g_state
-    g_start = empty(tuple(g_begin.shape), dtype)
-    g_per_neuron = torch.zeros((len(variant.step.per_neuron), neurons), dtype=dtype)
-    given = (
-        array_or_none(x, neurons, dtype).reshape(0 if x is None else steps, neurons),
-        array(g_out, dtype).reshape(steps, neurons), array(g_begin, dtype),
-        array_or_none(per_neuron, neurons, dtype), np.array(scalars, variant.real),
+    parts = parts_of(given, neurons)
+    g_x = empty((1 if variant.constant else steps, *g_out.shape[1:]), dtype)
+    states = len(step.before)
+    g_start = empty((states, neurons if want_g_start else 0), dtype)
+    values, inner = own(given, dtype)
+    count = values.shape[1]
+    alone = count == neurons  # then no two parts add to one number, and need no rows of their own
+    g_learned = np.zeros((1 if alone else len(parts), len(step.learned), count))
+    read = (
+        np.empty((0, neurons), variant.real) if x is None else array(x, dtype).reshape(len(x), neurons),
+        array(g_out, dtype).reshape(steps, neurons),
+        np.empty((1, len(variant.record), neurons), variant.real) if g_watched is None else array(g_watched, dtype),
+        ends(g_state, states, dtype), ends(given.start, states, dtype), values, inner, np.array(given.scalars, variant.real),
         np.empty(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
     )  # fmt: skip
-    made = (g_x.numpy().reshape(steps, neurons), g_start.numpy(), g_per_neuron.numpy())
-    run(load(source(variant), "backward"), g_x.nbytes, steps, neurons, (*given, *made))
-    return converted(g_x, g_out.dtype), g_start if want_g_start else None, None if per_neuron is None else g_per_neuron
+    made = (g_x.numpy().reshape(len(g_x), neurons), g_start.numpy(), g_learned)
+    run(load(source(variant), "backward"), g_x.nbytes, parts, (*read, *made), rows=len(g_learned))
+    if given.lengths is not None and not variant.constant:
+        pad(parts, made[0])
+    g_per_neuron = None
+    if step.learned:
+        g_per_neuron = torch.zeros((len(step.per_neuron), count), dtype=dtype)
+        g_per_neuron[: len(step.learned)] = torch.from_numpy(g_learned).sum(0)
+    return converted(g_x, g_out.dtype), g_start if want_g_start else None, g_per_neuron
 
 
-def ends(values: Sequence[float], neurons: int, dtype: torch.dtype) -> Tensor:
-    """States at one end of time that are the same for all neurons: [len(values), neurons]."""
-    made = empty((len(values), neurons), dtype)
-    for row, value in zip(made, values, strict=True):
-        row.fill_(value)
-    return made
+def own(given: Given, dtype: torch.dtype) -> tuple[Any, np.uint64]:
+    """The parameters of groups of neurons, and how many neighbours share one."""
+    values = (
+        np.empty((0, 1), str(dtype).removeprefix("torch."))
+        if given.per_neuron is None
+        else array(given.per_neuron, dtype)
+    )
+    return values, np.uint64(given.inner)
 
 
-def array_or_none(tensor: Tensor | None, neurons: int, dtype: torch.dtype) -> Any:
-    """None is an array without rows."""
-    return empty((0, neurons), dtype).numpy() if tensor is None else array(tensor, dtype)
+def ends(states: Tensor | None, count: int, dtype: torch.dtype) -> Any:
+    """States at one end of time, [STATES, N]; None has no columns."""
+    return np.empty((count, 0), str(dtype).removeprefix("torch.")) if states is None else array(states, dtype)

@@ -129,6 +129,13 @@ def write(row: Any, target: Any, stream: Any) -> None:
 
 
 @njit(nogil=True)
+def add(row: Any, target: Any) -> None:
+    """target[:] += row[:n] of n values."""
+    for i in range(target.size):
+        target[i] += row[i]
+
+
+@njit(nogil=True)
 def prefetch(piece: Any, stream: Any) -> None:
     """Prefetches the piece, if `stream`: else it is in the cache already."""
     if stream:

@@ -14,6 +14,7 @@ import sympy
 import torch
 from torch import Tensor
 
+from tfexplore.backends import Given
 from tfexplore.codegen.functions import Function, functions_of, python_function
 from tfexplore.codegen.printing import TORCH
 from tfexplore.codegen.variant import Variant
@@ -80,7 +81,7 @@ def _numbers(scalars: tuple[float, ...], dtype: torch.dtype, device: torch.devic
 
 
 def initial(step: Step, per_neuron: Tensor, scalars: list[float]) -> tuple[Tensor, ...]:
-    """The states before the first step, where they depend on learned parameters."""
+    """The states before the first step, where they depend on parameters of groups of neurons [PER_NEURON, COUNT]."""
     values = compiled(Variant(step))["initial"]((*numbers(tuple(scalars), per_neuron), *per_neuron.unbind(0)))
     return tuple(value if isinstance(value, Tensor) else number(value, per_neuron) for value in values)
 
@@ -97,30 +98,56 @@ def one_by_one(steps: Sequence[Tensor]) -> Iterable[Tensor]:
     return walked
 
 
-def run(
-    variant: Variant, x: Tensor, start: Tensor, per_neuron: Tensor, scalars: list[float]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """x [T, N], start [STATES, N], per_neuron [PER_NEURON, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
-    step, do = variant.step, compiled(variant)
-    p = (*numbers(tuple(scalars), start), *per_neuron.unbind(0))
+def spread(values: Tensor, inner: int, neurons: int) -> Tensor:
+    """[K, COUNT] -> [K, N]: neuron i has column (i // inner) % COUNT.
+
+    >>> spread(torch.tensor([[1.0, 2.0]]), 2, 8).tolist()
+    [[1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0]]
+    """
+    groups, count = values.shape
+    outer = neurons // (count * inner)
+    return values.view(groups, 1, count, 1).expand(groups, outer, count, inner).reshape(groups, neurons)
+
+
+def begin(step: Step, given: Given, x: Tensor) -> Tensor:
+    """The states before the first step [STATES, N] of x [T, N], also where all neurons begin alike."""
+    if given.start is not None:
+        return given.start
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    values = torch.tensor(given.scalars[len(step.scalars) :], dtype=dtype, device=x.device)
+    return values.unsqueeze(1).expand(-1, x.shape[1])
+
+
+def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tensor]:
+    """x [T, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
+    step, do, start = variant.step, compiled(variant), begin(variant.step, given, x)
+    own = () if given.per_neuron is None else spread(given.per_neuron, given.inner, x.shape[1]).unbind(0)
+    p = (*numbers(tuple(given.scalars[: len(step.scalars)]), start), *own)
     z = start.unbind(0)
     names = ("h", *(symbol.name for symbol in step.before))
     outs, watched = [], []
-    for x_t in one_by_one(x.to(start.dtype).unbind(0)):
+    goes_on = None if given.lengths is None else given.lengths.repeat_interleave(x.shape[1] // len(given.lengths))
+    for t, x_t in enumerate(one_by_one(x.to(start.dtype).unbind(0))):
         h = do["charge"](z, x_t, p)
         if step.fire is None:
             s = torch.zeros_like(h[0])
         else:
             u = do["fire"](h, p)
             s = do["spike"](u, p) if variant.smooth else Fire.apply(u, do["slope"], p)
-        z = tuple(
+        after = tuple(
             do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
         )
-        outs.append(s if step.fire is not None else z[0])
-        watched += [dict(zip(names, (h[0], *z), strict=True))[name] for name in variant.record]
+        seen = {"h": h[0], **dict(zip(names[1:], after, strict=True))}
+        made = [s if step.fire is not None else after[0], *(seen[name] for name in variant.record)]
+        if goes_on is not None:  # after its last step a sample's state stays, and the rest is 0
+            after = tuple(torch.where(t < goes_on, new, old) for new, old in zip(after, z, strict=True))
+            made = [torch.where(t < goes_on, value, 0) for value in made]
+        z = after
+        outs.append(made[0])
+        watched += made[1:]
     out = torch.stack(outs).to(x.dtype)
-    seen = torch.stack(watched).view(len(outs), len(variant.record), -1) if watched else x.new_empty(0, 0, x.shape[1])
-    return out, torch.stack(z), seen
+    traces = torch.stack(watched).view(len(outs), len(variant.record), -1) if watched else x.new_empty(0, 0, x.shape[1])
+    return out, torch.stack(z), traces
 
 
 plain = run

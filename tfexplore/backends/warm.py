@@ -73,8 +73,8 @@ def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
     variant = tuned.built(variant, torch.cuda.current_device()) if name == "cuda" else variant
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
     x = torch.zeros(1, 1, dtype=dtype, device=device)
-    start, per_neuron = x.new_zeros(len(step.before), 1), x.new_full((len(step.per_neuron), 1), 2.0)
-    scalars = by_value(neuron)
-    _, state, kept, _ = module.forward(variant, x, start, per_neuron, scalars)
+    per_neuron = x.new_full((len(step.per_neuron), 1), 2.0) if step.per_neuron else None
+    given = backends.Given(1, by_value(neuron), x.new_zeros(len(step.before), 1), per_neuron)
+    _, state, kept, _ = module.forward(variant, x, given)
     if variant.keep != "nothing":
-        module.backward(variant, x, x, state, start, per_neuron, scalars, kept)
+        module.backward(variant, x, x, state, None, given, kept)

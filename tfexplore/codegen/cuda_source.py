@@ -152,6 +152,15 @@ def cuda_functions(variant: Variant) -> dict[str, str]:
     return {"derive": derive_function(derived, parameters)} | texts
 
 
+def step_back(variant: Variant) -> str:
+    """What the loop calls: `adjoint`, which takes gradients of traces only where there are any."""
+    given = "g_w, g_out" if variant.traced else "g_out"
+    return (
+        "__device__ __forceinline__ void step_back(const real *g_w, real g_out, const real *g, const real *q, const real *p, "
+        f"real &g_x, real *g_before, real *g_p) {{\n    adjoint({given}, g, q, p, g_x, g_before, g_p);\n}}\n"
+    )
+
+
 def cuda_source(variant: Variant) -> str:
     """The header `neuron.cuh` that `kernels/*.cu` include."""
     step = variant.step
@@ -160,9 +169,12 @@ def cuda_source(variant: Variant) -> str:
         "STATES": len(step.before),
         "SCALARS": len(step.scalars),
         "PER_NEURON": len(step.per_neuron),
+        "LEARNED": len(step.learned),
         "DERIVED": functions["derive"].count("[SCALARS + PER_NEURON + "),  # numbers that follow from those
         "NEEDS": len(variant.needs),
         "WATCHED": len(variant.record),
+        "TRACED": int(variant.traced),
+        "CONSTANT": int(variant.constant),
         "KEEP_POTENTIAL": int(variant.keeps == "potential"),
         "KEEP_INPUT": int(variant.keeps == "input"),
         "KEEP_BITS": int(variant.in_bits),
@@ -177,4 +189,5 @@ def cuda_source(variant: Variant) -> str:
     head += "".join(f"#define {key} {value}\n" for key, value in constants.items())
     head += "// by value: the numbers that all neurons share, then the states in which they begin\n"
     head += "struct Scalars { real value[SCALARS + STATES]; };\n"
-    return head + "\n" + "\n".join(functions.values())
+    glue = [step_back(variant)] if variant.keep != "nothing" else []
+    return head + "\n" + "\n".join([*functions.values(), *glue])

@@ -2,13 +2,13 @@
 
 The time loops in `kernels/` are hand-written, once, and call these functions; only the neuron is generated::
 
-    parameters(scalars, per_neuron, i) -> p       the numbers of neuron i: shared ones, then learned ones
+    parameters(scalars, per_neuron, i) -> p       the numbers of neuron i: those that all share, then its own
     charge(z, x, p) -> h                    fire(h, p) -> u                   spike(u, p) -> s
     reset(h, s, p) -> z                     output(z, s) -> out               remember(z, x, h, u, p) -> q
     adjoint(g_out, g, q, p) -> g_x, g, g_p  watch(z, h) -> w
 
 z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
-gradients of the states). As Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
+gradients of the states). With traces that are handed out, `adjoint` takes their gradients first: adjoint(g_w, g_out, ...). As Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
 q is what is saved for backward; with keep="bits", the outcomes of comparisons, of which the loops pack several steps into a byte.
 """
 
@@ -83,7 +83,8 @@ def functions_of(variant: Variant) -> list[Function]:
         adjoint = variant.adjoint
         recomputed = [pair for pair in ((step.u, fire), (step.s, spike)) if pair[0] in adjoint.recomputed]
         given = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
-        results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_per_neuron))
+        given = (("g_w", adjoint.g_traced), *given) if adjoint.g_traced else given
+        results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_learned))
         gradients = frozenset(symbol for symbol, _ in adjoint.body)
         functions.append(Function("adjoint", given, (*recomputed, *adjoint.body), results, gradients))
     return functions

@@ -80,7 +80,7 @@ def latex_of_adjoint(neuron: Neuron) -> str:
     names |= {g: gradient_of(names[z]) for g, z in (*arrived, *g_charged.items())}
     names |= {real(f"g_{y}"): gradient_of(f"{y}[t]") for y in ("s", "u", "x")}
     names |= {adjoint.g_out: r"g_{\mathrm{out}}[t]", real("slope"): r"\Theta'(u[t])"}
-    names |= {g: gradient_of(latex_name(p.name)) for g, p in zip(adjoint.g_per_neuron, step.per_neuron, strict=True)}
+    names |= {g: gradient_of(latex_name(p.name)) for g, p in zip(adjoint.g_learned, step.learned, strict=True)}
     what = {"g_s": "spike", "slope": "surrogate", "g_u": "fire", **{g.name: "reset" for g in g_charged}}
     again = [] if step.fire is None else [(step.u, "u[t]", latex(step.fire, names)), (step.s, "s[t]", r"\Theta(u[t])")]
     lines = [("recompute", left, right) for symbol, left, right in again if symbol in adjoint.recomputed]

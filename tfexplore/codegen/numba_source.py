@@ -16,10 +16,12 @@ JIT = '@njit(inline="always")\n'
 
 def numba_source(variant: Variant) -> str:
     """The module `generated_neuron` of a variant. Its functions need none but `real` of its other names."""
-    add_p = inlined("add_p(a, b)", returned(f"a[{k}] + b[{k}]" for k in range(len(variant.step.per_neuron))))
+    add_p = inlined("add_p(a, b)", returned(f"a[{k}] + b[{k}]" for k in range(len(variant.step.learned))))
+    given = "g_w, g_out, g, q, p" if variant.traced else "g_out, g, q, p"
+    back = inlined("step_back(g_w, g_out, g, q, p)", f"return adjoint({given})") if variant.keep != "nothing" else ""
     neuron = numba_functions(variant, JIT).values()
     return "\n\n".join(
-        [header(variant), *parameters(variant), *loads_and_stores(variant), *bits(variant), add_p, *neuron]
+        [header(variant), *parameters(variant), *loads_and_stores(variant), *bits(variant), add_p, *neuron, back]
     )
 
 
@@ -32,9 +34,13 @@ def header(variant: Variant) -> str:
     """The imports, and what the loops must know of the variant."""
     constants = {
         "STATES": len(variant.step.before),
+        "SCALARS": len(variant.step.scalars),
         "NEEDS": len(variant.needs),
         "PER_NEURON": len(variant.step.per_neuron),
+        "LEARNED": len(variant.step.learned),
         "WATCHED": len(variant.record),
+        "TRACED": variant.traced,
+        "CONSTANT": variant.constant,
         "CHUNK": variant.chunk,
         "KEEP_POTENTIAL": variant.keeps == "potential",
         "KEEP_INPUT": variant.keeps == "input",
@@ -68,6 +74,7 @@ def loads_and_stores(variant: Variant) -> Iterator[str]:
         "z": len(variant.step.before),
         "q": 1 if variant.in_bits else len(variant.needs),
         "p": len(variant.step.per_neuron),
+        "g_p": len(variant.step.learned),
         "w": len(variant.record),
     }
     for name, size in sizes.items():

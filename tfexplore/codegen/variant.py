@@ -27,6 +27,8 @@ class Variant:
         keep: `"nothing"` (no backward pass), `"potential"`, `"input"` or `"bits"` (see `keep.py`).
         record: the variables that the forward pass writes besides, in the order of h and the states.
         smooth: the spike is replaced by its smooth primitive, for gradcheck.
+        traced: the backward pass takes the gradients of what is recorded.
+        constant: x is the same at every step: one row of it is read, and its gradient summed over time.
         config: how its kernels are built for a GPU; None on a CPU.
     """
 
@@ -36,6 +38,8 @@ class Variant:
     keep: str = "nothing"
     record: tuple[str, ...] = ()
     smooth: bool = False
+    traced: bool = False
+    constant: bool = False
     config: Config | None = None
 
     @functools.cached_property
@@ -47,7 +51,7 @@ class Variant:
 
     @functools.cached_property
     def adjoint(self) -> Adjoint:
-        adjoint = adjoint_of(self.step)
+        adjoint = adjoint_of(self.step, self.record if self.traced else ())
         return in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
 
     @functools.cached_property
@@ -85,7 +89,7 @@ class Variant:
     @functools.cached_property
     def shape(self) -> Shape:
         step = self.step
-        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.per_neuron))
+        return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.learned))
 
     @property
     def on_gpu(self) -> bool:
@@ -105,7 +109,6 @@ class Variant:
             return steps, len(self.needs), neurons
         if self.keeps == "bits":
             return -(-steps // self.steps), 1, neurons
-        if self.keeps == "input":  # a GPU takes those of the first chunk from `start`
-            chunks = (max(steps, 1) - 1) // self.chunk if self.on_gpu else -(-steps // self.chunk)
-            return chunks, len(self.step.before), neurons
+        if self.keeps == "input":  # those of the first chunk are `start`
+            return (max(steps, 1) - 1) // self.chunk, len(self.step.before), neurons
         return 1, 0, neurons

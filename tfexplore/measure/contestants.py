@@ -22,14 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.measure import clock
-from tfexplore.nn import LIF, layers
+from tfexplore.nn import LIF, checks, routes
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 WAYS = STEPPED, LAYERED, FUSED = ("step by step", "layer by layer", "fused")
 COMPILED = "torch.compile"
 PASSES = TRAINING, INFERENCE = ("forward + backward", "forward")
 LAYERS = 2
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in layers.DTYPES}
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in checks.DTYPES}
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12, "float16": 2e-2, "bfloat16": 1e-1}
 """How far gradients may differ, relative to the largest: each way adds in its own order; half precision rounds between layers."""
 
@@ -131,7 +131,7 @@ class Spike(torch.autograd.Function):
 
 def plain_loop(x: Tensor, tau: float = 2.0, threshold: float = 1.0) -> Tensor:
     """Both layers in one hand-written loop over time, without tfexplore: x [T, B, N] -> spikes of the same shape."""
-    potentials = [torch.zeros_like(x[0], dtype=layers.state_dtype(x.dtype))] * LAYERS
+    potentials = [torch.zeros_like(x[0], dtype=routes.state_dtype(x.dtype))] * LAYERS
     spikes = []
     for s in x:
         for k, v in enumerate(potentials):

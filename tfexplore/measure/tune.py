@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tfexplore import neurons
-from tfexplore.backends import cuda, tuned
+from tfexplore.backends import Given, cuda, tuned
 from tfexplore.codegen.builds import BYTES, Build, Config, Shape, default, fits
 from tfexplore.codegen.variant import Variant
 from tfexplore.measure.clock import pass_seconds
@@ -94,7 +94,7 @@ class Trial:
         self, neuron: Neuron, keep: str, dtype: str, device: str = "cuda", steps: int = 32, neurons: int = 1 << 22
     ) -> None:
         step, real = step_of(neuron), "float64" if dtype == "float64" else "float32"
-        self.variant, self.scalars = Variant(step, real, dtype, keep), by_value(neuron)
+        self.variant = Variant(step, real, dtype, keep)
         each = steps * (8 * BYTES[dtype] + 2 * max(1, len(self.variant.needs)) * BYTES[real])
         while neurons * each > free_bytes(device):
             neurons //= 2
@@ -107,7 +107,8 @@ class Trial:
 
         self.x, self.g_out = noise(steps, dtype).add_(0.3), noise(steps, dtype)
         learned = [float(getattr(neuron, symbol.name)) for symbol in step.per_neuron]
-        self.per_neuron = self.x.new_tensor(learned, dtype=getattr(torch, real)).reshape(-1, 1).repeat(1, self.neurons)
+        own = self.x.new_tensor(learned, dtype=getattr(torch, real)).reshape(-1, 1) if learned else None
+        self.given = Given(steps, by_value(neuron), None, own, self.neurons)  # no initial state, as in most layers
         self.first: dict[str, tuple[Tensor, ...]] = {}
         self.why: dict[tuple[str, Build, int], str] = {}
 
@@ -119,19 +120,14 @@ class Trial:
         """A function that runs one pass of this loop in this build."""
         usual = default(self.shape)
         variant = self.variant.for_gpu(replace(usual, chunk=chunk, **{loop: build}))
-        given = (
-            None,
-            self.per_neuron if len(self.per_neuron) else None,
-            self.scalars,
-        )  # no initial state, as in most layers
 
         def forward() -> tuple[Tensor, Any, Any, Any]:
-            return cuda.forward(variant, self.x, *given, want_state=False)
+            return cuda.forward(variant, self.x, self.given, want_state=False)
 
         if loop == "forward":
             return lambda: forward()[:1]
         kept = forward()[2]
-        return lambda: cuda.backward(variant, self.x, self.g_out, None, *given, kept, want_g_start=False)[:1]
+        return lambda: cuda.backward(variant, self.x, self.g_out, None, None, self.given, kept, want_g_start=False)[:1]
 
     def seconds(self, loop: str, build: Build, chunk: int) -> float:
         """The time of one pass; math.inf, with the reason in `why`, for a build that fails or gives other bits."""

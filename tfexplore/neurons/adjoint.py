@@ -34,11 +34,12 @@ class Adjoint:
 
     Args:
         g_out: the gradient that arrives at the output.
+        g_traced: those that arrive at the traces of the step, where they are handed out.
         g_after: those that arrive at the states that the step left.
         body: the assignments.
         g_x: the gradient of the input current.
         g_before: the gradients of the states before the step.
-        g_per_neuron: the gradients of the learned parameters, to be summed over time.
+        g_learned: the gradients of the learned parameters, to be summed over time.
         needs: the values of the forward step that the code mentions (of x, the states before and the charged states): what
             keep="potential" saves for backward at every step.
         recomputed: which of u and s it computes anew from those.
@@ -46,11 +47,12 @@ class Adjoint:
     """
 
     g_out: Symbol
+    g_traced: tuple[Symbol, ...]
     g_after: tuple[Symbol, ...]
     body: tuple[tuple[Symbol, Expr], ...]
     g_x: Symbol
     g_before: tuple[Symbol, ...]
-    g_per_neuron: tuple[Symbol, ...]
+    g_learned: tuple[Symbol, ...]
     needs: tuple[Symbol, ...]
     recomputed: frozenset[Symbol]
     bits: tuple[tuple[Symbol, Relational], ...] = ()
@@ -61,11 +63,12 @@ def diff(value: Expr, symbol: Symbol) -> Expr:
     return sympy.diff(value, symbol).replace(sympy.DiracDelta, lambda *_: sympy.S.Zero)
 
 
-def adjoint_of(step: Step) -> Adjoint:
+def adjoint_of(step: Step, traced: tuple[str, ...] = ()) -> Adjoint:
     """The backward pass of a step, by the chain rule.
 
     Args:
         step: a neuron's equations, from `step_of`.
+        traced: the variables at which a gradient of their own arrives too, as a layer hands them out: "h", or a state.
 
     Returns:
         The assignments, and what they need of the forward pass.
@@ -83,12 +86,14 @@ def adjoint_of(step: Step) -> Adjoint:
     g_charged = tuple(real(f"g_{h.name}") for h in step.charged)
     g_before = tuple(real(f"g_{z.name}") for z in step.before)
     g_s, slope, g_u, g_x = map(real, ("g_s", "slope", "g_u", "g_x"))
-    g_per_neuron = tuple(real(f"g_{p.name}") for p in step.per_neuron)
+    g_learned = tuple(real(f"g_{p.name}") for p in step.learned)
+    g_traced = {name: real(f"g_traced_{name}") for name in traced}
     spiking = step.fire is not None
     body: Assignments = []
 
     # what arrives at each state the step left; LI's output is its potential itself
     arrived = list(g_after) if spiking else [g_after[0] + g_out, *g_after[1:]]
+    arrived = [g + g_traced.get(z.name, 0) for g, z in zip(arrived, step.before, strict=True)]
 
     if step.fire is not None:
         through_reset = [
@@ -108,9 +113,11 @@ def adjoint_of(step: Step) -> Adjoint:
         return sum((g * diff(h, to) for g, h in zip(g_charged, step.charge, strict=True)), sympy.S.Zero)
 
     body += [(g, behind_charge(h)) for g, h in zip(g_charged, step.charged, strict=True)]
+    if "h" in g_traced:
+        body[-len(g_charged)] = (g_charged[0], body[-len(g_charged)][1] + g_traced["h"])
     body.append((g_x, through_charge(step.x)))
     body += [(g, through_charge(z)) for g, z in zip(g_before, step.before, strict=True)]
-    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_per_neuron, step.per_neuron, strict=True)]
+    body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_learned, step.learned, strict=True)]
 
     mentioned = set().union(*(value.free_symbols for _, value in body))
     # s is a function of u, and u of the charged states
@@ -118,7 +125,8 @@ def adjoint_of(step: Step) -> Adjoint:
     if recomputed and step.fire is not None:
         mentioned |= step.fire.free_symbols
     needs = tuple(symbol for symbol in (*step.charged, *step.before, step.x) if symbol in mentioned)
-    return Adjoint(g_out, g_after, tuple(body), g_x, g_before, g_per_neuron, needs, frozenset(recomputed))
+    arrives = tuple(g_traced.values())
+    return Adjoint(g_out, arrives, g_after, tuple(body), g_x, g_before, g_learned, needs, frozenset(recomputed))
 
 
 BYTE = 8

@@ -19,13 +19,14 @@ import keyword
 from dataclasses import dataclass
 from typing import Any, ClassVar, dataclass_transform
 
-from tfexplore.neurons.parameters import Decay, Positive, TimeConstant, checked_number, parameters_of
+from tfexplore.neurons.parameters import Decay, Positive, TimeConstant, Values, checked, parameters_of
 from tfexplore.neurons.surrogates import ATan, Surrogate, Value
 
 __all__ = ["Decay", "Neuron", "Positive", "TimeConstant", "Value"]  # all that a definition needs
 
 OURS = frozenset(
-    {"STATES", "SCALARS", "PER_NEURON", "NEEDS", "WATCHED", "CHUNK", "KEEP_INPUT", "KEEP_POTENTIAL", "LIKE"}
+    """STATES SCALARS PER_NEURON LEARNED DERIVED NEEDS WATCHED TRACED CONSTANT CHUNK KEEP_INPUT KEEP_POTENTIAL KEEP_BITS STEPS
+    WIDTH THREADS VECTOR AHEAD SHARED STREAMING LIKE""".split()  # noqa: SIM905  (as below)
 )
 CPP = frozenset(
     """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl const
@@ -37,7 +38,25 @@ CPP = frozenset(
 )
 WORDS = OURS | CPP | frozenset(keyword.kwlist)
 RESERVED = frozenset(
-    {"x", "s", "u", "h", "out", "slope", "g_s", "g_u", "g_x", "g_out", "real", "math", "torch", "where", "number"}
+    {
+        "x",
+        "x_scale",
+        "x_shift",
+        "s",
+        "u",
+        "h",
+        "out",
+        "slope",
+        "g_s",
+        "g_u",
+        "g_x",
+        "g_out",
+        "real",
+        "math",
+        "torch",
+        "where",
+        "number",
+    }
 )
 
 
@@ -55,8 +74,9 @@ class Neuron:
                    v = h_v                       "none"
         after      the other states
 
-    Fields annotated `float` (or `TimeConstant`, `Positive`, `Decay`) are numbers that every kernel takes at run time; any
-    other field (`decay_input: bool`) selects between equations. The class attributes `states`, `resets` and `spiking` name
+    Fields annotated `float` (or `TimeConstant`, `Positive`, `Decay`) are numbers that every kernel takes at run time: a number,
+    or a tensor with one for each channel or neuron, or a `torch.distributions.Distribution` from which a layer draws one for each
+    of its `channels`. Any other field (`decay_input: bool`) selects between equations. The class attributes `states`, `resets` and `spiking` name
     the states, the resets that it admits, and whether it fires.
 
     Args:
@@ -133,7 +153,7 @@ class Neuron:
         bounds = parameters_of(type(self))
         self._check_names({*bounds, *self.states})
         for key, bound in bounds.items():
-            object.__setattr__(self, key, checked_number(type(self).__name__, key, getattr(self, key), bound))
+            object.__setattr__(self, key, checked(type(self).__name__, key, getattr(self, key), bound))
         self._check_options()
         object.__setattr__(self, "learn", self._checked_learn())
         self._check_thresholds()
@@ -142,7 +162,10 @@ class Neuron:
         """Names of parameters and states become names in generated code."""
         name = type(self).__name__
         derived = {
-            f"{before}{z}{after}" for z in self.states for before in ("", "h_", "g_", "g_h_") for after in ("", "_next")
+            f"{before}{z}{after}"
+            for z in self.states
+            for before in ("", "h_", "g_", "g_h_", "traced_", "g_traced_")
+            for after in ("", "_next")
         }
         if taken := (RESERVED & names) | (derived & parameters_of(type(self)).keys()):
             raise ValueError(
@@ -192,9 +215,14 @@ class Neuron:
             raise TypeError(f"{cls.__name__} needs a parameter v_reset for its hard reset.")
 
     @property
-    def parameters(self) -> dict[str, float]:
-        """The numbers of this neuron, by name."""
+    def parameters(self) -> dict[str, Any]:
+        """The numbers of this neuron, by name; `Values` where there is one for each channel or neuron."""
         return {key: getattr(self, key) for key in parameters_of(type(self))}
+
+    @property
+    def shaped(self) -> tuple[str, ...]:
+        """The parameters with one value for each channel or neuron."""
+        return tuple(key for key, value in self.parameters.items() if isinstance(value, Values))
 
     def __repr__(self) -> str:
         own = [f.name for f in dataclasses.fields(self) if f.name not in COMMON]

@@ -1,6 +1,7 @@
 """The numbers of a neuron: which values each may take, and how a learned one stays within them.
 
-A parameter is an annotated field, `tau: TimeConstant = 2.0`; the annotation is its check. Counts have one check of their own.
+A parameter is an annotated field, `tau: TimeConstant = 2.0`; the annotation is its check. It is a number, or `Values`: one for
+each channel or neuron. Counts, and numbers that are no neuron's, have a check of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,38 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import sympy
+
+
+class Values:
+    """Several values of one parameter: an array that never changes, so that neurons with such parameters are values too.
+
+    >>> Values([2.0, 5.0, 20.0]), Values([2.0, 5.0]) == Values([2.0, 5.0])
+    (<3 values, 2 to 20>, True)
+    """
+
+    def __init__(self, given: Any) -> None:
+        self.array = np.array(given, dtype=np.float64)
+        self.array.setflags(write=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def first(self) -> float:
+        """Stands for all of them where one number is wanted."""
+        return float(self.array.flat[0])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Values) and np.array_equal(self.array, other.array)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.array.tobytes()))
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        return f"<{size} values, {self.array.min():g} to {self.array.max():g}>"
+
 
 STRAIGHT = 10.0
 """From this raw value on, a learned number above a bound grows along the tangent of exp, which would soon overflow."""
@@ -90,12 +123,39 @@ def _parameters_of(cls: Any) -> Mapping[str, Bound]:
     return MappingProxyType(found)
 
 
-def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
-    """The value as a float; raises TypeError or ValueError unless it is a number within the bound."""
-    if isinstance(value, sympy.Expr):  # step_of puts symbols in place of the numbers
-        return value
+def checked(owner: str, key: str, value: Any, bound: Bound) -> Any:
+    """The value as a float, or as `Values`; raises TypeError or ValueError unless it is a number, or a tensor, within the bound.
+
+    A distribution stays as it is: a layer draws from it.
+    """
+    if isinstance(value, sympy.Expr | Values) or callable(getattr(value, "sample", None)):
+        return value  # an expression: step_of puts symbols in place of the numbers
     if getattr(value, "requires_grad", False):
-        raise TypeError(f"{owner}: {key} must be a number; to train it, name it: learn={key!r}.")
+        raise TypeError(f"{owner}: {key} must be fixed numbers; to train it, name it: learn={key!r}.")
+    if getattr(value, "ndim", 0):
+        return checked_values(owner, key, value, bound)
+    return checked_number(owner, key, value, bound)
+
+
+def checked_values(owner: str, key: str, value: Any, bound: Bound) -> Values:
+    """A tensor or an array of numbers within the bound."""
+    try:
+        made = Values(value.detach().cpu().double() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{owner}: {key} must be {bound}, or a tensor of such, but got {value!r}.") from None
+    if not made.array.size:
+        raise ValueError(f"{owner}: {key} must have at least one value, but got shape {made.shape}.")
+    if wrong := [(place, number) for place, number in np.ndenumerate(made.array) if not bound.admits(number)]:
+        place, number = wrong[0]
+        raise ValueError(
+            f"{owner}: every value of {key} must be {bound}, but {len(wrong)} of {made.array.size} are not; the first, at "
+            f"{list(place)}, is {number:g}."
+        )
+    return made
+
+
+def checked_number(owner: str, key: str, value: Any, bound: Bound) -> float:
+    """The value as a float; raises ValueError unless it is a number within the bound."""
     try:
         number = math.nan if isinstance(value, bool | str) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -109,3 +169,12 @@ def checked_count(name: str, value: Any, most: int | None = None) -> None:
     """Raises ValueError unless the value is a whole number from 1 on (up to `most`); True and 2.0 are not."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= (most or value):
         raise ValueError(f"{name} must be a whole number from 1 {f'to {most}' if most else 'on'}, but got {value!r}.")
+
+
+def check_between(name: str, value: Any, low: float, high: float = math.inf, *, above: bool = False) -> None:
+    """Raises ValueError unless the value is a finite number from `low` (or `above` it) to `high`; True is not."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+    if not (number and (low < value if above else low <= value) and value <= high):
+        ends = f" {'above' if above else 'from'} {low:g}" if low > -math.inf else ""
+        ends += f"{', up' if above else ''} to {high:g}" if high < math.inf else " on" if ends and not above else ""
+        raise ValueError(f"{name} must be a finite number{ends}, but got {value!r}.")

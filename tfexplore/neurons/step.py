@@ -32,7 +32,8 @@ class Step:
         surrogate: the surrogate, with symbols for its scales.
         detach_reset: whether no gradient flows through the spike in the reset of v.
         scalars: the parameters that all neurons share, the surrogate's scales among them.
-        per_neuron: the learned parameters, which have a value for each neuron.
+        per_neuron: the parameters with values of their own for groups of neurons: the learned ones, then those with a shape.
+        learned: those of them that have a gradient.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Step:
     detach_reset: bool
     scalars: tuple[sympy.Symbol, ...]
     per_neuron: tuple[sympy.Symbol, ...]
+    learned: tuple[sympy.Symbol, ...]
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -74,14 +76,20 @@ def real(name: str) -> sympy.Symbol:
 
 
 def scalars_of(neuron: Neuron) -> dict[str, float]:
-    """The run-time numbers of the kernels, in their order: the neuron's that are not learned, then the surrogate's."""
-    own = {key: value for key, value in neuron.parameters.items() if key not in neuron.learn}
+    """The run-time numbers of the kernels, in their order: the neuron's that all neurons share, then the surrogate's."""
+    own = {key: value for key, value in neuron.parameters.items() if key not in (*neuron.learn, *neuron.shaped)}
     return own | {f"surrogate_{key}": getattr(neuron.surrogate, key) for key in parameters_of(type(neuron.surrogate))}
 
 
 def by_value(neuron: Neuron) -> list[float]:
     """What the kernels take by value: the scalars, then the states before the first step."""
-    return [*scalars_of(neuron).values(), *map(float, neuron.initial())]
+    return [*scalars_of(neuron).values(), *initial_of(neuron)]
+
+
+def initial_of(neuron: Neuron) -> list[float]:
+    """The states before the first step as numbers; where they follow a parameter with a shape, those of the first neuron."""
+    alike = dataclasses.replace(neuron, **{key: getattr(neuron, key).first for key in neuron.shaped})
+    return [float(value) for value in alike.initial()]
 
 
 def step_of(neuron: Neuron) -> Step:
@@ -110,7 +118,25 @@ def step_of(neuron: Neuron) -> Step:
     scales = {key: real(f"surrogate_{key}") for key in parameters_of(type(neuron.surrogate))}
     surrogate = dataclasses.replace(neuron.surrogate, **scales)
     numbers = {key: real(key) for key in neuron.parameters}
-    return _step_of(dataclasses.replace(neuron, surrogate=surrogate, **numbers))
+    return _step_of(dataclasses.replace(neuron, surrogate=surrogate, **numbers), neuron.shaped)
+
+
+def normalised(step: Step) -> Step:
+    """The step of the current scale x + shift: a normalisation before the neuron, with a scale and a shift for each channel.
+
+    Both are learned parameters like the others, so that the derived adjoint has their gradients: a BatchNorm's two sums.
+
+    >>> from tfexplore import neurons
+    >>> normalised(step_of(neurons.IF())).charge
+    (v + x*x_scale + x_shift,)
+    """
+    scale, shift = real("x_scale"), real("x_shift")
+    return dataclasses.replace(
+        step,
+        charge=tuple(value.xreplace({step.x: step.x * scale + shift}) for value in step.charge),
+        per_neuron=(scale, shift, *step.per_neuron),
+        learned=(scale, shift, *step.learned),
+    )
 
 
 def choices(value: Value) -> sympy.Expr:
@@ -143,8 +169,10 @@ class Equations(NamedTuple):
 
 
 @functools.lru_cache(maxsize=256)
-def _step_of(symbolic: Neuron) -> Step:
+def _step_of(symbolic: Neuron, shaped: tuple[str, ...]) -> Step:
     """`symbolic` has symbols for its numbers, so that neurons that differ in numbers only are one entry of the cache."""
+    learned = tuple(key for key in symbolic.parameters if key in symbolic.learn)
+    own = (*learned, *(key for key in shaped if key not in learned))
     names = type(symbolic).states
     before, charged = tuple(map(real, names)), tuple(real(f"h_{name}") for name in names)
     equations = called(symbolic, before, charged)
@@ -164,8 +192,9 @@ def _step_of(symbolic: Neuron) -> Step:
         initial=tuple(map(sympy.sympify, equations.initial)),
         surrogate=symbolic.surrogate,
         detach_reset=symbolic.detach_reset,
-        scalars=(*(real(key) for key in symbolic.parameters if key not in symbolic.learn), *scales),
-        per_neuron=tuple(real(key) for key in symbolic.parameters if key in symbolic.learn),
+        scalars=(*(real(key) for key in symbolic.parameters if key not in own), *scales),
+        per_neuron=tuple(map(real, own)),
+        learned=tuple(map(real, learned)),
     )
 
 

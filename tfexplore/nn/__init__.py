@@ -1,4 +1,4 @@
-"""PyTorch modules and operators: layers, wrappers, state carried and traces recorded, schedules.
+"""PyTorch modules and operators: layers, wrappers, state carried and traces recorded, schedules, losses.
 
 >>> import torch
 >>> from tfexplore import nn
@@ -9,13 +9,19 @@
 [torch.Size([5, 2, 3]), torch.Size([5, 2, 3])]
 """
 
-from tfexplore.nn.layers import Layer, State, Stateful
+from tfexplore.nn import losses, penalties
+from tfexplore.nn.checks import State
+from tfexplore.nn.fusion import fuse
+from tfexplore.nn.layers import Layer
 from tfexplore.nn.library import ALIF, EIF, IF, LI, LIF, QIF, CubaLIF, Izhikevich, NeuronLayer, PaperLIF, ParametricLIF
+from tfexplore.nn.readouts import readout
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
-from tfexplore.nn.states import States, Traces, carry, record
+from tfexplore.nn.stateful import Stateful
+from tfexplore.nn.states import States, Traces, carry, padded, record
 from tfexplore.nn.wrappers import FoldTime, Recurrent
 
 __all__ = [
     "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "NeuronLayer", "PaperLIF",
-    "ParametricLIF", "Recurrent", "State", "Stateful", "States", "Traces", "carry", "layer_by_layer", "record", "step_by_step",
+    "ParametricLIF", "Recurrent", "State", "Stateful", "States", "Traces", "carry", "fuse", "layer_by_layer", "losses", "padded",
+    "penalties", "readout", "record", "step_by_step",
 ]  # fmt: skip

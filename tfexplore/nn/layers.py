@@ -1,92 +1,35 @@
 """Neurons as `torch.nn` modules: a layer runs a neuron over time, x `[T, B, *features]` -> spikes of the same shape.
 
-`Layer` takes any neuron value; those of the library have layers of their own (`library.py`). This file checks the input,
-holds the learned parameters and unfolds shapes; the work is done in `ops` (fused) or `backends.torch_reference` (eager).
+`Layer` takes any neuron value; those of the library have layers of their own (`library.py`). This file unfolds shapes and holds
+the layer's parameters; the work is done in `ops` (fused) or `backends.torch_reference` (eager).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tfexplore import backends
-from tfexplore.backends import torch_reference
+from tfexplore.backends import Given, torch_reference
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
-from tfexplore.neurons.step import by_value, scalars_of, step_of
-from tfexplore.nn import ops
-from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, memory_order, unflattened
+from tfexplore.neurons.step import Step, by_value, step_of
+from tfexplore.neurons.step import normalised as normalised_input
+from tfexplore.nn import constant, ops, own
+from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
+from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
+from tfexplore.nn.normalise import normalised
 from tfexplore.nn.routes import kernel_for, name_of, state_dtype
-
-State: TypeAlias = tuple[Tensor, ...]
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-
-class Stateful(nn.Module):
-    """Base of modules with a hidden state over time: `Layer` and `Recurrent`.
-
-    `carry` sets a state provider in `provider`, `record` a sink for traces in `sink`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.provider: Any = None
-        self.sink: Any = None
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        """The names of the hidden states, in the order of the state tuple."""
-        raise NotImplementedError
-
-    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
-        """The spikes, and the state after the last step, which may be () without `want_state`."""
-        raise NotImplementedError
-
-    def forward(
-        self, x: Tensor, state: Sequence[Tensor] | None = None, *, return_state: bool = False
-    ) -> Tensor | tuple[Tensor, State]:
-        """Runs all time steps.
-
-        Args:
-            x: the input current, `[T, B, *features]`, in float32, float64, float16 or bfloat16; any strides.
-            state: the hidden state to start from, a tuple of `[B, *features]` in the order of `state_names`; None for the initial
-                state, or within `carry` for the state of the last call.
-            return_state: return the hidden state after the last step too.
-
-        Shape:
-            - x: `[T, B, *features]`
-            - each state: `[B, *features]`, in float32 (float64 for float64 input)
-            - output: that of x, in x's dtype
-
-        Returns:
-            The spikes (of a neuron that does not spike, its potential), or with `return_state` the pair (spikes, state).
-
-        Raises:
-            TypeError: for an input that is no dense tensor of an allowed dtype, or a state of another length.
-            ValueError: for another shape, dtype or device than is allowed; the message names the argument.
-        """
-        check_input(x)
-        provider = self.provider if state is None else None  # an explicit state takes precedence
-        given = provider.take(self) if provider is not None else state
-        names = self.state_names
-        if given is not None and not (
-            isinstance(given, tuple | list) and len(given) == len(names) and all(isinstance(z, Tensor) for z in given)
-        ):
-            came = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
-            raise TypeError(f"state must be a tuple of {len(names)} tensors ({', '.join(names)}), but got {came}.")
-        out, after = self.run(x, None if given is None else tuple(given), return_state or provider is not None)
-        if provider is not None:
-            out = provider.leave(self, after, out)
-        return (out, after) if return_state else out
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"provider": None, "sink": None}  # neither belongs to a copy or a saved module
+from tfexplore.nn.stateful import Stateful
+from tfexplore.nn.torch_private import operators_are_observed
 
 
 class Layer(Stateful):
@@ -104,7 +47,8 @@ class Layer(Stateful):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -128,6 +72,7 @@ class Layer(Stateful):
 
     _neuron: Neuron
     bounds: dict[str, Bound]
+    fixed: own.Fixed
 
     def __init__(
         self,
@@ -139,24 +84,21 @@ class Layer(Stateful):
         smooth: bool = False,
     ) -> None:
         super().__init__()
-        self.neuron = neuron
+        if not isinstance(neuron, Neuron):
+            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
         if backend not in backends.NAMES:
             raise ValueError(f"backend must be one of {', '.join(map(repr, backends.NAMES))}, but got {backend!r}.")
         if channels is not None:
             checked_count("channels", channels)
-        if channels is not None and not neuron.learn:
-            raise ValueError(
-                f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=)."
-            )
+            if not neuron.learn and not own.distributions(neuron):
+                raise ValueError(
+                    f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=) and draws none."
+                )
+        self.neuron = neuron = own.drawn(neuron, channels)
         keeping.check(keep, self.step, smooth)
         self.backend, self.keep, self.channels, self.smooth = backend, keep, channels, smooth
-        shape = () if channels is None else (channels,)
-        self.raw = nn.ParameterDict(
-            {
-                key: nn.Parameter(torch.full(shape, self.bounds[key].to_free(key, getattr(neuron, key))))
-                for key in neuron.learn
-            }
-        )
+        self.raw = nn.ParameterDict(own.learned_from(neuron, self.bounds, channels))
+        self.fixed = own.Fixed({key: getattr(neuron, key) for key in neuron.shaped if key not in neuron.learn})
 
     @property
     def neuron(self) -> Neuron:
@@ -167,17 +109,21 @@ class Layer(Stateful):
     def neuron(self, neuron: Neuron) -> None:
         if not isinstance(neuron, Neuron):
             raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
-        if neuron.learn != getattr(self, "_neuron", neuron).learn:
+        before = getattr(self, "_neuron", neuron)
+        if neuron.learn != before.learn:
+            raise ValueError(f"this layer learns {before.learn}, but the new neuron {neuron.learn}; make a new layer.")
+        if [(key, getattr(neuron, key)) for key in neuron.shaped] != [
+            (key, getattr(before, key)) for key in before.shaped
+        ]:
             raise ValueError(
-                f"this layer learns {self._neuron.learn}, but the new neuron {neuron.learn}; make a new layer."
+                f"this layer has values for {before.shaped or 'no parameter'}, but the new neuron others, for {neuron.shaped}; make "
+                "a new layer."
             )
         step = step_of(neuron)
         keeping.check(getattr(self, "keep", "auto"), step)
-        self._neuron, self.step, self.step_name = neuron, step, name_of(step)
-        self.scalars, self.by_value = list(scalars_of(neuron).values()), by_value(neuron)
+        self._neuron, self.step, self.step_name, self.by_value = neuron, step, name_of(step), by_value(neuron)
         self.bounds = dict(parameters_of(type(neuron)))
-        self.initial = [float(value) for value in neuron.initial()]
-        self.learns_initial = any(value.free_symbols & set(self.step.per_neuron) for value in self.step.initial)
+        self.own_initial = any(value.free_symbols & {*step.per_neuron} for value in step.initial)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -186,7 +132,7 @@ class Layer(Stateful):
     @property
     def learned(self) -> dict[str, Tensor]:
         """The learned parameters by name, as they are now; training moves `raw`, which no bound constrains."""
-        names = [symbol.name for symbol in self.step.per_neuron]  # in the kernels' order
+        names = [symbol.name for symbol in self.step.learned]  # in the kernels' order
         return {name: self.bounds[name].from_free(self.raw[name]) for name in names}
 
     def choice(self, x: Tensor) -> backends.Choice:
@@ -198,89 +144,160 @@ class Layer(Stateful):
         """
         return backends.choose(self.backend, x.device)
 
-    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
-        order = memory_order(x)
-        per_neuron = self._per_neuron(x, order) if self.neuron.learn else None
-        start = self._start(x, state, per_neuron, order)
-        record = () if self.sink is None else self.sink.kernel_names(self)
-        if x.numel() == 0:
-            if self.sink is not None:
-                self.sink.add(self, x, dict.fromkeys(record, x.to(state_dtype(x.dtype))))
-            start, _ = self._as_tensors(x, start, per_neuron)
-            return x.clone(), tuple(z.clone().view(x.shape[1:]) for z in start.unbind(0))
+    def forward(
+        self,
+        x: Tensor,
+        state: Sequence[Tensor] | None = None,
+        *,
+        return_state: bool = False,
+        trace: str | Sequence[str] = (),
+        lengths: Tensor | None = None,
+        batch_norm: _BatchNorm | None = None,
+    ) -> Any:
+        """Runs all time steps.
 
-        with_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, start, per_neuron))
-        keep, device = self.keep if with_grad else "nothing", x.device
-        kernel = kernel_for(
-            self.step_name, self.backend, device.type, device.index or 0, x.dtype, keep, record, self.smooth
-        )
-        after: Tensor | None
-        recorded: Tensor | None
-        if kernel is None:
-            variant = Variant(self.step, record=record, smooth=self.smooth)
-            tensors = self._as_tensors(x, start, per_neuron)
-            out, after, recorded = torch_reference.run(variant, flattened(x, order), *tensors, self.scalars)
-            out = unflattened(out, x.shape[1:], order)
+        Args:
+            x: the input current, `[T, B, *features]`, in float32, float64, float16 or bfloat16; any strides.
+            state: the hidden state to start from, a tuple of `[B, *features]` in the order of `state_names`; None for the initial
+                state, or within `carry` for the state of the last call.
+            return_state: return the hidden state after the last step too.
+            trace: variables to return at every step as well, with their gradients: a state as it is after the step (`"v"`), or
+                `"h"`, the charged potential before the reset; one name, or several.
+            lengths: the number of steps of each sample, `[B]`, for sequences of different length that are padded to T. After its
+                last step a sample's state stays as it was, its spikes and traces are 0, and no gradient comes from there.
+            batch_norm: a BatchNorm over the channels of x, which is normalised as the kernel reads it: the result of the two modules
+                one after the other, to rounding, with 9 words per element-step instead of 13 (see `fuse`).
+
+        Shape:
+            - x: `[T, B, *features]`
+            - each state: `[B, *features]`, in float32 (float64 for float64 input)
+            - output: that of x, in x's dtype
+            - each trace: that of x, in the state's dtype
+
+        Returns:
+            The spikes (of a neuron that does not spike, its potential); with `return_state` or `trace` a tuple: the spikes, the state,
+            then each trace.
+
+        Raises:
+            TypeError: for an input that is no dense tensor of an allowed dtype, or a state of another length.
+            ValueError: for another shape, dtype or device than is allowed, or an unknown trace; the message names the argument.
+
+        Example:
+            >>> import torch, tfexplore
+            >>> x = torch.full((3, 1, 1), 0.8, requires_grad=True)
+            >>> spikes, v = tfexplore.LIF(tau=2.0)(x, trace="v")
+            >>> v.sum().backward()                                   # a loss on the potential
+            >>> [round(g, 2) for g in x.grad.flatten().tolist()]
+            [1.75, 1.5, 1.0]
+        """
+        traced = (trace,) if isinstance(trace, str) else tuple(trace)
+        if unknown := [name for name in traced if name not in ("h", *self.state_names)]:
+            raise ValueError(
+                f"trace must be of 'h', {', '.join(map(repr, self.state_names))}, but got {unknown[0]!r} (the output is returned "
+                "anyway)."
+            )
+        traces: dict[str, Tensor] = {}
+        asked = {"traces": traces, "trace": traced} if traced else {}
+        asked |= {} if lengths is None else {"lengths": lengths}
+        if batch_norm is not None:
+            check_input(x)
+            if normalises_apart(batch_norm, x):
+                x = batch_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            else:
+                asked["batch_norm"] = batch_norm
+        made = super().forward(x, state, return_state=return_state, **asked)
+        return (*(made if return_state else (made,)), *(traces[name] for name in traced)) if traced else made
+
+    def run(
+        self,
+        x: Tensor,
+        state: State | None,
+        want_state: bool = True,
+        *,
+        trace: tuple[str, ...] = (),
+        traces: dict[str, Tensor] | None = None,
+        lengths: Tensor | None = None,
+        batch_norm: _BatchNorm | None = None,
+    ) -> tuple[Tensor, State]:
+        """As in `Stateful`; the traces of `trace` are put into `traces`."""
+        lengths = checked_lengths(lengths, x)
+        once = constant.once(x)
+        current = x if once is None else once
+        order = memory_order(current)
+        if lengths is not None and order is not None and order[0] != 1:
+            order = None  # the neurons of a sample must be neighbours
+        step, step_name, values = self.step, self.step_name, {}
+        if batch_norm is not None:
+            step, step_name = normalised_step(step)
+            current, *each = normalised(batch_norm, current, axis=2, repeats=x.shape[0] // current.shape[0])
+            values = dict(zip(("x_scale", "x_shift"), each, strict=True))
+        if step.per_neuron:
+            values |= self.learned | dict(self.fixed.named_buffers())
+        per_neuron, inner = self._own(x, values, order)
+        start = self._start(x, state, step, per_neuron, inner, order)
+        sink, named = self.sink, trace
+        if sink is not None:
+            named = tuple(name for name in ("h", *self.state_names) if name in {*trace, *sink.kernel_names(self)})
+        given = Given(x.shape[0], self.by_value, start, per_neuron, inner, lengths)
+        if x.numel() == 0:
+            out, after = x.clone(), torch_reference.begin(step, given, flattened(x, order)).clone()
+            recorded = x.new_zeros((len(x), len(named), math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
         else:
-            given = (start, per_neuron, self.by_value, want_state, kernel)
-            out, after, recorded = ops.fused(as_in_memory(x, order), *given)
-            out = as_named(out, order)
-        if self.sink is not None:
-            each = () if recorded is None else recorded.unbind(1)
-            traces = {name: unflattened(trace, x.shape[1:], order) for name, trace in zip(record, each, strict=True)}
-            self.sink.add(self, out, traces)
+            tensors = (current, start, per_neuron)
+            with_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+            traced = with_grad and bool(trace or (sink is not None and sink.differentiable))
+            keep, device = self.keep if with_grad else "nothing", x.device
+            place = (self.backend, device.type, device.index or 0, x.dtype)
+            kernel = kernel_for(step_name, *place, keep, named, self.smooth, traced, once is not None)
+            if kernel is None:
+                variant = Variant(step, record=named, smooth=self.smooth)
+                out, after, recorded = torch_reference.run(variant, flattened(current.expand(x.shape), order), given)
+                out = unflattened(out, x.shape[1:], order)
+            else:
+                out, recorded, after = ops.fused(kernel, as_in_memory(current, order), given, want_state)
+                out = as_named(out, order)
+        if named:
+            found = {n: unflattened(w, x.shape[1:], order) for n, w in zip(named, recorded.unbind(1), strict=True)}
+            if traces is not None:
+                traces |= {name: found[name] for name in trace}
+            if sink is not None:
+                sink.add(self, out, {name: found[name] for name in sink.kernel_names(self)})
+        elif sink is not None:
+            sink.add(self, out, {})
         if not want_state:
             return out, ()
-        assert after is not None
         after = unflattened(after, x.shape[1:], order)
         return out, tuple(after[k] for k in range(len(after)))
 
-    def _per_neuron(self, x: Tensor, order: Order) -> Tensor:
-        """The learned parameters, one value per neuron: [PER_NEURON, N]. Autograd sums their gradients back."""
-        learned = self.learned
-        if elsewhere := {key: v.device for key, v in learned.items() if v.device != x.device}:
-            key, device = elsewhere.popitem()
-            raise ValueError(
-                f"x is on {x.device}, but the learned {key} is on {device}; move the layer: layer.to({str(x.device)!r})."
-            )
-        if self.channels is not None and (x.ndim < 3 or x.shape[2] != self.channels):
-            raise ValueError(
-                f"x must be [T, B, {self.channels}, ...] for channels={self.channels}, but got shape {tuple(x.shape)}."
-            )
-        spread = (1, -1) + (1,) * (x.ndim - 3) if self.channels is not None else (1,) * (x.ndim - 1)
-        each = [v.to(state_dtype(x.dtype)).view(spread).expand(x.shape[1:]) for v in learned.values()]
-        return flattened(torch.stack(each), order)
+    def _own(self, x: Tensor, values: dict[str, Tensor], order: Order) -> tuple[Tensor | None, int]:
+        """The parameters of groups of neurons, [PER_NEURON, COUNT], and how many neighbours share one (see `layout.grouped`)."""
+        if not values:
+            return None, 1
+        for key, value in values.items():
+            if value.device != x.device:
+                raise ValueError(
+                    f"x is on {x.device}, but {key} of the layer on {value.device}; move the layer: layer.to({str(x.device)!r})."
+                )
+            own.check_shape(key, value, x)
+        return grouped([value.to(state_dtype(x.dtype)) for value in values.values()], x.shape[1:], order)
 
-    def _start(self, x: Tensor, state: State | None, per_neuron: Tensor | None, order: Order) -> Tensor | None:
-        """The states before the first step, [STATES, N]; None where all neurons begin alike, with `self.initial`."""
+    def _start(
+        self, x: Tensor, state: State | None, step: Step, per_neuron: Tensor | None, inner: int, order: Order
+    ) -> Tensor | None:
+        """The states before the first step, [STATES, N]; None where all neurons begin alike."""
         if state is not None:
             check_state(state, self.neuron.states, x, state_dtype(x.dtype))
             return flattened(torch.stack(state), order)
-        if self.learns_initial:
-            assert per_neuron is not None
-            return self._initial(per_neuron)
-        return None
-
-    def _as_tensors(self, x: Tensor, start: Tensor | None, per_neuron: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Both as tensors, for the eager backend: only fused kernels take None."""
-        if per_neuron is None:
-            per_neuron = x.new_empty((0, math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
-        return self._initial(per_neuron) if start is None else start, per_neuron
-
-    def _initial(self, per_neuron: Tensor) -> Tensor:
-        """The states before the first step, [STATES, N]."""
-        if self.learns_initial:
-            values = torch_reference.initial(self.step, per_neuron, self.scalars)
-        elif len(set(self.initial)) == 1:
-            return per_neuron.new_full((len(self.initial), per_neuron.shape[1]), self.initial[0])
-        else:
-            values = tuple(per_neuron.new_full((), value) for value in self.initial)
-        return torch.stack([value.expand(per_neuron.shape[1:]) for value in values])
+        if not self.own_initial:
+            return None
+        assert per_neuron is not None
+        values = torch_reference.initial(step, per_neuron, self.by_value[: len(step.scalars)])
+        neurons, count = math.prod(x.shape[1:]), per_neuron.shape[1]
+        return torch_reference.spread(torch.stack([value.expand(count) for value in values]), inner, neurons)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.step_name = name_of(self.step)  # in another process it may be new
-        self.by_value = by_value(self.neuron)
 
     def __repr__(self) -> str:
         return f"{type(self.neuron).__name__}({self.extra_repr()})"
@@ -291,28 +308,13 @@ class Layer(Stateful):
         return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])
 
 
-def check_input(x: Any) -> None:
-    """Raises TypeError or ValueError unless x is a dense tensor `[T, B, *features]` of an allowed dtype."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a tensor [T, B, *features], but got {type(x).__name__}.")
-    if x.dtype not in DTYPES:
-        allowed = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
-        raise TypeError(
-            f"x must be one of {allowed}, but got {str(x.dtype).removeprefix('torch.')}; convert it with x.float()."
-        )
-    if x.layout != torch.strided:
-        raise TypeError(f"x must be a dense tensor, but got layout {x.layout}; convert it with x.to_dense().")
-    if x.ndim < 2:
-        raise ValueError(f"x must be [T, B, *features], with time first, but got shape {tuple(x.shape)}.")
+@functools.cache
+def normalised_step(step: Step) -> tuple[Step, str]:
+    """The step behind a normalisation, and its name."""
+    behind = normalised_input(step)
+    return behind, name_of(behind)
 
 
-def check_state(state: State, names: tuple[str, ...], x: Tensor, dtype: torch.dtype) -> None:
-    """Raises ValueError unless each state has x's shape without time, x's device, and this dtype."""
-    for name, z in zip(names, state, strict=True):
-        if z.shape != x.shape[1:]:
-            raise ValueError(
-                f"state {name!r} must have x's shape without time, {tuple(x.shape[1:])}, but got {tuple(z.shape)}; "
-                "begin anew with state=None (or a new carry) when the batch changes."
-            )
-        if z.dtype != dtype or z.device != x.device:
-            raise ValueError(f"state {name!r} must be {dtype} on {x.device}, but got {z.dtype} on {z.device}.")
+def normalises_apart(norm: _BatchNorm, x: Tensor) -> bool:
+    """Whether the BatchNorm runs by itself: for a compiler or a transform, which must see its operators, and for an empty x."""
+    return torch.compiler.is_compiling() or operators_are_observed(x) or x.numel() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -43,8 +44,32 @@ def as_in_memory(x: Tensor, order: Order) -> Tensor:
 
     Saved for backward, the part would keep all of the larger one alive.
     """
-    lying = x if order is None else x.permute(0, *order)
-    return lying if lying.is_contiguous() else flattened(lying, None).view(lying.shape)
+    return x.contiguous() if order is None else x.permute(0, *order)
+
+
+def grouped(values: Sequence[Tensor], shape: torch.Size, order: Order) -> tuple[Tensor, int]:
+    """Values `[channels, ...]`, which neurons of `[B, *features]` share, as columns: neuron i has (i // inner) % COUNT.
+
+    values: each of a shape that the features begin with, where a 1 stands for any size: () for one number.
+    shape: `[B, *features]`.
+    order: that in which the neurons lie.
+
+    Returns:
+        [len(values), COUNT] and inner.
+
+    >>> grouped([torch.tensor([1.0, 2.0]), torch.tensor(5.0)], torch.Size([8, 2, 4, 4]), None)
+    (tensor([[1., 2.],
+            [5., 5.]]), 16)
+    """
+    axes = order or tuple(range(1, len(shape) + 1))
+    full = [value.view(1, *value.shape, *(1,) * (len(shape) - 1 - value.ndim)) for value in values]
+    lying = [value.permute(*(axis - 1 for axis in axes)) for value in full]
+    sizes = [shape[axis - 1] for axis in axes]
+    varies = [place for place in range(len(axes)) if any(value.shape[place] > 1 for value in lying)]
+    first, last = (varies[0], varies[-1] + 1) if varies else (0, 0)
+    own = [1] * first + sizes[first:last] + [1] * (len(axes) - last)
+    inner = math.prod(sizes[last:])
+    return torch.stack([value.expand(own).reshape(-1) for value in lying]), max(inner, 1)
 
 
 def as_named(lying: Tensor, order: Order) -> Tensor:

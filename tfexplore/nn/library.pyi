@@ -2,6 +2,9 @@
 
 from typing import ClassVar
 
+from torch import Tensor
+from torch.distributions import Distribution
+
 from tfexplore import neurons
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.surrogates import ATan, Rectangle, Surrogate
@@ -23,7 +26,9 @@ class IF(NeuronLayer, kind=neurons.IF):
 
         h = v + x
 
-    A layer of `neurons.IF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.IF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         v_threshold: the potential from which the neuron fires.
@@ -38,7 +43,8 @@ class IF(NeuronLayer, kind=neurons.IF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -61,8 +67,8 @@ class IF(NeuronLayer, kind=neurons.IF):
     def __init__(
         self,
         *,
-        v_threshold: float = 1.0,
-        v_reset: float = 0.0,
+        v_threshold: float | Tensor | Distribution = 1.0,
+        v_reset: float | Tensor | Distribution = 0.0,
         reset: str = "soft",
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
@@ -81,7 +87,9 @@ class LIF(NeuronLayer, kind=neurons.LIF):
         h = v - (v - v_reset) / tau + x       decay_input=False
         h = v + (x - (v - v_reset)) / tau     decay_input=True
 
-    A layer of `neurons.LIF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.LIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
@@ -98,7 +106,8 @@ class LIF(NeuronLayer, kind=neurons.LIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -121,9 +130,9 @@ class LIF(NeuronLayer, kind=neurons.LIF):
     def __init__(
         self,
         *,
-        tau: float = 2.0,
-        v_threshold: float = 1.0,
-        v_reset: float = 0.0,
+        tau: float | Tensor | Distribution = 2.0,
+        v_threshold: float | Tensor | Distribution = 1.0,
+        v_reset: float | Tensor | Distribution = 0.0,
         decay_input: bool = False,
         reset: str = "soft",
         detach_reset: bool = True,
@@ -140,7 +149,9 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
 
     The charge of one step is that of `LIF`; a layer trains w, and tau = 1 + exp(w) stays above one step.
 
-    A layer of `neurons.ParametricLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.ParametricLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         tau: membrane time constant before training, in time steps; above 1.
@@ -157,7 +168,8 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -180,9 +192,9 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
     def __init__(
         self,
         *,
-        tau: float = 2.0,
-        v_threshold: float = 1.0,
-        v_reset: float = 0.0,
+        tau: float | Tensor | Distribution = 2.0,
+        v_threshold: float | Tensor | Distribution = 1.0,
+        v_reset: float | Tensor | Distribution = 0.0,
         decay_input: bool = False,
         reset: str = "soft",
         detach_reset: bool = True,
@@ -202,7 +214,9 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
         threshold  v_threshold + beta b
         after      b' = b - (b - s) / tau_b
 
-    A layer of `neurons.ALIF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.ALIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
@@ -221,7 +235,8 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -244,12 +259,12 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
     def __init__(
         self,
         *,
-        tau: float = 20.0,
-        v_threshold: float = 1.0,
-        v_reset: float = 0.0,
+        tau: float | Tensor | Distribution = 20.0,
+        v_threshold: float | Tensor | Distribution = 1.0,
+        v_reset: float | Tensor | Distribution = 0.0,
         decay_input: bool = False,
-        tau_b: float = 200.0,
-        beta: float = 1.8,
+        tau_b: float | Tensor | Distribution = 200.0,
+        beta: float | Tensor | Distribution = 1.8,
         reset: str = "soft",
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
@@ -268,7 +283,9 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
         h_i = i - i / tau_syn + x
         h_v = charge of LIF(v, h_i)
 
-    A layer of `neurons.CubaLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.CubaLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
@@ -286,7 +303,8 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -309,11 +327,11 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
     def __init__(
         self,
         *,
-        tau: float = 10.0,
-        v_threshold: float = 1.0,
-        v_reset: float = 0.0,
+        tau: float | Tensor | Distribution = 10.0,
+        v_threshold: float | Tensor | Distribution = 1.0,
+        v_reset: float | Tensor | Distribution = 0.0,
         decay_input: bool = False,
-        tau_syn: float = 5.0,
+        tau_syn: float | Tensor | Distribution = 5.0,
         reset: str = "soft",
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
@@ -332,7 +350,9 @@ class LI(NeuronLayer, kind=neurons.LI):
         v' = v - (v - v_reset) / tau + x       decay_input=False
         v' = v + (x - (v - v_reset)) / tau     decay_input=True
 
-    A layer of `neurons.LI`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.LI`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
@@ -348,7 +368,8 @@ class LI(NeuronLayer, kind=neurons.LI):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -371,8 +392,8 @@ class LI(NeuronLayer, kind=neurons.LI):
     def __init__(
         self,
         *,
-        tau: float = 2.0,
-        v_reset: float = 0.0,
+        tau: float | Tensor | Distribution = 2.0,
+        v_reset: float | Tensor | Distribution = 0.0,
         decay_input: bool = True,
         reset: str = "none",
         detach_reset: bool = True,
@@ -391,7 +412,9 @@ class QIF(NeuronLayer, kind=neurons.QIF):
 
         h = v + (x + a (v - v_rest) (v - v_c)) / tau
 
-    A layer of `neurons.QIF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.QIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
@@ -410,7 +433,8 @@ class QIF(NeuronLayer, kind=neurons.QIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -433,12 +457,12 @@ class QIF(NeuronLayer, kind=neurons.QIF):
     def __init__(
         self,
         *,
-        tau: float = 2.0,
-        a: float = 1.0,
-        v_rest: float = 0.0,
-        v_c: float = 0.8,
-        v_threshold: float = 1.0,
-        v_reset: float = -0.1,
+        tau: float | Tensor | Distribution = 2.0,
+        a: float | Tensor | Distribution = 1.0,
+        v_rest: float | Tensor | Distribution = 0.0,
+        v_c: float | Tensor | Distribution = 0.8,
+        v_threshold: float | Tensor | Distribution = 1.0,
+        v_reset: float | Tensor | Distribution = -0.1,
         reset: str = "hard",
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
@@ -456,7 +480,9 @@ class EIF(NeuronLayer, kind=neurons.EIF):
 
         h = v + (x - (v - v_rest) + d exp((v - v_t) / d)) / tau
 
-    A layer of `neurons.EIF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.EIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         tau: membrane time constant, in time steps; at least 1.
@@ -475,7 +501,8 @@ class EIF(NeuronLayer, kind=neurons.EIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -498,12 +525,12 @@ class EIF(NeuronLayer, kind=neurons.EIF):
     def __init__(
         self,
         *,
-        tau: float = 2.0,
-        d: float = 1.0,
-        v_t: float = 0.8,
-        v_rest: float = 0.0,
-        v_threshold: float = 1.0,
-        v_reset: float = -0.1,
+        tau: float | Tensor | Distribution = 2.0,
+        d: float | Tensor | Distribution = 1.0,
+        v_t: float | Tensor | Distribution = 0.8,
+        v_rest: float | Tensor | Distribution = 0.0,
+        v_threshold: float | Tensor | Distribution = 1.0,
+        v_reset: float | Tensor | Distribution = -0.1,
         reset: str = "hard",
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
@@ -524,7 +551,9 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
         reset      v = (1 - s) h_v + s v_reset
         after      w = h_w + d s
 
-    A layer of `neurons.Izhikevich`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.Izhikevich`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         dt: the length of a time step, in ms; above 0.
@@ -543,7 +572,8 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -566,12 +596,12 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
     def __init__(
         self,
         *,
-        dt: float = 0.5,
-        a: float = 0.02,
-        b: float = 0.2,
-        d: float = 8.0,
-        v_threshold: float = 30.0,
-        v_reset: float = -65.0,
+        dt: float | Tensor | Distribution = 0.5,
+        a: float | Tensor | Distribution = 0.02,
+        b: float | Tensor | Distribution = 0.2,
+        d: float | Tensor | Distribution = 8.0,
+        v_threshold: float | Tensor | Distribution = 30.0,
+        v_reset: float | Tensor | Distribution = -65.0,
         reset: str = "hard",
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
@@ -592,7 +622,9 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
 
     Its surrogate is a rectangle of width 1 and its reset is not detached; the gradient here is exact, also for v_reset != 0.
 
-    A layer of `neurons.PaperLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward.
+    A layer of `neurons.PaperLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
+    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    `channels`.
 
     Args:
         decay: the part of the potential that remains after a step; between 0 and 1.
@@ -608,7 +640,8 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
+            that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -631,9 +664,9 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
     def __init__(
         self,
         *,
-        decay: float = 0.2,
-        v_threshold: float = 0.3,
-        v_reset: float = 0.0,
+        decay: float | Tensor | Distribution = 0.2,
+        v_threshold: float | Tensor | Distribution = 0.3,
+        v_reset: float | Tensor | Distribution = 0.0,
         reset: str = "hard",
         detach_reset: bool = False,
         surrogate: Surrogate = Rectangle(width=1.0),

@@ -10,12 +10,15 @@ the same functions through a plain `autograd.Function`.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tfexplore import backends
+from tfexplore.backends import Given
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint
 from tfexplore.nn.torch_private import operators_are_observed
@@ -41,12 +44,14 @@ def find(key: str) -> tuple[str, Variant]:
 
 @torch.library.custom_op("tfexplore::forward", mutates_args=())
 def forward(
-    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float], want_state: bool, key: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """out [T, ...], final states [STATES, N] (`want_state`), saved for backward, recorded [T, WATCHED, N]; empty where absent."""
+    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, lengths: Tensor | None, steps: int, inner: int,
+    scalars: list[float], want_state: bool, key: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """out [T, ...], recorded [T, WATCHED, N], final states [STATES, N] (`want_state`), saved for backward; empty where absent."""
     backend, variant = find(key)
-    out, *others = backends.module(backend).forward(variant, x, start, per_neuron, scalars, want_state)
-    return out, *(absent(x, variant) if tensor is None else tensor for tensor in others)
+    given = Given(steps, scalars, start, per_neuron, inner, lengths)
+    out, state, kept, watched = backends.module(backend).forward(variant, x, given, want_state)
+    return out, *(absent(x, variant) if tensor is None else tensor for tensor in (watched, state, kept))
 
 
 def absent(x: Tensor, variant: Variant) -> Tensor:
@@ -56,73 +61,99 @@ def absent(x: Tensor, variant: Variant) -> Tensor:
 
 @forward.register_fake
 def _(
-    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float], want_state: bool, key: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    variant = find(key)[1]
-    steps, neurons = backends.sizes(x)
+    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, lengths: Tensor | None, steps: int, inner: int,
+    scalars: list[float], want_state: bool, key: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    variant, neurons = find(key)[1], backends.sizes(x)[1]
     real = getattr(torch, variant.real)
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
     return (
-        x.new_empty(x.shape),
+        x.new_empty((steps, *x.shape[1:])),
+        x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else absent(x, variant),
         x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else absent(x, variant),
         absent(x, variant) if variant.keeps == "nothing" else kept,
-        x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else absent(x, variant),
     )
 
 
 @torch.library.custom_op("tfexplore::backward", mutates_args=())
 def backward(
-    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
-    scalars: list[float], kept: Tensor | None, want_g_start: bool, key: str,
+    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, start: Tensor | None,
+    per_neuron: Tensor | None, lengths: Tensor | None, inner: int, scalars: list[float], kept: Tensor | None,
+    want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """The gradients of x [T, ...], of the initial states [STATES, N] (`want_g_start`) and of per_neuron [PER_NEURON, N]."""
+    """The gradients of x, of the initial states [STATES, N] (`want_g_start`) and of per_neuron [PER_NEURON, COUNT]."""
+    given = Given(g_out.shape[0], scalars, start, per_neuron, inner, lengths)
+    found = differentiated(key, x, g_out, g_state, g_watched, given, kept, want_g_start)
+    return found[0], *(absent(g_out, find(key)[1]) if tensor is None else tensor for tensor in found[1:])
+
+
+def differentiated(
+    key: str, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The backend's backward pass; traces at which no gradient arrives cost nothing."""
     backend, variant = find(key)
-    g_x, *others = backends.module(backend).backward(
-        variant, x, g_out, g_state, start, per_neuron, scalars, kept, want_g_start
-    )
-    return g_x, *(absent(g_out, variant) if tensor is None else tensor for tensor in others)
+    if g_watched is None and variant.traced:
+        variant = untraced(variant)
+    made: tuple[Tensor, Tensor | None, Tensor | None]
+    made = backends.module(backend).backward(variant, x, g_out, g_state, g_watched, *rest)
+    return made
+
+
+@functools.cache
+def untraced(variant: Variant) -> Variant:
+    return dataclasses.replace(variant, traced=False)
 
 
 @backward.register_fake
 def _(
-    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
-    scalars: list[float], kept: Tensor | None, want_g_start: bool, key: str,
+    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, start: Tensor | None,
+    per_neuron: Tensor | None, lengths: Tensor | None, inner: int, scalars: list[float], kept: Tensor | None,
+    want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     variant = find(key)[1]
     ends = (len(variant.step.before), backends.sizes(g_out)[1])
     g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else absent(g_out, variant)
-    g_per_neuron = absent(g_out, variant) if per_neuron is None else per_neuron.new_empty(per_neuron.shape)
-    return g_out.new_empty(g_out.shape), g_start, g_per_neuron
+    has = per_neuron is not None and variant.step.learned
+    g_x = g_out.new_empty((1, *g_out.shape[1:]) if variant.constant else g_out.shape)
+    return g_x, g_start, per_neuron.new_empty(per_neuron.shape) if has else absent(g_out, variant)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    x, start, per_neuron, ctx.scalars, _, ctx.key = inputs
-    kept = output[2]
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], kept: Tensor | None) -> None:
+    x, start, per_neuron, lengths, ctx.steps, ctx.inner, ctx.scalars, _, ctx.key = inputs
     variant = find(ctx.key)[1]
     recomputes = variant.keeps == "input"
-    ctx.like = x.shape, x.dtype, x.device
+    ctx.like = x.shape[1:], x.dtype, x.device
     ctx.set_materialize_grads(False)  # zeros of the size of `kept` would be made for nothing
-    # what the adjoint does not need is not kept alive; on a CPU `kept` has the initial states too
-    ctx.save_for_backward(x if recomputes else None, start if recomputes and variant.on_gpu else None, per_neuron, kept)
+    # what the adjoint does not need is not kept alive
+    saved = (x if recomputes else None, start if recomputes else None, per_neuron, lengths, kept)
+    ctx.save_for_backward(*saved)
 
 
 def _setup_operator_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    _setup_context(ctx, inputs, output)
-    ctx.mark_non_differentiable(*output[2 if inputs[4] else 1 :])  # an absent state has no gradient either
+    out, watched, state, kept = output
+    _setup_context(ctx, inputs, kept)
+    variant = find(inputs[-1])[1]
+    absent = [] if inputs[7] else [state]  # an absent state has no gradient
+    ctx.mark_non_differentiable(*([] if variant.traced else [watched]), *absent, kept)
 
 
-def _backward_arguments(ctx: Any, g_out: Tensor | None, g_state: Tensor | None) -> tuple[Any, ...]:
-    x, start, per_neuron, kept = ctx.saved_tensors
+def _backward_arguments(
+    ctx: Any, g_out: Tensor | None, g_watched: Tensor | None, g_state: Tensor | None
+) -> tuple[Any, ...]:
+    x, start, per_neuron, lengths, kept = ctx.saved_tensors
     if g_out is None:
         shape, dtype, device = ctx.like
-        g_out = torch.zeros(shape, dtype=dtype, device=device)
-    return x, g_out, g_state, start, per_neuron, ctx.scalars, kept, ctx.needs_input_grad[1], ctx.key
+        g_out = torch.zeros((ctx.steps, *shape), dtype=dtype, device=device)
+    rest = (start, per_neuron, lengths, ctx.inner, ctx.scalars, kept, ctx.needs_input_grad[1])
+    return x, g_out, g_state, g_watched, *rest
 
 
-def _operator_backward(ctx: Any, g_out: Tensor | None, g_state: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+def _operator_backward(
+    ctx: Any, g_out: Tensor | None, g_watched: Tensor | None, g_state: Tensor | None, *_: None
+) -> tuple[Tensor | None, ...]:
     wanted = ctx.needs_input_grad
-    found = backward(*_backward_arguments(ctx, g_out, g_state))
-    return *(gradient if yes else None for gradient, yes in zip(found, wanted, strict=False)), None, None, None
+    found = backward(*_backward_arguments(ctx, g_out, g_watched, g_state), ctx.key)
+    return *(gradient if yes else None for gradient, yes in zip(found, wanted, strict=False)), *(None,) * 6
 
 
 def _no_double_backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
@@ -140,32 +171,32 @@ class FusedFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor | None, ...]:  # a setup_context of its own would cost 25 us
-        x, start, per_neuron, scalars, want_state, key = inputs
+        x, start, per_neuron, lengths, steps, inner, scalars, want_state, key = inputs
         backend, variant = find(key)
-        made = backends.module(backend).forward(variant, x, start, per_neuron, scalars, want_state)
-        _setup_context(ctx, inputs, made)
-        out, state, _, watched = made
-        if watched is not None:
+        given = Given(steps, scalars, start, per_neuron, inner, lengths)
+        out, state, kept, watched = backends.module(backend).forward(variant, x, given, want_state)
+        _setup_context(ctx, inputs, kept)
+        if watched is not None and not variant.traced:
             ctx.mark_non_differentiable(watched)
-        return out, state, watched
+        return out, watched, state
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: the operator raises where a second derivative is taken
             return _operator_backward(ctx, *gradients)
-        *arguments, key = _backward_arguments(ctx, *gradients[:2])
-        backend, variant = find(key)
-        return *backends.module(backend).backward(variant, *arguments), None, None, None
+        x, g_out, g_state, g_watched, start, per_neuron, lengths, inner, scalars, *rest = _backward_arguments(
+            ctx, *gradients
+        )
+        given = Given(g_out.shape[0], scalars, start, per_neuron, inner, lengths)
+        return *differentiated(ctx.key, x, g_out, g_state, g_watched, given, *rest), *(None,) * 6
 
 
-def fused(
-    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, scalars: list[float], want_state: bool, key: str
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The spikes, the final states [STATES, N] and what is recorded [T, WATCHED, N], by the shortest way; x [T, ...]."""
+def fused(key: str, x: Tensor, given: Given, want_state: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The spikes, what is recorded [T, WATCHED, N] and the final states [STATES, N], by the shortest way; x [T, ...]."""
+    steps, scalars, start, per_neuron, inner, lengths = given
+    inputs = (x, start, per_neuron, lengths, steps, inner, scalars, want_state, key)
     if torch.compiler.is_compiling() or operators_are_observed(x, start, per_neuron):
-        out, state, _, watched = forward(x, start, per_neuron, scalars, want_state, key)
-        return out, state, watched
-    made: tuple[Tensor, Tensor | None, Tensor | None] = FusedFunction.apply(
-        x, start, per_neuron, scalars, want_state, key
-    )
+        out, watched, state, _ = forward(*inputs)
+        return out, watched, state
+    made: tuple[Tensor, Tensor | None, Tensor | None] = FusedFunction.apply(*inputs)
     return made

@@ -30,29 +30,33 @@ def name_of(step: Step) -> str:
 
 @constant_when_compiled
 def kernel_for(
-    step_name: str, backend: str, device: str, index: int, dtype: torch.dtype, keep: str, record: tuple[str, ...], smooth: bool
+    step_name: str, backend: str, device: str, index: int, dtype: torch.dtype, keep: str, record: tuple[str, ...], smooth: bool,
+    traced: bool, constant: bool,
 ) -> str | None:  # fmt: skip
     """The name of the fused kernel in `ops`; None where the eager backend runs instead.
 
-    keep: as in `Layer`, or "nothing" without a gradient.
+    keep: as in `Layer`, or "nothing" without a gradient. traced, constant: as in `Variant`.
     """
     if dynamo_is_loaded():
         torch_reference.stay_eager()
-    return cached_kernel(step_name, backend, device, index, dtype, keep, record, smooth)
+    return cached_kernel(step_name, backend, device, index, dtype, keep, record, smooth, traced, constant)
 
 
 @functools.cache  # apart: torch.compile traces into a cache, but not into what is constant
 def cached_kernel(
-    step_name: str, backend: str, device: str, index: int, dtype: torch.dtype, keep: str, record: tuple[str, ...], smooth: bool
+    step_name: str, backend: str, device: str, index: int, dtype: torch.dtype, keep: str, record: tuple[str, ...], smooth: bool,
+    traced: bool, constant: bool,
 ) -> str | None:  # fmt: skip
     name, step = backends.choose(backend, device).name, STEPS[step_name]
+    if keep != "nothing":
+        keeping.check(keep, step, smooth)  # a normalised step may want more than the layer's own
     if name == "torch":
         return None
     if keep == "auto":
         keep = keeping.fastest(step, name, smooth)
     data, real = (str(each).removeprefix("torch.") for each in (dtype, state_dtype(dtype)))
     # the CPU's half precision is converted outside of the kernel, so that it shares the variant of float32
-    variant = Variant(step, real, data if name == "cuda" else real, keep, record, smooth)
+    variant = Variant(step, real, data if name == "cuda" else real, keep, record, smooth, traced, constant)
     if name == "cuda":
         variant = tuned.built(variant, index)
     return ops.register(name, variant)

@@ -13,17 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tfexplore.nn.layers import check_input
+from tfexplore.nn.checks import check_input
 from tfexplore.nn.states import carry_on
 
 
+def active(norm: _BatchNorm) -> bool:
+    """Whether it normalises by the statistics of its input: in training mode, or without running statistics."""
+    return norm.training or norm.running_mean is None
+
+
 def active_batch_norms(net: nn.Module) -> dict[str, _BatchNorm]:
-    """The modules that normalise by the statistics of their input: in training mode, or without running statistics."""
-    return {
-        name: module
-        for name, module in net.named_modules()
-        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
-    }
+    """The modules that normalise by the statistics of their input."""
+    return {name: module for name, module in net.named_modules() if isinstance(module, _BatchNorm) and active(module)}
 
 
 def step_by_step(net: nn.Module, x: Tensor, *, batch_norm: str = "refuse") -> Tensor:

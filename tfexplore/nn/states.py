@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfexplore.nn.layers import Layer, State, Stateful
+from tfexplore.nn.checks import State
+from tfexplore.nn.layers import Layer
+from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.torch_private import backward_frees_graph, backward_pass
 
 Key = tuple[str, int]
@@ -115,7 +117,7 @@ def stateful(net: nn.Module) -> list[Stateful]:
 def attached(
     net: nn.Module, role: str, given: Any, layers: Iterable[Stateful], watching: Iterable[Any]
 ) -> Iterator[None]:
-    """Sets the `provider` or `sink` of the layers, and notifies all of `watching` when a pass of `net` begins and ends."""
+    """Sets the `provider`, `sink` or `padding` of the layers, and notifies all of `watching` when a pass of `net` begins and ends."""
     before = [(layer, getattr(layer, role)) for layer in layers]
     with ExitStack() as undo:
         for layer, old in before:
@@ -166,23 +168,23 @@ def carry_on(net: nn.Module) -> Iterator[None]:
     new.handed_over = False
     new.know(net)
     layers = stateful(net)
-    watching = {id(w): w for layer in layers for w in (layer.provider, layer.sink) if w is not None}
+    watching = {id(w): w for layer in layers for w in (layer.provider, layer.sink, layer.padding) if w is not None}
     without = [layer for layer in layers if layer.provider is None]
     with attached(net, "provider", new, without, [new, *watching.values()]):
         yield
 
 
 class Traces(Passes):
-    """What was recorded: `record` yields them. `traces[module name][variable]` is a tensor `[T, B, *features]`, without gradient.
+    """What was recorded: `record` yields them. `traces[module name][variable]` is a tensor `[T, B, *features]`.
 
     Passes follow each other in time, as in step-by-step. A module called several times in one pass has a trace for each:
     `traces[name]` is that of the first call, `traces[name, 1]` that of the second.
     """
 
-    def __init__(self, net: nn.Module, names: tuple[str, ...]) -> None:
+    def __init__(self, net: nn.Module, names: tuple[str, ...], differentiable: bool) -> None:
         super().__init__()
         self.know(net)
-        self.names = names
+        self.names, self.differentiable = names, differentiable
         self._parts: dict[Key, dict[str, list[Tensor]]] = {}
         known = {"s", "h"}.union(*(layer.neuron.states for layer in stateful(net) if isinstance(layer, Layer)))
         if len(known) == 2:
@@ -203,7 +205,7 @@ class Traces(Passes):
         seen = watched | ({"s": out.clone()} if "s" in self.names else {})
         parts = self._parts.setdefault(self.key(layer), {})
         for name, trace in seen.items():
-            parts.setdefault(name, []).append(trace.detach())
+            parts.setdefault(name, []).append(trace if self.differentiable else trace.detach())
         self.called(layer)
 
     def __getitem__(self, key: str | Key) -> dict[str, Tensor]:
@@ -221,7 +223,7 @@ class Traces(Passes):
 
 
 @contextmanager
-def record(net: nn.Module, *names: str) -> Iterator[Traces]:
+def record(net: nn.Module, *names: str, differentiable: bool = False) -> Iterator[Traces]:
     """Within this block, the layers of `net` also write the variables named here, at every time step.
 
     The fused kernels write them, so that recording changes neither the spikes nor the gradients.
@@ -230,9 +232,10 @@ def record(net: nn.Module, *names: str) -> Iterator[Traces]:
         net: any module; its layers are found by `net.modules()`.
         names: a state as it is after the step (`"v"`; ALIF's `"b"`, ...), `"h"` (the charged potential, before the reset) or
             `"s"` (the output); by default `"v"`.
+        differentiable: gradients flow through the traces, for a loss on them; the fused backward pass takes them in.
 
     Yields:
-        The traces: `traces[module name][variable]` is a tensor `[T, B, *features]`, without gradient.
+        The traces: `traces[module name][variable]` is a tensor `[T, B, *features]`, without gradient unless `differentiable`.
 
     Raises:
         ValueError: if `net` has no layer of neurons, or none that has such a variable.
@@ -245,6 +248,60 @@ def record(net: nn.Module, *names: str) -> Iterator[Traces]:
         >>> [round(v, 4) for v in traces["0"]["v"].flatten().tolist()]
         [0.8, 0.2, 0.9]
     """
-    traces = Traces(net, names or ("v",))
+    traces = Traces(net, names or ("v",), differentiable)
     with attached(net, "sink", traces, stateful(net), [traces]):
         yield traces
+
+
+class Padding(Passes):
+    """The lengths of a batch's samples, for all layers of a network, wherever each of them is in time."""
+
+    def __init__(self, net: nn.Module, lengths: Tensor) -> None:
+        super().__init__()
+        self.know(net)
+        self.lengths = lengths
+        self.gone: Counter[Key] = Counter()
+
+    def take(self, layer: Stateful, x: Tensor, own: Tensor | None) -> Tensor:
+        """The steps of this call that are valid: its own, or what is left of the samples where layers go on from their state."""
+        if own is not None:
+            raise ValueError(
+                "lengths came with the call, within `padded`, which gives every layer its lengths; leave one out."
+            )
+        if layer.provider is None:
+            return self.lengths
+        key, steps = self.key(layer), x.shape[0]
+        gone = self.gone[key]
+        self.gone[key] += steps
+        self.called(layer)
+        return (self.lengths - gone).clamp(0, steps)
+
+
+@contextmanager
+def padded(net: nn.Module, lengths: Tensor) -> Iterator[None]:
+    """Within this block, the samples of a batch have different lengths, and are padded to T.
+
+    In every layer of `net`, after a sample's last step its state stays as it was, its spikes are 0, and no gradient comes from
+    there. Stateless modules see the padded steps as they come; BatchNorm in training mode counts them. Within `carry`, or step by
+    step, lengths are counted from the first call in this block.
+
+    Args:
+        net: any module; its layers are found by `net.modules()`.
+        lengths: the number of steps of each sample, `[B]`, int64, from 0 to T.
+
+    Raises:
+        ValueError: at the call of a layer, for lengths that do not fit its input.
+
+    Example:
+        >>> import torch, tfexplore
+        >>> net = torch.nn.Sequential(tfexplore.LIF())
+        >>> with tfexplore.padded(net, torch.tensor([3, 1])):
+        ...     net(torch.full((3, 2, 1), 1.0))[..., 0].tolist()
+        [[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
+    """
+    layers = stateful(net)
+    if any(layer.padding is not None for layer in layers):
+        raise RuntimeError("the network is within `padded` already; lengths cannot nest.")
+    padding = Padding(net, lengths)
+    with attached(net, "padding", padding, layers, [padding]):
+        yield

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 PLAIN = (Tensor, torch.nn.Parameter, type(None))
 
@@ -59,6 +59,18 @@ def operators_are_observed(*tensors: Tensor | None) -> bool:
         or torch.autograd._profiler_enabled()
         or any(type(tensor) not in PLAIN for tensor in tensors)
     )
+
+
+def convolved(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What a linear module or a convolution computes, with another weight and bias.
+
+    `torch.nn.modules.conv._ConvNd._conv_forward`, since PyTorch 1.8; torch.ao.nn.qat uses it. In its stead: torch.nn.functional,
+    with one case for each padding mode.
+    """
+    if isinstance(module, nn.Linear):
+        return nn.functional.linear(x, weight, bias)
+    made: Tensor = module._conv_forward(x, weight, bias)  # type: ignore[operator]
+    return made
 
 
 def constant_when_compiled(function: F) -> F:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 from tfexplore.backends.torch_reference import one_by_one
-from tfexplore.nn.layers import Layer, State, Stateful, check_input, check_state, state_dtype
+from tfexplore.nn.checks import State, check_input, check_state
+from tfexplore.nn.constant import once, repeated
+from tfexplore.nn.layers import Layer
+from tfexplore.nn.routes import state_dtype
+from tfexplore.nn.stateful import Stateful
 
 
 def refuse_state(module: nn.Module, owner: str) -> None:
@@ -21,7 +30,8 @@ class FoldTime(nn.Sequential):
     """Runs stateless modules over all time steps at once, folded into the batch: [T, B, ...] -> [T*B, ...] -> [T, B, ...].
 
     For modules such as `nn.Conv2d` that admit one batch dimension only. A `BatchNorm` in training mode then takes its statistics
-    over time and batch.
+    over time and batch. An input that is the same at every step, `image.expand(T, B, ...)`, goes through torch's own modules once,
+    up to the first that is random or moves statistics.
 
     Args:
         modules: run one after the other, as in `nn.Sequential`.
@@ -45,9 +55,40 @@ class FoldTime(nn.Sequential):
         refuse_state(self, "FoldTime")
 
     def forward(self, input: Tensor) -> Tensor:
-        check_input(input)
-        folded = super().forward(input.flatten(0, 1))
-        return folded.unflatten(0, input.shape[:2])
+        return self.over_time(input, list(self))
+
+    def over_time(self, x: Tensor, modules: Sequence[nn.Module]) -> Tensor:
+        """These modules over all time steps; those that would compute the same at every step, once."""
+        check_input(x)
+        single, steps = once(x), x.shape[0]
+        if single is not None:
+            same = list(itertools.takewhile(is_function, modules))
+            if same:
+                x = repeated(folded(same, single), steps)
+            modules = modules[len(same) :]
+        return folded(modules, x) if modules else x
+
+
+def folded(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
+    y = x.flatten(0, 1)
+    for module in modules:
+        y = module(y)
+    return y.unflatten(0, x.shape[:2])
+
+
+RANDOM = (_DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
+
+
+def is_function(module: nn.Module) -> bool:
+    """Whether the module is known to give the same output for the same input, and to leave nothing behind: one of torch's own,
+    but for random ones, and normalisations that keep statistics. A module of the user's may be anything, unless it says so itself:
+    `deterministic = True`."""
+    if type(module) in (nn.Sequential, FoldTime):
+        return all(map(is_function, module))  # type: ignore[arg-type]
+    if getattr(module, "deterministic", False):
+        return True
+    known = type(module).__module__.startswith("torch.nn.modules.") and not any(module.children())
+    return known and not isinstance(module, RANDOM) and not (isinstance(module, _NormBase) and module.training)
 
 
 class Recurrent(Stateful):

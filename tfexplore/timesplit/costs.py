@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tfexplore.measure.timeline import leaves
 from tfexplore.neurons.parameters import checked_count
-from tfexplore.nn.layers import check_input
+from tfexplore.nn.checks import check_input
 from tfexplore.nn.schedules import active_batch_norms
 from tfexplore.nn.states import carry
 from tfexplore.timesplit import batchnorm

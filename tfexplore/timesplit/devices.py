@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tfexplore.nn.layers import State, Stateful, check_input
+from tfexplore.nn.checks import State, check_input
 from tfexplore.nn.schedules import active_batch_norms
+from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.states import States, carry
 
 

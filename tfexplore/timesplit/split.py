@@ -13,8 +13,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
 
 from tfexplore.neurons.parameters import checked_count
-from tfexplore.nn.layers import DTYPES, Layer, Stateful, check_input
+from tfexplore.nn.checks import DTYPES, check_input
+from tfexplore.nn.layers import Layer
 from tfexplore.nn.schedules import active_batch_norms
+from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.states import attached, stateful
 from tfexplore.nn.torch_private import after_backward
 from tfexplore.timesplit import batchnorm

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tfexplore.nn.layers import State, Stateful, state_dtype
+from tfexplore.nn.checks import State
+from tfexplore.nn.routes import state_dtype
+from tfexplore.nn.stateful import Stateful
 
 
 class StandIn(Stateful):

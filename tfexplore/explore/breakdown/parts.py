@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tfexplore.data import currents
 from tfexplore.explore.training.networks import WALKS, Subject, tuned
 from tfexplore.measure import clock
-from tfexplore.nn.layers import Stateful
 from tfexplore.nn.networks import BATCH, fit
+from tfexplore.nn.stateful import Stateful
 
 BEFORE, AFTER = "layer by layer", "fused"
 PARTS = ("neurons", "linear and conv", "optimiser", "loss, Python, the rest")

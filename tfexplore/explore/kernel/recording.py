@@ -27,9 +27,12 @@ Register = tuple[str, int]
 """A local variable of the loop, and which of its values."""
 
 ARGUMENTS = {
-    "forward": ("x", "start", "per_neuron", "scalars", "out", "state", "kept", "watched"),
-    "backward": ("x", "g_out", "g_state", "per_neuron", "scalars", "kept", "g_x", "g_start", "g_per_neuron"),
-}
+    "forward": ("x", "start", "per_neuron", "inner", "scalars", "out", "state", "kept", "watched"),
+    "backward": (
+        "x", "g_out", "g_watched", "g_state", "start", "per_neuron", "inner", "scalars", "kept", "g_x", "g_start", "g_learned",
+    ),
+}  # fmt: skip
+UNCOUNTED = ("scalars", "inner")
 LOCALS = {"z": "{}", "h": "h_{}", "s": "s", "after": "{} after", "g": "g_{}"}
 """The loop's local variables that are shown, and what they are called for a state."""
 
@@ -70,13 +73,26 @@ def python(kernel: str, variant: Variant) -> Loop:
     def write(row: Any, target: Any, stream: bool) -> None:
         target[:] = row[: len(target)]
 
+    def begin_with(given: Any, alike: Any, lo: int, hi: int, states: Any) -> None:
+        for k in range(len(states)):
+            states[k, : hi - lo] = given[k, lo:hi] if given.shape[1] else alike[k]
+
+    def spread(values: Any, inner: int, lo: int, hi: int, rows: Any) -> None:
+        for k in range(len(values)):
+            rows[k, : hi - lo] = values[k, lo // inner % values.shape[1]]
+
+    def collect(rows: Any, inner: int, lo: int, hi: int, sums: Any) -> None:
+        for k in range(len(rows)):
+            sums[k, lo // inner % sums.shape[1]] += rows[k, : hi - lo].sum()
+
     # how a CPU meets its memory changes no value, and a GPU does it by itself
     streaming = SimpleNamespace(
         cut=lambda array, row, begin, end: array[row, begin:end], write=write, prefetch=lambda piece, stream: None,
-        fence=lambda: None,
+        fence=lambda: None, add=None,
     )  # fmt: skip
+    groups = SimpleNamespace(begin_with=begin_with, spread=spread, collect=collect)  # for blocks of one neuron
     numba = SimpleNamespace(njit=lambda **_: lambda function: function)
-    modules = {"numba": numba, "tfexplore.backends.streaming": streaming}
+    modules = {"numba": numba, "tfexplore.backends.streaming": streaming, "tfexplore.backends.groups": groups}
     modules[MODULE] = SimpleNamespace(**run(numba_source(variant), f"{MODULE}.py", modules))
     source = (kernels_dir() / f"{kernel}.py").read_text(encoding="utf-8")
     names = run(source, f"{kernel}.py", modules)
@@ -97,16 +113,22 @@ def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> Arrays:
         "x": reach * made.uniform(0.2, 1.2, (steps, threads)),
         "g_out": made.normal(size=(steps, threads)),
         "start": np.tile(np.array(z)[:, None], threads),
-        "per_neuron": np.tile(np.array(per_neuron)[:, None], threads),
+        "per_neuron": np.array(per_neuron).reshape(-1, 1),
         "scalars": np.array(list(scalars_of(neuron).values())),
         "kept": np.zeros(variant.kept_shape(steps, threads)),
         "watched": np.zeros((1, 0, threads)),
-        "g_per_neuron": np.zeros((len(per_neuron), threads)),
+        "g_watched": np.zeros((1, 0, threads)),
+        "g_learned": np.zeros((1, len(variant.step.learned), 1)),
         "scratch": np.full((min(steps, variant.chunk), len(variant.needs), threads), np.nan),
     }
     arrays |= {name: np.zeros((steps, threads)) for name in ("out", "g_x")}
     arrays |= {name: np.zeros((states, threads)) for name in ("state", "g_state", "g_start")}
-    return {name: array.astype(variant.real) for name, array in arrays.items()}
+    return {name: array.astype(variant.real) for name, array in arrays.items()} | {"inner": np.array(threads)}
+
+
+def leading(kernel: str, first: int, last: int, steps: int) -> tuple[Any, ...]:
+    """The kernel's arguments before its arrays: these neurons, in the cache."""
+    return (np.uint64(first), np.uint64(last), steps, False, *((0,) if kernel == "backward" else ()))
 
 
 def record(kernel: str, loop: Loop, thread: int, arrays: Arrays) -> list[Moment]:
@@ -129,12 +151,12 @@ def record(kernel: str, loop: Loop, thread: int, arrays: Arrays) -> list[Moment]
         return trace
 
     loop.names["np"] = SimpleNamespace(uint64=np.uint64, uint8=np.uint8, empty=empty)
-    given = [arrays[name] if name == "scalars" else Counted(name, arrays[name], log) for name in ARGUMENTS[kernel]]
+    given = [arrays[name] if name in UNCOUNTED else Counted(name, arrays[name], log) for name in ARGUMENTS[kernel]]
     before = sys.gettrace()
     sys.settrace(lambda frame, *_: trace if frame.f_code is loop.run.__code__ else None)
     try:
         with np.errstate(all="ignore"):
-            loop.run(np.uint64(thread), np.uint64(thread + 1), False, *given)
+            loop.run(*leading(kernel, thread, thread + 1, len(arrays["x"])), *given)
     finally:
         sys.settrace(before)
     return moments

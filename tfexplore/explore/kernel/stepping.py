@@ -17,7 +17,7 @@ import numpy as np
 
 from tfexplore.codegen.traffic import Access, traffic_of
 from tfexplore.codegen.variant import Variant
-from tfexplore.explore.kernel.recording import ARGUMENTS, LOCALS, Arrays, Moment, data, python, record
+from tfexplore.explore.kernel.recording import ARGUMENTS, LOCALS, Arrays, Moment, data, leading, python, record
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.neurons.step import step_of
@@ -25,7 +25,7 @@ from tfexplore.neurons.step import step_of
 KERNELS = ("forward", "backward")
 MEMORY = ("x", "g_out", "kept", "scratch", "out", "g_x")
 """The arrays with a row per time step, as they are shown; `scratch` is the one that a GPU thread holds in registers."""
-REGISTERS = ("state", "scratch", "g_start", "g_per_neuron", "per_neuron")
+REGISTERS = ("state", "scratch", "g_start", "g_learned", "per_neuron")
 """In the GPU's kernel these are local variables; in its CPU twin short arrays that stay in the cache."""
 KEEPS = ("nothing", "potential", "input")
 """Without "bits": eight steps share a byte, so a word is no longer the unit in which a line reads and writes."""
@@ -88,13 +88,14 @@ class Stepped:
         return {key: Fraction(words, self.steps * self.threads) for key, words in found.items() if words}
 
     def derived(self) -> dict[tuple[str, str], Fraction]:
-        """The same from the equations (`tfexplore.codegen.traffic`), where a chunk that T does not fill counts as a whole one."""
-        chunks = Fraction(-(-self.steps // self.chunk) * self.chunk, self.steps)
-        return {
+        """The same from the equations (`tfexplore.codegen.traffic`), but for the states of the first chunk, which are not kept."""
+        chunks = Fraction((self.steps - 1) // self.chunk * self.chunk, self.steps)
+        found = {
             (a.array, a.action.removesuffix("s")): a.words
             * (chunks if a.array == "kept" and self.keep == "input" else 1)
             for a in accesses(self.neuron, self.keep, self.kernel)
         }
+        return {key: words for key, words in found.items() if words}
 
     def marks(self, moment: int) -> dict[str, np.ndarray]:
         """Per word of every grid: 0 not touched yet, 1 touched before, 2 read at this moment, 3 written at it."""
@@ -166,7 +167,8 @@ def stepped(neuron: Neuron, kernel: str = "forward", keep: str = "input", thread
     variant = Variant(step_of(neuron), keep=keep)
     arrays = data(variant, neuron, threads, steps)
     if kernel == "backward":
-        python("forward", variant).run(0, threads, False, *(arrays[name] for name in ARGUMENTS["forward"]))
+        before = leading("forward", 0, threads, steps)
+        python("forward", variant).run(*before, *(arrays[name] for name in ARGUMENTS["forward"]))
     loop = python(kernel, variant)
     recorded = [record(kernel, loop, thread, arrays) for thread in range(threads)]
     moments = in_lockstep(recorded)

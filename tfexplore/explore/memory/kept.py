@@ -23,7 +23,8 @@ from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic_of
 from tfexplore.measure.timeline import Counting
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
-from tfexplore.nn.layers import Layer, check_input
+from tfexplore.nn.checks import check_input
+from tfexplore.nn.layers import Layer
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tfexplore import backends
-from tfexplore.backends import tuned
+from tfexplore.backends import Given, tuned
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import by_value, step_of
-from tfexplore.nn.layers import state_dtype
+from tfexplore.nn.routes import state_dtype
 
 
 def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) -> Callable[[], tuple[Tensor, ...]]:
@@ -29,38 +29,39 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
     if backend == "cuda":
         variant = tuned.built(variant, x.device.index or 0)
 
-    def column(values: list[float]) -> Tensor:
-        return x.new_tensor(values).reshape(-1, 1).repeat(1, count)
-
-    per_neuron = column([getattr(neuron, symbol.name) for symbol in step.per_neuron])
-    out, g_x, g_per_neuron = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(per_neuron)
+    own = [getattr(neuron, symbol.name) for symbol in step.per_neuron]
+    per_neuron = x.new_tensor(own).reshape(-1, 1) if own else None
+    out, g_x = torch.zeros_like(x), torch.zeros_like(x)
     kept = x.new_zeros(variant.kept_shape(steps, count), dtype=getattr(torch, variant.kept_dtype))
-    module, scalars = backends.module(backend), by_value(neuron)
+    module, given = backends.module(backend), Given(steps, by_value(neuron), None, per_neuron, count)
 
     def on_gpu() -> tuple[Tensor, ...]:
-        """All neurons begin alike, and the last state is not returned: as in most layers."""
-        place = (scalars, steps, count, x.device.index or 0)
-        module.launch(variant, "forward", (x, None, per_neuron, out, None, kept, None), *place)
+        place = (given, count, x.device.index or 0)
+        module.launch(variant, "forward", (x, None, per_neuron, None, out, None, kept, None), *place)
         if keep == "nothing":
             return (out,)
-        module.launch(variant, "backward", (x, gradient, None, None, per_neuron, kept, g_x, None, g_per_neuron), *place)
+        read = (x, gradient, None, None, None, per_neuron, None, kept)
+        module.launch(variant, "backward", (*read, g_x, None, g_rows), *place)
         return out, g_x
 
     if backend == "cuda":
+        g_rows = x.new_zeros(len(step.learned), count)
         return on_gpu
-    start = column([float(value) for value in neuron.initial()])
-    state, g_start, none = torch.zeros_like(start), torch.zeros_like(start), torch.zeros_like(start)
+    none = x.new_empty(len(step.before), 0)  # all neurons begin alike, and the last state is not returned
+    parts = module.parts_of(given, count)
+    values, scalars = module.own(given, real), np.array(given.scalars, variant.real)
+    g_learned = np.zeros((len(parts), len(step.learned), 1))
 
-    def run(loop: str, given: tuple[Tensor, ...], results: tuple[Tensor, ...]) -> None:
-        arrays = (*(t.numpy() for t in given), np.array(scalars, variant.real), *(t.numpy() for t in results))
-        module.run(module.load(module.source(variant), loop), x.nbytes, steps, count, arrays)
+    def run(loop: str, read: tuple[Tensor, ...], made: tuple[Tensor, ...], *more: np.ndarray) -> None:
+        arrays = (*(t.numpy() for t in read), *values, scalars, *(t.numpy() for t in made), *more)
+        rows = len(parts) if loop == "backward" else 0
+        module.run(module.load(module.source(variant), loop), x.nbytes, parts, arrays, rows)
 
     def on_cpu() -> tuple[Tensor, ...]:
-        run("forward", (x, start, per_neuron), (out, state, kept, x.new_empty(1, 0, count)))
+        run("forward", (x, none), (out, none, kept, x.new_empty(1, 0, count)))
         if keep == "nothing":
             return (out,)
-        g_per_neuron.zero_()  # the kernel adds to it
-        run("backward", (x, gradient, none, per_neuron), (kept, g_x, g_start, g_per_neuron))
+        run("backward", (x, gradient, x.new_empty(1, 0, count), none, none), (kept, g_x, none), g_learned)
         return out, g_x
 
     return on_cpu

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.measure.timeline import Events, is_leaf, what_ran
-from tfexplore.nn.layers import Layer, State, Stateful, check_input
+from tfexplore.nn.checks import State, check_input
+from tfexplore.nn.layers import Layer
 from tfexplore.nn.library import LIF
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
+from tfexplore.nn.stateful import Stateful
 
 WALKS = ("step by step", "layer by layer", "fused")
 NETWORKS = ("feed-forward", "recurrent layer", "feedback")

@@ -1,0 +1,66 @@
+"""What a block of neurons has at its start and its end, on a CPU: states, and the parameters that groups of neurons share.
+
+A parameter with one value per channel is COUNT numbers, not N: neuron i has number (i // inner) % COUNT, where `inner` neighbours
+share one. A kernel spreads them once for a block and all its time steps, into memory that stays in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+
+@njit(nogil=True)
+def begin_with(given: Any, alike: Any, lo: Any, hi: Any, states: Any) -> None:
+    """states[k, i - lo] = given[k, i] for lo <= i < hi, or alike[k] where `given` has no columns."""
+    for k in range(states.shape[0]):
+        if given.shape[1]:
+            states[k, : hi - lo] = given[k, lo:hi]
+        else:
+            states[k, : hi - lo] = alike[k]
+
+
+@njit(nogil=True)
+def spread(values: Any, inner: Any, lo: Any, hi: Any, rows: Any) -> None:
+    """rows[k, i - lo] = values[k, (i // inner) % COUNT] for lo <= i < hi."""
+    count = np.uint64(values.shape[1])
+    for k in range(values.shape[0]):
+        i, own, row = lo, values[k], rows[k]
+        while i < hi:
+            place = i // inner % count
+            if inner == 1:  # as many as follow one another
+                stop = min(hi, i + count - place)
+                row[i - lo : stop - lo] = own[place : place + stop - i]
+            else:
+                stop = min(hi, (i // inner + np.uint64(1)) * inner)
+                row[i - lo : stop - lo] = own[place]
+            i = stop
+
+
+@njit(nogil=True)
+def collect(rows: Any, inner: Any, lo: Any, hi: Any, sums: Any) -> None:
+    """sums[k, (i // inner) % COUNT] += rows[k, i - lo] for lo <= i < hi; `sums` is float64."""
+    count = np.uint64(sums.shape[1])
+    for k in range(rows.shape[0]):
+        i, row, own = lo, rows[k], sums[k]
+        while i < hi:
+            place = i // inner % count
+            if inner == 1:
+                stop = min(hi, i + count - place)
+                for j in range(stop - i):
+                    own[place + j] += row[i - lo + j]
+            else:
+                stop = min(hi, (i // inner + np.uint64(1)) * inner)
+                own[place] += total(row[i - lo : stop - lo])
+            i = stop
+
+
+@njit(nogil=True, fastmath={"reassoc"})
+def total(row: Any) -> Any:
+    """The sum in float64, in the order that vectorises, the same every time."""
+    found = 0.0
+    for value in row:
+        found += value
+    return found

@@ -1,0 +1,79 @@
+"""Modules with a hidden state over time: how they are called, and what they accept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from tfexplore.nn.checks import State, check_input
+
+
+class Stateful(nn.Module):
+    """Base of modules with a hidden state over time: `Layer` and `Recurrent`.
+
+    `carry` sets a state provider in `provider`, `record` a sink for traces in `sink`, `padded` the samples' lengths in `padding`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.provider: Any = None
+        self.sink: Any = None
+        self.padding: Any = None
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the hidden states, in the order of the state tuple."""
+        raise NotImplementedError
+
+    def run(self, x: Tensor, state: State | None, want_state: bool = True, **asked: Any) -> tuple[Tensor, State]:
+        """The spikes, and the state after the last step, which may be () without `want_state`."""
+        raise NotImplementedError
+
+    def forward(
+        self, x: Tensor, state: Sequence[Tensor] | None = None, *, return_state: bool = False, **asked: Any
+    ) -> Any:
+        """Runs all time steps.
+
+        Args:
+            x: the input current, `[T, B, *features]`, in float32, float64, float16 or bfloat16; any strides.
+            state: the hidden state to start from, a tuple of `[B, *features]` in the order of `state_names`; None for the initial
+                state, or within `carry` for the state of the last call.
+            return_state: return the hidden state after the last step too.
+
+        Shape:
+            - x: `[T, B, *features]`
+            - each state: `[B, *features]`, in float32 (float64 for float64 input)
+            - output: that of x, in x's dtype
+
+        Returns:
+            The spikes (of a neuron that does not spike, its potential), or with `return_state` the pair (spikes, state).
+
+        Raises:
+            TypeError: for an input that is no dense tensor of an allowed dtype, or a state of another length.
+            ValueError: for another shape, dtype or device than is allowed; the message names the argument.
+        """
+        check_input(x)
+        provider = self.provider if state is None else None  # an explicit state takes precedence
+        given = provider.take(self) if provider is not None else state
+        names = self.state_names
+        if given is not None and not (
+            isinstance(given, tuple | list) and len(given) == len(names) and all(isinstance(z, Tensor) for z in given)
+        ):
+            came = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
+            raise TypeError(f"state must be a tuple of {len(names)} tensors ({', '.join(names)}), but got {came}.")
+        if self.padding is not None:
+            asked["lengths"] = self.padding.take(self, x, asked.get("lengths"))
+        start = None if given is None else tuple(given)
+        out, after = self.run(x, start, return_state or provider is not None, **asked)
+        if provider is not None:
+            out = provider.leave(self, after, out)
+        return (out, after) if return_state else out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {
+            "provider": None,
+            "sink": None,
+            "padding": None,
+        }  # none belongs to a copy or a saved module
