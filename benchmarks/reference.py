@@ -45,14 +45,21 @@ class Rectangle(ATan):
 SURROGATES: dict[str, Callable[[Tensor], Tensor]] = {"ATan": ATan.apply, "Rectangle": Rectangle.apply}
 
 
-def plain_loop(x: Tensor, surrogate: str = "ATan", reset: str = "soft", state: torch.dtype | None = None) -> Tensor:
-    """A hand-written LIF: x [T, ...] -> spikes. state: the dtype of the potential.
+def plain_loop(
+    x: Tensor,
+    surrogate: str = "ATan",
+    reset: str = "soft",
+    state: torch.dtype | None = None,
+    feedback: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """A hand-written LIF: x [T, ...] -> spikes. state: the dtype of the potential. feedback: what the last spikes add to x[t].
 
     reset, always detached: "soft" subtracts the threshold, "hard" sets zero, "delayed" subtracts the threshold one step later.
     """
     fire, dtype = SURROGATES[surrogate], state or x.dtype
     v, s, spikes = torch.zeros_like(x[0], dtype=dtype), torch.zeros_like(x[0], dtype=dtype), []
     for x_t in x:
+        x_t = x_t if feedback is None else x_t + feedback(s)
         h = v + x_t.to(dtype) - v / TAU
         v = h = h - s.detach() * THRESHOLD if reset == "delayed" else h
         s = fire(h - THRESHOLD)
@@ -88,4 +95,17 @@ def linear_lif(case: Case) -> Arrays:
         out = plain_loop(x @ weight.T, case["surrogate"], reset)
         found["spikes" + about] = array(out)
         found["weight.grad" + about] = array(torch.autograd.grad(out, weight, g[..., :: case["every"]])[0])
+    return found
+
+
+def recurrent(case: Case) -> Arrays:
+    """Spikes and both gradients of all neurons, for each is connected with each."""
+    x, weight, g = (values.double() for values in linear_inputs(case))
+    found = {}
+    for reset, about in (("soft", ""), ("delayed", " (delayed reset)"), ("hard", " (hard reset)")):
+        given = x.requires_grad_(), weight.requires_grad_()
+        out = plain_loop(x, case["surrogate"], reset, feedback=lambda s: s @ weight.T)
+        g_x, g_weight = torch.autograd.grad(out, given, g)
+        for name, values in (("spikes", out), ("x.grad", g_x), ("weight.grad", g_weight)):
+            found[name + about] = array(values)
     return found

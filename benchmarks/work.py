@@ -3,7 +3,8 @@
 A contestant is a module `benchmarks/contestants/NAME.py`, NAME being its distribution on PyPI (or "ours"), with
 
     VERSIONS(): the versions of what it uses, {"name": "version"}
-    neuron(case), linear_lif(case), training(case): for each benchmark it takes part in {mode: a function that makes its Work}
+    neuron(case), linear_lif(case), recurrent(case), training(case): for each benchmark it takes part in {mode: a function that
+        makes its Work}
 
 A mode is one way to do the case, named as it stands in the table; what it cannot do raises ValueError, and the text is the reason
 in the table. `case` is a plain dict: what the benchmark put there, with "device" and "seed".
@@ -180,6 +181,30 @@ def linear_work(
         return found
 
     return passes_work(forward, (x, weight), gradient, case["passes"], result, equation=equation)
+
+
+def recurrent_work(
+    make: Callable[[torch.nn.Parameter], Callable[[Tensor], Tensor]],
+    case: Case,
+    equation: str = "",
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> Work:
+    """The recurrent benchmark: `make` makes of a weight [n, n] the layer, x [T, B, n] -> spikes, begun at rest in each call.
+
+    names: as in `neuron_work`.
+    """
+    x, weight, gradient = linear_inputs(case)
+    x, weight = (torch.nn.Parameter(values.clone(), case["passes"] != INFERENCE) for values in (x, weight))
+    layer = make(weight)
+
+    def result() -> Arrays:
+        out = layer(x)
+        found = {"spikes": out}
+        if out.requires_grad:
+            found |= zip(("x.grad", "weight.grad"), torch.autograd.grad(out, (x, weight), gradient), strict=True)
+        return {names.get(name, name): array(values) for name, values in found.items() if names.get(name, name)}
+
+    return passes_work(lambda: layer(x), (x, weight), gradient, case["passes"], result, equation=equation)
 
 
 def copy_work(case: Case, x: Tensor) -> Work:

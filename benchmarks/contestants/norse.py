@@ -8,7 +8,7 @@ import norse.torch as norse
 import torch
 from torch import Tensor
 
-from benchmarks.work import Case, Modes, linear_work, neuron_work, versions
+from benchmarks.work import Case, Modes, linear_work, neuron_work, recurrent_work, versions
 
 SURROGATE = "surrogate SuperSpike (it has no other that fits), so that only the spikes are compared"
 MODE = "LIFBoxCell, loop over time"
@@ -47,3 +47,26 @@ def neuron(case: Case) -> Modes:
 def linear_lif(case: Case) -> Modes:
     node = layer(case)
     return {MODE: lambda: linear_work(lambda x: node(2.0 * x), case, SURROGATE, {"weight.grad": ""})}
+
+
+def recurrent(case: Case) -> Modes:
+    """LIFRecurrent charges v + dt / tau (i - v) with i = decayed i + W_in x + W s: tau_syn = dt leaves no decayed i, W is given
+    twofold, and W_in is twice the unit matrix."""
+    numbers = {"tau_syn_inv": 1000.0, "tau_mem_inv": 500.0, "v_leak": 0.0, "v_th": 1.0, "v_reset": 0.0, "alpha": 1.0}
+    made = {key: torch.tensor(value, device=case["device"]) for key, value in numbers.items()}
+
+    def layer(weight: torch.nn.Parameter) -> Callable[[Tensor], Tensor]:
+        n, twice = case["n"], 2.0 * torch.eye(case["n"]).to(weight)
+        given = {"input_weights": twice, "recurrent_weights": twice, "autapses": True, "dt": 0.001}
+        net = norse.LIFRecurrent(n, n, norse.LIFParameters(**made, method="super"), **given)
+
+        def run(x: Tensor) -> Tensor:
+            net.recurrent_weights = 2.0 * weight
+            spikes: Tensor = net(x)[0]
+            return spikes
+
+        return run
+
+    about = f"hard reset; {SURROGATE}; besides, a product of x with an input weight, here the unit matrix"
+    names = {"spikes": "spikes (hard reset)", "x.grad": "", "weight.grad": ""}
+    return {"LIFRecurrent": lambda: recurrent_work(layer, case, about, names)}

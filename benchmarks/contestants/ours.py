@@ -30,6 +30,7 @@ from benchmarks.work import (
     linear_work,
     neuron_inputs,
     neuron_work,
+    recurrent_work,
     versions,
 )
 from tfexplore import neurons, surrogates
@@ -37,6 +38,7 @@ from tfexplore.codegen import traffic
 from tfexplore.codegen.keep import KEEP
 from tfexplore.measure.contestants import FUSED, LAYERED, STEPPED, why_not_compiled
 from tfexplore.nn import layers
+from tfexplore.nn.recurrent import Recurrent
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 from tfexplore.nn.states import carry
 from tfexplore.nn.wrappers import FoldTime
@@ -127,6 +129,41 @@ def linear_lif(case: Case) -> Modes:
         "eager torch": lambda: layer("torch"),
         "plain loop": lambda: linear_work(plain(case), case),
     }
+
+
+def recurrent(case: Case) -> Modes:
+    def module(weight: torch.nn.Parameter, backend: str) -> Recurrent:
+        return Recurrent(layers.Layer(lif(case), backend=backend), matrix(weight))
+
+    return {
+        "copy": lambda: copy_work(case, linear_inputs(case)[0]),
+        fused(case): lambda: recurrent_work(lambda weight: module(weight, fused(case)), case),
+        "step by step, autograd per step": lambda: recurrent_work(partial(stepped, case), case),
+        "eager torch": lambda: recurrent_work(lambda weight: module(weight, "torch"), case),
+        "plain loop": lambda: recurrent_work(
+            lambda weight: lambda x: reference.plain_loop(x, feedback=lambda s: s @ weight.T), case
+        ),
+    }
+
+
+def matrix(weight: torch.nn.Parameter) -> torch.nn.Linear:
+    made = torch.nn.Linear(len(weight), len(weight), bias=False, device="meta")
+    made.weight = weight
+    return made
+
+
+def stepped(case: Case, weight: torch.nn.Parameter) -> Callable[[Tensor], Tensor]:
+    """`Recurrent` as a loop of modules: a product, and all steps of a fused layer, which are one."""
+    layer, feedback = layers.Layer(lif(case), backend=fused(case)), matrix(weight)
+
+    def run(x: Tensor) -> Tensor:
+        state, s, spikes = None, torch.zeros_like(x[:1]), []
+        for x_t in x.split(1):
+            s, state = layer(x_t + feedback(s), state, return_state=True)
+            spikes.append(s)
+        return torch.cat(spikes)
+
+    return run
 
 
 def training(case: Case) -> Modes:

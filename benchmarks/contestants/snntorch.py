@@ -12,7 +12,7 @@ from snntorch import surrogate
 from torch import Tensor, nn
 
 from benchmarks import networks
-from benchmarks.work import Case, Modes, Work, linear_work, neuron_work, versions
+from benchmarks.work import Case, Modes, Work, linear_work, neuron_work, recurrent_work, versions
 
 DELAYED = (
     "the reset subtracts the threshold in the next step, after the decay; compared with a reference that does so too"
@@ -61,6 +61,27 @@ def not_half() -> Work:
 def linear_lif(case: Case) -> Modes:
     names = {"spikes": "spikes (delayed reset)", "weight.grad": "weight.grad (delayed reset)"}
     return {MODE: lambda: linear_work(layer(case), case, DELAYED, names)}
+
+
+def recurrent(case: Case) -> Modes:
+    def layer(weight: nn.Parameter) -> Callable[[Tensor], Tensor]:
+        grad = surrogate.atan(alpha=2.0)
+        node = snntorch.RLeaky(beta=0.5, linear_features=case["n"], spike_grad=grad, reset_mechanism="subtract")
+        node.recurrent = nn.Linear(case["n"], case["n"], bias=False, device="meta")
+        node.recurrent.weight = weight
+        node.to(case["device"])
+
+        def run(x: Tensor) -> Tensor:
+            spike, membrane, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+            for x_t in x:
+                spike, membrane = node(x_t, spike, membrane)
+                spikes.append(spike)
+            return torch.stack(spikes)
+
+        return run
+
+    names = {name: f"{name} (delayed reset)" for name in ("spikes", "x.grad", "weight.grad")}
+    return {"RLeaky, loop over time": lambda: recurrent_work(layer, case, DELAYED, names)}
 
 
 def training(case: Case) -> Modes:

@@ -15,9 +15,10 @@ from spikingjelly.activation_based import functional, surrogate
 from spikingjelly.activation_based import layer as layers
 from spikingjelly.activation_based import neuron as nodes
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from benchmarks import networks
-from benchmarks.work import GRAPH, Case, Modes, graphed, linear_work, neuron_work, versions
+from benchmarks.work import GRAPH, Case, Modes, graphed, linear_work, neuron_work, recurrent_work, versions
 
 
 def VERSIONS() -> dict[str, str]:
@@ -68,6 +69,42 @@ class Operator(nn.Module):
 
 def linear_lif(case: Case) -> Modes:
     return {mode(case): lambda: linear_work(layer(case), case)}
+
+
+def recurrent(case: Case) -> Modes:
+    """Its containers for recurrence: an element-wise function of the last output and x, which may be x[t] + W y[t-1]; and one
+    matrix for x and the last output together, here [1 W]."""
+
+    def node() -> nodes.LIFNode:
+        made = lif(case)
+        made.step_mode = "s"
+        return made
+
+    def element_wise(weight: nn.Parameter) -> Callable[[Tensor], Tensor]:
+        container = layers.ElementWiseRecurrentContainer(node(), lambda y, x: x + linear(y, weight), step_mode="m")
+        return lambda x: from_rest(container, x)
+
+    def one_matrix(weight: nn.Parameter) -> Callable[[Tensor], Tensor]:
+        n = case["n"]
+        container, unit = layers.LinearRecurrentContainer(node(), n, n, False, "m"), torch.eye(n).to(weight)
+        del container.rc.weight
+
+        def run(x: Tensor) -> Tensor:
+            container.rc.weight = torch.cat([unit, weight], 1)
+            return from_rest(container, x)
+
+        return run
+
+    return {
+        "ElementWiseRecurrentContainer": lambda: recurrent_work(element_wise, case),
+        "LinearRecurrentContainer, matrix [1 W]": lambda: recurrent_work(one_matrix, case),
+    }
+
+
+def from_rest(net: nn.Module, x: Tensor) -> Tensor:
+    functional.reset_net(net)
+    spikes: Tensor = net(x)
+    return spikes
 
 
 def training(case: Case) -> Modes:

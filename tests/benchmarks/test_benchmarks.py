@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench, draw, harness, linear_lif, neuron, play, record, reference, work
+from benchmarks import bench, draw, harness, linear_lif, neuron, play, record, recurrent, reference, work
 from tfexplore import cli
 from tfexplore.measure import results
 from tfexplore.measure.server_process import ServerProcess
@@ -93,6 +93,19 @@ def test_ours_and_a_missing_peer_in_processes_of_their_own() -> None:
     text = "\n".join(harness.lines(row))
     assert "no_such_library: ModuleNotFoundError" in text
     assert "plain loop" in text
+
+
+def test_recurrence_as_one_operator_beside_the_loop() -> None:
+    with harness.Stage((harness.OURS,), effort=EFFORT) as stage:
+        case = recurrent.case(6, 4, 8)
+        row = stage.race("recurrent", case, reference.recurrent, recurrent.ALLOWED, 1000)
+    loop = "step by step, autograd per step"
+    assert row["reasons"] == {}
+    assert {"copy", "numba", loop, "eager torch", "plain loop"} == set(row["median_ms"])
+    assert row["apart"]["numba"].keys() == {"spikes", "x.grad", "weight.grad"}
+    own, nbytes = 4 * 8 * 8, 4 * case["T"] * case["N"]
+    assert row["kept_bytes"]["numba"] == 2 * nbytes + own  # the spikes, what the adjoint needs, and the weight
+    assert row["kept_bytes"][loop] > row["kept_bytes"]["numba"]
 
 
 def test_a_wrong_result_is_reported_and_not_timed(contestant: types.ModuleType) -> None:
@@ -219,6 +232,18 @@ def test_a_peer_gives_the_reference_results(name: str) -> None:
         pytest.skip(f"needs {name}, which `make peers` installs")
     with harness.Stage((name,), effort=EFFORT) as stage:
         row = race(stage, neuron.case(5, 320, work.INFERENCE if name == "bindsnet" else work.BOTH))
+    assert row["reasons"] == {}
+    assert row["median_ms"]
+
+
+@pytest.mark.parametrize("name", ["snntorch", "spikingjelly", "norse"])
+def test_a_peers_recurrent_layer_gives_the_reference_results(name: str) -> None:
+    python = harness.python_of(name)
+    if python == sys.executable and importlib.util.find_spec(name) is None:
+        pytest.skip(f"needs {name}, which `make peers` installs")
+    with harness.Stage((name,), effort=EFFORT) as stage:
+        case = recurrent.case(12, 4, 16)
+        row = stage.race("recurrent", case, reference.recurrent, recurrent.ALLOWED, 1000)
     assert row["reasons"] == {}
     assert row["median_ms"]
 

@@ -97,3 +97,23 @@ def test_dynamo_is_loaded_by_its_first_use(python: str) -> None:
     )
     done = subprocess.run([python, "-c", text], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+def test_hooks_and_another_forward_are_seen() -> None:
+    def hook(*_: object) -> None: ...
+
+    linear = torch.nn.Linear(2, 2)
+    ways = [
+        linear.register_forward_hook, linear.register_forward_pre_hook, linear.register_full_backward_hook,
+        linear.register_full_backward_pre_hook, torch.nn.modules.module.register_module_forward_hook,
+        torch.nn.modules.module.register_module_forward_pre_hook,
+        torch.nn.modules.module.register_module_full_backward_hook,
+        torch.nn.modules.module.register_module_full_backward_pre_hook,
+    ]  # fmt: skip
+    for register in ways:
+        assert not torch_private.is_hooked(linear)
+        handle = register(hook)
+        assert torch_private.is_hooked(linear)
+        handle.remove()
+    linear.forward = lambda x: x
+    assert torch_private.is_hooked(linear)

@@ -9,7 +9,7 @@ CUDA graph holds its own copy of them, and no launch waits for a transfer.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -163,3 +163,38 @@ def summed(rows: Tensor, given: Given, step: Step) -> Tensor:
     learned, count = len(step.learned), found.shape[1]
     found[:learned] = rows.view(learned, -1, count, given.inner).sum((1, 3))
     return found
+
+
+def forward_steps(
+    variant: Variant, x: Tensor, state: Tensor, given: Given, out: Tensor, kept: Tensor
+) -> Callable[[int], None]:
+    """As `numba_cpu.forward_steps`, on a GPU."""
+    neurons, device, one = sizes(x)[1], x.device.index or 0, given._replace(steps=1, start=None)
+    xs, outs, states, rows = (tensor.unbind(0) for tensor in (x, out, state, kept))
+    saved, p = variant.keeps != "nothing", contiguous(given.per_neuron)
+
+    def run_step(t: int) -> None:
+        before, after = states[t % 2], states[(t + 1) % 2]
+        made = outs[t % len(outs)], after, rows[t % len(rows)] if saved else None, None
+        launch(variant, "forward", (xs[t % len(xs)], before, p, None, *made), one, neurons, device)
+
+    return run_step
+
+
+def backward_steps(
+    variant: Variant, g_out: Tensor, g_state: Tensor, given: Given, kept: Tensor, g_x: Tensor
+) -> tuple[Callable[[int], None], Callable[[], Tensor | None]]:
+    """As `numba_cpu.backward_steps`, on a GPU."""
+    neurons, device, step = sizes(g_x)[1], g_x.device.index or 0, variant.step
+    gs, g_xs, g_states, rows = (tensor.unbind(0) for tensor in (g_out, g_x, g_state, kept))
+    saved, one, p = variant.keeps != "nothing", given._replace(steps=1, start=None), contiguous(given.per_neuron)
+    g_p = g_state.new_zeros((2, len(step.learned), neurons))  # those of one step, and their sum
+
+    def run_step(t: int) -> None:
+        after, before = g_states[(t + 1) % 2], g_states[t % 2]
+        read = None, gs[t % len(gs)], after, None, None, p, None, rows[t % len(rows)] if saved else None
+        launch(variant, "backward", (*read, g_xs[t % len(g_xs)], before, g_p[0]), one, neurons, device)
+        if step.learned:
+            g_p[1] += g_p[0]
+
+    return run_step, lambda: summed(g_p[1], given, step) if step.learned else None

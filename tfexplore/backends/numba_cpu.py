@@ -118,22 +118,28 @@ def run(kernel: Any, written: int, parts: Sequence[Part], arguments: tuple[Any, 
     written: bytes of each tensor [T, N] that it writes; from half the cache on, stores bypass it. rows: where not 0, the kernel
     is given the number of its part among so many.
     """
+    prepared(kernel, written, parts, arguments, rows)(*arguments)
+
+
+def prepared(
+    kernel: Any, written: int, parts: Sequence[Part], arguments: tuple[Any, ...], rows: int = 0
+) -> Callable[..., None]:
+    """`run` for many calls with arguments like these."""
     if not kernel.overloads:  # compiled, or loaded from the disk, when it is first called: here with no neurons
         with uncollected():
             kernel(np.uint64(0), np.uint64(0), 0, False, *((0,) if rows else ()), *arguments)
     from tfexplore.backends.streaming import CACHE  # here: without Numba, this module still imports
 
     stream = written > CACHE // 2
-
-    def work(number: int) -> None:
-        first, last, steps = parts[number]
-        kernel(np.uint64(first), np.uint64(last), steps, stream, *((number % rows,) if rows else ()), *arguments)
-
+    each = [
+        (np.uint64(first), np.uint64(last), steps, stream, *((number % rows,) if rows else ()))
+        for number, (first, last, steps) in enumerate(parts)
+    ]
+    if len(each) == 1:
+        return functools.partial(kernel, *each[0])
     if sum((last - first) * steps for first, last, steps in parts) < SMALL:
-        for number in range(len(parts)):
-            work(number)
-    else:
-        share(work, len(parts))
+        return lambda *given: [kernel(*leading, *given) for leading in each] and None
+    return lambda *given: share(lambda k: kernel(*each[k], *given), len(each))
 
 
 def parts_of(given: Given, neurons: int) -> list[Part]:
@@ -217,26 +223,19 @@ def backward(
     g_x = empty((1 if variant.constant else steps, *g_out.shape[1:]), dtype)
     states = len(step.before)
     g_start = empty((states, neurons if want_g_start else 0), dtype)
-    values, inner = own(given, dtype)
-    count = values.shape[1]
-    alone = count == neurons  # then no two parts add to one number, and need no rows of their own
-    g_learned = np.zeros((1 if alone else len(parts), len(step.learned), count))
+    g_learned = sums(variant, given, neurons, len(parts))
     read = (
         np.empty((0, neurons), variant.real) if x is None else array(x, dtype).reshape(len(x), neurons),
         array(g_out, dtype).reshape(steps, neurons),
         np.empty((1, len(variant.record), neurons), variant.real) if g_watched is None else array(g_watched, dtype),
-        ends(g_state, states, dtype), ends(given.start, states, dtype), values, inner, np.array(given.scalars, variant.real),
+        ends(g_state, states, dtype), ends(given.start, states, dtype), *own(given, dtype), np.array(given.scalars, variant.real),
         np.empty(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
     )  # fmt: skip
     made = (g_x.numpy().reshape(len(g_x), neurons), g_start.numpy(), g_learned)
     run(load(source(variant), "backward"), g_x.nbytes, parts, (*read, *made), rows=len(g_learned))
     if given.lengths is not None and not variant.constant:
         pad(parts, made[0])
-    g_per_neuron = None
-    if step.learned:
-        g_per_neuron = torch.zeros((len(step.per_neuron), count), dtype=dtype)
-        g_per_neuron[: len(step.learned)] = torch.from_numpy(g_learned).sum(0)
-    return converted(g_x, g_out.dtype), g_start if want_g_start else None, g_per_neuron
+    return converted(g_x, g_out.dtype), g_start if want_g_start else None, summed(variant, g_learned, dtype)
 
 
 def own(given: Given, dtype: torch.dtype) -> tuple[Any, np.uint64]:
@@ -252,3 +251,70 @@ def own(given: Given, dtype: torch.dtype) -> tuple[Any, np.uint64]:
 def ends(states: Tensor | None, count: int, dtype: torch.dtype) -> Any:
     """States at one end of time, [STATES, N]; None has no columns."""
     return np.empty((count, 0), str(dtype).removeprefix("torch.")) if states is None else array(states, dtype)
+
+
+def forward_steps(
+    variant: Variant, x: Tensor, state: Tensor, given: Given, out: Tensor, kept: Tensor
+) -> Callable[[int], None]:
+    """The forward pass of one time step at a time, for a loop outside: what is returned runs step t, in place.
+
+    All that does not change from step to step is prepared here. x, out [T, ...] and kept [T, NEEDS, N] are contiguous, in the
+    kernels' dtypes; with a length of 1 instead of T they serve every step. state [2, STATES, N]: step t reads state[t % 2] and
+    writes state[(t + 1) % 2].
+    """
+    neurons, parts = sizes(x)[1], parts_of(given._replace(steps=1), sizes(x)[1])
+    xs, outs, states, rows = each(x), each(out), list(state.numpy()), list(kept.numpy()[:, None])
+    fixed = *own(given, state.dtype), np.array(given.scalars, variant.real)
+    watched = np.empty((1, 0, neurons), variant.real)
+
+    def arguments(t: int) -> tuple[Any, ...]:
+        before, after = states[t % 2], states[(t + 1) % 2]
+        return xs[t % len(xs)], before, *fixed, outs[t % len(outs)], after, rows[t % len(rows)], watched
+
+    call = prepared(load(source(variant), "forward"), out[:1].nbytes, parts, arguments(0))
+    return lambda t: call(*arguments(t))
+
+
+def backward_steps(
+    variant: Variant, g_out: Tensor, g_state: Tensor, given: Given, kept: Tensor, g_x: Tensor
+) -> tuple[Callable[[int], None], Callable[[], Tensor | None]]:
+    """The backward pass of one time step at a time, as `forward_steps`, for keep="potential"; and the gradient of per_neuron.
+
+    Step t reads the states' gradients g_state[(t + 1) % 2] and writes g_state[t % 2].
+    """
+    neurons, parts = sizes(g_x)[1], parts_of(given._replace(steps=1), sizes(g_x)[1])
+    gs, g_xs, g_states, rows = each(g_out), each(g_x), list(g_state.numpy()), list(kept.numpy()[:, None])
+    fixed = *own(given, g_state.dtype), np.array(given.scalars, variant.real)
+    no_x, none = np.empty((0, neurons), variant.real), np.empty((len(variant.step.before), 0), variant.real)
+    no_trace = np.empty((1, 0, neurons), variant.real)
+    g_learned = sums(variant, given, neurons, len(parts))
+
+    def arguments(t: int) -> tuple[Any, ...]:
+        after, before = g_states[(t + 1) % 2], g_states[t % 2]
+        read = no_x, gs[t % len(gs)], no_trace, after, none, *fixed, rows[t % len(rows)]
+        return *read, g_xs[t % len(g_xs)], before, g_learned
+
+    call = prepared(load(source(variant), "backward"), g_x[:1].nbytes, parts, arguments(0), rows=len(g_learned))
+    return lambda t: call(*arguments(t)), lambda: summed(variant, g_learned, g_state.dtype)
+
+
+def each(tensor: Tensor) -> list[Any]:
+    """The steps of a tensor [T, ...], as arrays [1, N]."""
+    return list(tensor.view(len(tensor), 1, -1).numpy())
+
+
+def sums(variant: Variant, given: Given, neurons: int, parts: int) -> Any:
+    """Zeros, to which the parts of the neurons add the gradients of what they learn: [parts, LEARNED, COUNT] in float64."""
+    count = 1 if given.per_neuron is None else given.per_neuron.shape[1]
+    alone = count == neurons  # then no two parts add to one number, and need no rows of their own
+    return np.zeros((1 if alone else parts, len(variant.step.learned), count))
+
+
+def summed(variant: Variant, g_learned: Any, dtype: torch.dtype) -> Tensor | None:
+    """The gradient of per_neuron [PER_NEURON, COUNT]: 0 for what is not learned, None where nothing is."""
+    step = variant.step
+    if not step.learned:
+        return None
+    found = torch.zeros((len(step.per_neuron), g_learned.shape[2]), dtype=dtype)
+    found[: len(step.learned)] = torch.from_numpy(g_learned).sum(0)
+    return found

@@ -23,8 +23,9 @@ from torch.utils._pytree import tree_leaves
 
 from tfexplore.backends import torch_reference
 from tfexplore.nn.layers import Layer
+from tfexplore.nn.recurrent import Recurrent
 from tfexplore.nn.states import stateful
-from tfexplore.nn.wrappers import FoldTime, Recurrent
+from tfexplore.nn.wrappers import FoldTime
 
 OVERWRITE = ("copy_", "fill_", "zero_")  # these write their first argument in place, and do not read it
 

@@ -15,10 +15,11 @@ from tfexplore.nn.fusion import fuse
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.library import ALIF, EIF, IF, LI, LIF, QIF, CubaLIF, Izhikevich, NeuronLayer, PaperLIF, ParametricLIF
 from tfexplore.nn.readouts import readout
+from tfexplore.nn.recurrent import Recurrent
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.states import States, Traces, carry, padded, record
-from tfexplore.nn.wrappers import FoldTime, Recurrent
+from tfexplore.nn.wrappers import FoldTime
 
 __all__ = [
     "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "NeuronLayer", "PaperLIF",

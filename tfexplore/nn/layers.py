@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ from tfexplore.nn.normalise import normalised
 from tfexplore.nn.routes import kernel_for, name_of, state_dtype
 from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.torch_private import operators_are_observed
+
+EMPTY: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Layer(Stateful):
@@ -226,24 +229,20 @@ class Layer(Stateful):
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
             order = None  # the neurons of a sample must be neighbours
-        step, step_name, values = self.step, self.step_name, {}
+        step, step_name, affine = self.step, self.step_name, {}
         if batch_norm is not None:
             step, step_name = normalised_step(step)
             current, *each = normalised(batch_norm, current, axis=2, repeats=x.shape[0] // current.shape[0])
-            values = dict(zip(("x_scale", "x_shift"), each, strict=True))
-        if step.per_neuron:
-            values |= self.learned | dict(self.fixed.named_buffers())
-        per_neuron, inner = self._own(x, values, order)
-        start = self._start(x, state, step, per_neuron, inner, order)
+            affine = dict(zip(("x_scale", "x_shift"), each, strict=True))
+        given = self.given(x, state, order, affine)._replace(lengths=lengths)
         sink, named = self.sink, trace
         if sink is not None:
             named = tuple(name for name in ("h", *self.state_names) if name in {*trace, *sink.kernel_names(self)})
-        given = Given(x.shape[0], self.by_value, start, per_neuron, inner, lengths)
         if x.numel() == 0:
             out, after = x.clone(), torch_reference.begin(step, given, flattened(x, order)).clone()
             recorded = x.new_zeros((len(x), len(named), math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
         else:
-            tensors = (current, start, per_neuron)
+            tensors = (current, given.start, given.per_neuron)
             with_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
             traced = with_grad and bool(trace or (sink is not None and sink.differentiable))
             keep, device = self.keep if with_grad else "nothing", x.device
@@ -269,31 +268,35 @@ class Layer(Stateful):
         after = unflattened(after, x.shape[1:], order)
         return out, tuple(after[k] for k in range(len(after)))
 
-    def _own(self, x: Tensor, values: dict[str, Tensor], order: Order) -> tuple[Tensor | None, int]:
-        """The parameters of groups of neurons, [PER_NEURON, COUNT], and how many neighbours share one (see `layout.grouped`)."""
-        if not values:
-            return None, 1
+    def given(self, x: Tensor, state: State | None, order: Order, affine: Mapping[str, Tensor] = EMPTY) -> Given:
+        """What the kernels take besides x, whose neurons lie in this order; affine: of a normalisation before the neuron."""
+        values = (
+            {**affine, **self.learned, **dict(self.fixed.named_buffers())} if affine or self.step.per_neuron else {}
+        )
+        per_neuron, inner = (None, 1) if not values else grouped(self._checked(x, values), x.shape[1:], order)
+        if state is not None:
+            check_state(state, self.neuron.states, x, state_dtype(x.dtype))
+            start = flattened(torch.stack(state), order)
+        elif self.own_initial:
+            assert per_neuron is not None
+            begin = torch_reference.initial(
+                self.step, per_neuron[len(affine) :], self.by_value[: len(self.step.scalars)]
+            )
+            count, neurons = per_neuron.shape[1], math.prod(x.shape[1:])
+            start = torch_reference.spread(torch.stack([value.expand(count) for value in begin]), inner, neurons)
+        else:
+            start = None
+        return Given(x.shape[0], self.by_value, start, per_neuron, inner)
+
+    def _checked(self, x: Tensor, values: Mapping[str, Tensor]) -> list[Tensor]:
+        """The parameters of groups of neurons, where x is, in the state's dtype."""
         for key, value in values.items():
             if value.device != x.device:
                 raise ValueError(
                     f"x is on {x.device}, but {key} of the layer on {value.device}; move the layer: layer.to({str(x.device)!r})."
                 )
             own.check_shape(key, value, x)
-        return grouped([value.to(state_dtype(x.dtype)) for value in values.values()], x.shape[1:], order)
-
-    def _start(
-        self, x: Tensor, state: State | None, step: Step, per_neuron: Tensor | None, inner: int, order: Order
-    ) -> Tensor | None:
-        """The states before the first step, [STATES, N]; None where all neurons begin alike."""
-        if state is not None:
-            check_state(state, self.neuron.states, x, state_dtype(x.dtype))
-            return flattened(torch.stack(state), order)
-        if not self.own_initial:
-            return None
-        assert per_neuron is not None
-        values = torch_reference.initial(step, per_neuron, self.by_value[: len(step.scalars)])
-        neurons, count = math.prod(x.shape[1:]), per_neuron.shape[1]
-        return torch_reference.spread(torch.stack([value.expand(count) for value in values]), inner, neurons)
+        return [value.to(state_dtype(x.dtype)) for value in values.values()]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -156,14 +156,14 @@ def _operator_backward(
     return *(gradient if yes else None for gradient, yes in zip(found, wanted, strict=False)), *(None,) * 6
 
 
-def _no_double_backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+def no_double_backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
     raise RuntimeError(
         "The fused kernels have no second derivative (create_graph=True, or double backward); use backend='torch' for it."
     )
 
 
 forward.register_autograd(_operator_backward, setup_context=_setup_operator_context)
-backward.register_autograd(_no_double_backward, setup_context=lambda ctx, inputs, output: None)
+backward.register_autograd(no_double_backward, setup_context=lambda ctx, inputs, output: None)
 
 
 class FusedFunction(torch.autograd.Function):

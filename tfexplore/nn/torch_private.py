@@ -73,6 +73,20 @@ def convolved(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -> Ten
     return made
 
 
+def is_hooked(module: torch.nn.Module) -> bool:
+    """Whether calling the module does more than its class says: hooks of its own or of all modules, or another `forward`.
+
+    The dictionaries of hooks that `Module.__call__` looks at, since PyTorch 2.0. In their stead: True, which is slower.
+    """
+    every = torch.nn.modules.module
+    return bool(
+        "forward" in vars(module)
+        or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        or every._global_forward_hooks or every._global_forward_pre_hooks
+        or every._global_backward_hooks or every._global_backward_pre_hooks
+    )  # fmt: skip
+
+
 def constant_when_compiled(function: F) -> F:
     """torch.compile calls the function once, and holds its result constant; arguments and result must be literals.
 

@@ -1,20 +1,16 @@
-"""Modules around layers and networks: stateless modules over all time steps at once, and feedback from step to step."""
+"""Stateless modules over all time steps at once."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from tfexplore.backends.torch_reference import one_by_one
-from tfexplore.nn.checks import State, check_input, check_state
+from tfexplore.nn.checks import check_input
 from tfexplore.nn.constant import once, repeated
-from tfexplore.nn.layers import Layer
-from tfexplore.nn.routes import state_dtype
 from tfexplore.nn.stateful import Stateful
 
 
@@ -89,62 +85,3 @@ def is_function(module: nn.Module) -> bool:
         return True
     known = type(module).__module__.startswith("torch.nn.modules.") and not any(module.children())
     return known and not isinstance(module, RANDOM) and not (isinstance(module, _NormBase) and module.training)
-
-
-class Recurrent(Stateful):
-    """A layer whose spikes return as input one step later: its current is x[t] + feedback(s[t-1]).
-
-    It can only be walked step by step, whatever the schedule: s[t-1] must be known before step t begins. Its hidden state is
-    the layer's, then the last spikes.
-
-    Args:
-        layer: a layer of neurons.
-        feedback: a stateless module from the spikes to a current of the same shape, such as `nn.Linear(n, n)`.
-
-    Shape:
-        - x: `[T, B, *features]`
-        - output: that of x
-
-    Raises:
-        TypeError: if `layer` is no layer of neurons.
-        ValueError: if `feedback` has a hidden state.
-
-    Example:
-        >>> import torch
-        >>> from tfexplore import LIF, Recurrent
-        >>> net = Recurrent(LIF(), torch.nn.Linear(4, 4))
-        >>> net(torch.zeros(3, 2, 4)).shape
-        torch.Size([3, 2, 4])
-    """
-
-    feeds_back = True
-    """No schedule may walk it layer by layer."""
-
-    def __init__(self, layer: Layer, feedback: nn.Module) -> None:
-        super().__init__()
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Recurrent takes a spiking layer first, but got {type(layer).__name__}.")
-        refuse_state(feedback, "Recurrent's feedback")
-        self.layer, self.feedback = layer, feedback
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return (*self.layer.state_names, "last spikes")
-
-    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
-        if state is None:
-            inner, s = None, x.new_zeros(x.shape[1:])
-        else:
-            check_state(state[-1:], ("last spikes",), x, state_dtype(x.dtype))
-            inner, s = state[:-1], state[-1]
-        if len(x) == 0:
-            out, inner = self.layer.run(x, inner)
-            return out, (*inner, s)
-        outs = []
-        for x_t in one_by_one(x.split(1)):
-            # `run` and not a call: this module keeps the layer's state, not the provider
-            out, inner = self.layer.run(x_t + self.feedback(s.to(x.dtype).unsqueeze(0)), inner)
-            s = out[0].to(inner[0].dtype)
-            outs.append(out)
-        assert inner is not None
-        return torch.cat(outs), (*inner, s)
