@@ -15,6 +15,7 @@ import functools
 import gc
 import importlib.util
 import itertools
+import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ import torch
 from torch import Tensor
 
 from tfexplore.backends import Given, sizes
-from tfexplore.backends.buffers import empty
+from tfexplore.backends.buffers import LARGE, empty
 from tfexplore.backends.threads import share
 from tfexplore.codegen.numba_source import MODULE, numba_source
 from tfexplore.codegen.variant import Variant
@@ -112,22 +113,12 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def run(kernel: Any, written: int, parts: Sequence[Part], arguments: tuple[Any, ...], rows: int = 0) -> None:
-    """Calls the kernel on these parts of the neurons, in torch's number of threads.
+def caller(kernel: Any, written: int, parts: Sequence[Part], rows: int = 0) -> Callable[..., None]:
+    """Calls the kernel with its arrays, on these parts of the neurons, in torch's number of threads.
 
     written: bytes of each tensor [T, N] that it writes; from half the cache on, stores bypass it. rows: where not 0, the kernel
     is given the number of its part among so many.
     """
-    prepared(kernel, written, parts, arguments, rows)(*arguments)
-
-
-def prepared(
-    kernel: Any, written: int, parts: Sequence[Part], arguments: tuple[Any, ...], rows: int = 0
-) -> Callable[..., None]:
-    """`run` for many calls with arguments like these."""
-    if not kernel.overloads:  # compiled, or loaded from the disk, when it is first called: here with no neurons
-        with uncollected():
-            kernel(np.uint64(0), np.uint64(0), 0, False, *((0,) if rows else ()), *arguments)
     from tfexplore.backends.streaming import CACHE  # here: without Numba, this module still imports
 
     stream = written > CACHE // 2
@@ -135,11 +126,40 @@ def prepared(
         (np.uint64(first), np.uint64(last), steps, stream, *((number % rows,) if rows else ()))
         for number, (first, last, steps) in enumerate(parts)
     ]
-    if len(each) == 1:
-        return functools.partial(kernel, *each[0])
-    if sum((last - first) * steps for first, last, steps in parts) < SMALL:
-        return lambda *given: [kernel(*leading, *given) for leading in each] and None
-    return lambda *given: share(lambda k: kernel(*each[k], *given), len(each))
+    small = sum((last - first) * steps for first, last, steps in parts) < SMALL
+
+    def call(*arrays: Any) -> None:
+        if not kernel.overloads:  # compiled, or loaded from the disk, when it is first called: here with no neurons
+            with uncollected():
+                kernel(np.uint64(0), np.uint64(0), 0, False, *((0,) if rows else ()), *arrays)
+        if len(each) == 1:
+            kernel(*each[0], *arrays)
+        elif small:
+            for leading in each:
+                kernel(*leading, *arrays)
+        else:
+            share(lambda k: kernel(*each[k], *arrays), len(each))
+
+    return call
+
+
+@functools.lru_cache(maxsize=1024)
+def usual(variant: Variant, loop: str, steps: int, neurons: int, threads: int) -> tuple[Callable[..., None], int]:
+    """What calls a loop of this variant, where all neurons have all steps, and its number of parts."""
+    parts = parts_of(Given(steps, ()), neurons)
+    written = steps * neurons * np.dtype(variant.real).itemsize
+    return caller(load(source(variant), loop), written, parts, len(parts) * (loop == "backward")), len(parts)
+
+
+@functools.lru_cache(maxsize=1024)
+def blank(shape: tuple[int, ...], dtype: str) -> Any:
+    """An array for what is absent."""
+    return np.empty(shape, dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def numbers(scalars: tuple[float, ...], dtype: str) -> Any:
+    return np.array(scalars, dtype)
 
 
 def parts_of(given: Given, neurons: int) -> list[Part]:
@@ -171,8 +191,17 @@ def pad(parts: Sequence[Part], *tensors: Any) -> None:
             array[steps:, ..., first:last] = 0
 
 
-def array(tensor: Tensor, dtype: torch.dtype) -> Any:
-    return converted(tensor.detach(), dtype).numpy()
+def made(shape: tuple[int, ...], dtype: str) -> tuple[Tensor, Any]:
+    """A new tensor, and the array that is its memory."""
+    if math.prod(shape) < LARGE // 8:  # numpy makes a small one in half the time
+        array = np.empty(shape, dtype)
+        return torch.from_numpy(array), array
+    tensor = empty(shape, getattr(torch, dtype))
+    return tensor, tensor.numpy()
+
+
+def array(tensor: Tensor, dtype: str) -> Any:
+    return converted(tensor.detach(), getattr(torch, dtype)).numpy()
 
 
 def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -189,23 +218,27 @@ def forward(
 
     x: [1, ...] for a variant of a constant one. want_state: whether the final states are requested.
     """
-    dtype = getattr(torch, variant.real)
+    real, states, watches = variant.real, len(variant.step.before), len(variant.record)
     steps, neurons = given.steps, sizes(x)[1]
-    parts = parts_of(given, neurons)
-    states = len(variant.step.before)
-    out = empty((steps, *x.shape[1:]), dtype)
-    state = empty((states, neurons if want_state else 0), dtype)
-    kept = empty(variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
-    watched = empty((steps if variant.record else 1, len(variant.record), neurons), dtype)
-    read = (array(x, dtype).reshape(len(x), neurons), ends(given.start, states, dtype), *own(given, dtype))
-    made = (out.numpy().reshape(steps, neurons), *(t.numpy() for t in (state, kept, watched)))
-    run(load(source(variant), "forward"), out.nbytes, parts, (*read, np.array(given.scalars, variant.real), *made))
-    if given.lengths is not None:
-        pad(parts, made[0], made[3])
-    return (
-        converted(out, x.dtype), state if want_state else None, kept if variant.keeps != "nothing" else None,
-        watched if variant.record else None,
+    out, out_array = made((steps, *x.shape[1:]), real)
+    state, state_array = made((states, neurons), real) if want_state else (None, blank((states, 0), real))
+    kept_shape = variant.kept_shape(steps, neurons)
+    keeps = variant.keeps != "nothing" and kept_shape[0] > 0
+    kept, kept_array = made(kept_shape, variant.kept_dtype) if keeps else (None, blank(kept_shape, variant.kept_dtype))
+    watched, watched_array = made((steps, watches, neurons), real) if watches else (None, blank((1, 0, neurons), real))
+    parts = None if given.lengths is None else samples(given.lengths, neurons)
+    if parts is None:
+        call, _ = usual(variant, "forward", steps, neurons, torch.get_num_threads())
+    else:
+        call = caller(load(source(variant), "forward"), out_array.nbytes, parts)
+    out_array = out_array.reshape(steps, neurons)
+    call(
+        rows(x, real), ends(given.start, states, real), *own(given, real), numbers(tuple(given.scalars), real), out_array,
+        state_array, kept_array, watched_array,
     )  # fmt: skip
+    if parts is not None:
+        pad(parts, out_array, watched_array)
+    return out if x.dtype == out.dtype else converted(out, x.dtype), state, kept, watched
 
 
 def backward(
@@ -217,40 +250,43 @@ def backward(
     x: None where the adjoint does not need it. g_state: None where the final states were not used. g_watched: that of the traces,
     with a variant that is traced.
     """
-    dtype, step = getattr(torch, variant.real), variant.step
+    real, states = variant.real, len(variant.step.before)
     steps, neurons = sizes(g_out)
-    parts = parts_of(given, neurons)
-    g_x = empty((1 if variant.constant else steps, *g_out.shape[1:]), dtype)
-    states = len(step.before)
-    g_start = empty((states, neurons if want_g_start else 0), dtype)
-    g_learned = sums(variant, given, neurons, len(parts))
-    read = (
-        np.empty((0, neurons), variant.real) if x is None else array(x, dtype).reshape(len(x), neurons),
-        array(g_out, dtype).reshape(steps, neurons),
-        np.empty((1, len(variant.record), neurons), variant.real) if g_watched is None else array(g_watched, dtype),
-        ends(g_state, states, dtype), ends(given.start, states, dtype), *own(given, dtype), np.array(given.scalars, variant.real),
-        np.empty(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
+    g_x, g_x_array = made((1 if variant.constant else steps, *g_out.shape[1:]), real)
+    g_start, g_start_array = made((states, neurons), real) if want_g_start else (None, blank((states, 0), real))
+    parts = None if given.lengths is None else samples(given.lengths, neurons)
+    if parts is None:
+        call, count = usual(variant, "backward", steps, neurons, torch.get_num_threads())
+    else:
+        call, count = caller(load(source(variant), "backward"), g_x.nbytes, parts, len(parts)), len(parts)
+    g_learned = sums(variant, given, count)
+    g_x_array = g_x_array.reshape(len(g_x_array), neurons)
+    call(
+        blank((0, neurons), real) if x is None else rows(x, real), rows(g_out, real),
+        blank((1, len(variant.record), neurons), real) if g_watched is None else array(g_watched, real),
+        ends(g_state, states, real), ends(given.start, states, real), *own(given, real), numbers(tuple(given.scalars), real),
+        blank(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
+        g_x_array, g_start_array, g_learned,
     )  # fmt: skip
-    made = (g_x.numpy().reshape(len(g_x), neurons), g_start.numpy(), g_learned)
-    run(load(source(variant), "backward"), g_x.nbytes, parts, (*read, *made), rows=len(g_learned))
-    if given.lengths is not None and not variant.constant:
-        pad(parts, made[0])
-    return converted(g_x, g_out.dtype), g_start if want_g_start else None, summed(variant, g_learned, dtype)
+    if parts is not None and not variant.constant:
+        pad(parts, g_x_array)
+    return g_x if g_x.dtype == g_out.dtype else converted(g_x, g_out.dtype), g_start, summed(variant, g_learned)
 
 
-def own(given: Given, dtype: torch.dtype) -> tuple[Any, np.uint64]:
+def rows(tensor: Tensor, dtype: str) -> Any:
+    """[T, ...] as an array [T, N]."""
+    found = array(tensor, dtype)
+    return found if found.ndim == 2 else found.reshape(len(found), -1)
+
+
+def own(given: Given, dtype: str) -> tuple[Any, Any]:
     """The parameters of groups of neurons, and how many neighbours share one."""
-    values = (
-        np.empty((0, 1), str(dtype).removeprefix("torch."))
-        if given.per_neuron is None
-        else array(given.per_neuron, dtype)
-    )
-    return values, np.uint64(given.inner)
+    return blank((0, 1), dtype) if given.per_neuron is None else array(given.per_neuron, dtype), np.uint64(given.inner)
 
 
-def ends(states: Tensor | None, count: int, dtype: torch.dtype) -> Any:
+def ends(states: Tensor | None, count: int, dtype: str) -> Any:
     """States at one end of time, [STATES, N]; None has no columns."""
-    return np.empty((count, 0), str(dtype).removeprefix("torch.")) if states is None else array(states, dtype)
+    return blank((count, 0), dtype) if states is None else array(states, dtype)
 
 
 def forward_steps(
@@ -262,16 +298,15 @@ def forward_steps(
     kernels' dtypes; with a length of 1 instead of T they serve every step. state [2, STATES, N]: step t reads state[t % 2] and
     writes state[(t + 1) % 2].
     """
-    neurons, parts = sizes(x)[1], parts_of(given._replace(steps=1), sizes(x)[1])
-    xs, outs, states, rows = each(x), each(out), list(state.numpy()), list(kept.numpy()[:, None])
-    fixed = *own(given, state.dtype), np.array(given.scalars, variant.real)
-    watched = np.empty((1, 0, neurons), variant.real)
+    neurons, real = sizes(x)[1], variant.real
+    xs, outs, states, saved = each(x), each(out), list(state.numpy()), list(kept.numpy()[:, None])
+    fixed, watched = (*own(given, real), numbers(tuple(given.scalars), real)), blank((1, 0, neurons), real)
 
     def arguments(t: int) -> tuple[Any, ...]:
         before, after = states[t % 2], states[(t + 1) % 2]
-        return xs[t % len(xs)], before, *fixed, outs[t % len(outs)], after, rows[t % len(rows)], watched
+        return xs[t % len(xs)], before, *fixed, outs[t % len(outs)], after, saved[t % len(saved)], watched
 
-    call = prepared(load(source(variant), "forward"), out[:1].nbytes, parts, arguments(0))
+    call, _ = usual(variant, "forward", 1, neurons, torch.get_num_threads())
     return lambda t: call(*arguments(t))
 
 
@@ -282,20 +317,23 @@ def backward_steps(
 
     Step t reads the states' gradients g_state[(t + 1) % 2] and writes g_state[t % 2].
     """
-    neurons, parts = sizes(g_x)[1], parts_of(given._replace(steps=1), sizes(g_x)[1])
-    gs, g_xs, g_states, rows = each(g_out), each(g_x), list(g_state.numpy()), list(kept.numpy()[:, None])
-    fixed = *own(given, g_state.dtype), np.array(given.scalars, variant.real)
-    no_x, none = np.empty((0, neurons), variant.real), np.empty((len(variant.step.before), 0), variant.real)
-    no_trace = np.empty((1, 0, neurons), variant.real)
-    g_learned = sums(variant, given, neurons, len(parts))
+    neurons, real = sizes(g_x)[1], variant.real
+    gs, g_xs, g_states, saved = each(g_out), each(g_x), list(g_state.numpy()), list(kept.numpy()[:, None])
+    fixed = *own(given, real), numbers(tuple(given.scalars), real)
+    no_x, no_trace, none = (
+        blank((0, neurons), real),
+        blank((1, 0, neurons), real),
+        ends(None, len(variant.step.before), real),
+    )
+    call, count = usual(variant, "backward", 1, neurons, torch.get_num_threads())
+    g_learned = sums(variant, given, count)
 
     def arguments(t: int) -> tuple[Any, ...]:
         after, before = g_states[(t + 1) % 2], g_states[t % 2]
-        read = no_x, gs[t % len(gs)], no_trace, after, none, *fixed, rows[t % len(rows)]
+        read = no_x, gs[t % len(gs)], no_trace, after, none, *fixed, saved[t % len(saved)]
         return *read, g_xs[t % len(g_xs)], before, g_learned
 
-    call = prepared(load(source(variant), "backward"), g_x[:1].nbytes, parts, arguments(0), rows=len(g_learned))
-    return lambda t: call(*arguments(t)), lambda: summed(variant, g_learned, g_state.dtype)
+    return lambda t: call(*arguments(t)), lambda: summed(variant, g_learned)
 
 
 def each(tensor: Tensor) -> list[Any]:
@@ -303,18 +341,17 @@ def each(tensor: Tensor) -> list[Any]:
     return list(tensor.view(len(tensor), 1, -1).numpy())
 
 
-def sums(variant: Variant, given: Given, neurons: int, parts: int) -> Any:
-    """Zeros, to which the parts of the neurons add the gradients of what they learn: [parts, LEARNED, COUNT] in float64."""
-    count = 1 if given.per_neuron is None else given.per_neuron.shape[1]
-    alone = count == neurons  # then no two parts add to one number, and need no rows of their own
-    return np.zeros((1 if alone else parts, len(variant.step.learned), count))
+def sums(variant: Variant, given: Given, parts: int) -> Any:
+    """Zeros, to which each part of the neurons adds the gradients of what it learns: [parts, LEARNED, COUNT] in float64."""
+    learned = len(variant.step.learned)
+    return np.zeros((parts, learned, given.per_neuron.shape[1] if learned and given.per_neuron is not None else 1))
 
 
-def summed(variant: Variant, g_learned: Any, dtype: torch.dtype) -> Tensor | None:
+def summed(variant: Variant, g_learned: Any) -> Tensor | None:
     """The gradient of per_neuron [PER_NEURON, COUNT]: 0 for what is not learned, None where nothing is."""
     step = variant.step
     if not step.learned:
         return None
-    found = torch.zeros((len(step.per_neuron), g_learned.shape[2]), dtype=dtype)
+    found = torch.zeros((len(step.per_neuron), g_learned.shape[2]), dtype=getattr(torch, variant.real))
     found[: len(step.learned)] = torch.from_numpy(g_learned).sum(0)
     return found

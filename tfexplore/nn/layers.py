@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.torch_private import operators_are_observed
 
 EMPTY: Mapping[str, Tensor] = MappingProxyType({})
+MOST_CALLS = 256
+Known: TypeAlias = tuple[str, Given, Order]
+"""The name of a kernel, what it takes besides x, and the order in which x's axes lie."""
 
 
 class Layer(Stateful):
@@ -125,6 +128,7 @@ class Layer(Stateful):
         step = step_of(neuron)
         keeping.check(getattr(self, "keep", "auto"), step)
         self._neuron, self.step, self.step_name, self.by_value = neuron, step, name_of(step), by_value(neuron)
+        self.calls: dict[tuple[Any, ...], Known] = {}
         self.bounds = dict(parameters_of(type(neuron)))
         self.own_initial = any(value.free_symbols & {*step.per_neuron} for value in step.initial)
 
@@ -223,6 +227,12 @@ class Layer(Stateful):
         batch_norm: _BatchNorm | None = None,
     ) -> tuple[Tensor, State]:
         """As in `Stateful`; the traces of `trace` are put into `traces`."""
+        plain = (
+            state is None and self.sink is None and not (trace or want_state) and lengths is None and batch_norm is None
+        )
+        if plain and (known := self.known(x)):
+            kernel, given, order = known
+            return as_named(ops.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
         lengths = checked_lengths(lengths, x)
         once = constant.once(x)
         current = x if once is None else once
@@ -237,7 +247,10 @@ class Layer(Stateful):
         given = self.given(x, state, order, affine)._replace(lengths=lengths)
         sink, named = self.sink, trace
         if sink is not None:
-            named = tuple(name for name in ("h", *self.state_names) if name in {*trace, *sink.kernel_names(self)})
+            named = (*trace, *sink.kernel_names(self))
+        named = tuple(
+            name for name in ("h", *self.state_names) if name in named
+        )  # each order would be a kernel of its own
         if x.numel() == 0:
             out, after = x.clone(), torch_reference.begin(step, given, flattened(x, order)).clone()
             recorded = x.new_zeros((len(x), len(named), math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
@@ -267,6 +280,26 @@ class Layer(Stateful):
             return out, ()
         after = unflattened(after, x.shape[1:], order)
         return out, tuple(after[k] for k in range(len(after)))
+
+    def known(self, x: Tensor) -> Known | None:
+        """What a plain call needs, found once for each kind of x: a small layer takes no longer than finding it would.
+
+        None for what has no such thing: parameters of groups of neurons, which training moves, a constant current, a compiler.
+        """
+        with_grad = x.requires_grad and torch.is_grad_enabled()
+        kind = (x.shape, x.stride(), x.dtype, x.device, with_grad, self.backend, self.keep, self.smooth)
+        found = self.calls.get(kind)
+        if found is None and not (
+            self.step.per_neuron or torch.compiler.is_compiling() or x.numel() == 0 or constant.once(x) is not None
+        ):
+            order, place = memory_order(x), (x.device.type, x.device.index or 0, x.dtype)
+            keep = self.keep if with_grad else "nothing"
+            kernel = kernel_for(self.step_name, self.backend, *place, keep, (), self.smooth, False, False)
+            if kernel is not None:
+                if len(self.calls) >= MOST_CALLS:  # a T that is always another
+                    self.calls.clear()
+                found = self.calls[kind] = kernel, self.given(x, None, order), order
+        return found
 
     def given(self, x: Tensor, state: State | None, order: Order, affine: Mapping[str, Tensor] = EMPTY) -> Given:
         """What the kernels take besides x, whose neurons lie in this order; affine: of a normalisation before the neuron."""
@@ -300,7 +333,7 @@ class Layer(Stateful):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.step_name = name_of(self.step)  # in another process it may be new
+        self.step_name, self.calls = name_of(self.step), {}  # in another process they may be others
 
     def __repr__(self) -> str:
         return f"{type(self.neuron).__name__}({self.extra_repr()})"

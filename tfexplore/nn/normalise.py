@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tfexplore import backends
-from tfexplore.backends import buffers
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order
 from tfexplore.nn.routes import state_dtype
 
@@ -147,15 +146,13 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         )
         return mean, variance
     lying, inner, _ = in_channels(x, axis)
-    real = state_dtype(x.dtype)
-    rows, neurons = len(lying), math.prod(lying.shape[1:])
     shift = x.detach()[(0,) * axis].reshape(x.shape[axis], -1)[:, 0].double().numpy()  # an element of each channel
-    parts = numba.parts_of(backends.Given(rows, ()), neurons)
+    rows = numba.rows(lying, name_of_state(x))
+    parts = numba.parts_of(backends.Given(len(rows), ()), rows.shape[1])
     sums = np.zeros((len(parts), 2, x.shape[axis]))
-    array = numba.array(lying, real).reshape(rows, neurons)
-    numba.run(numba.load("", "moments"), 0, parts, (array, np.uint64(inner), shift, sums), rows=len(parts))
+    numba.caller(numba.load("", "moments"), 0, parts, len(parts))(rows, np.uint64(inner), shift, sums)
     total, square = sums.sum(0) / (x.numel() // x.shape[axis])
-    return tuple(torch.from_numpy(found).to(real) for found in (shift + total, square - total * total))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(z).to(state_dtype(x.dtype)) for z in (shift + total, square - total * total))  # type: ignore[return-value]
 
 
 def added(g: Tensor | None, x: Tensor, slope: Tensor, offset: Tensor, axis: int) -> Tensor:
@@ -171,16 +168,18 @@ def added(g: Tensor | None, x: Tensor, slope: Tensor, offset: Tensor, axis: int)
     numba = fused(x)
     if numba is None:
         return (g + x * slope.view(spread) + offset.view(spread)).to(x.dtype)
-    real = state_dtype(x.dtype)
-    lying, inner, order = in_channels(x, axis)
-    rows, neurons = len(lying), math.prod(lying.shape[1:])
-    arrays = [numba.array(t, real).reshape(rows, neurons) for t in (as_in_memory(g, order), lying)]
-    out = buffers.empty(tuple(lying.shape), real)
-    numbers = [numba.array(t, real) for t in (slope, offset)]
-    given = (*arrays, np.uint64(inner), *numbers, out.numpy().reshape(rows, neurons))
-    parts = numba.parts_of(backends.Given(rows, ()), neurons)
-    numba.run(numba.load("", "affine"), out.nbytes, parts, given)
+    real, (lying, inner, order) = name_of_state(x), in_channels(x, axis)
+    out, out_array = numba.made(tuple(lying.shape), real)
+    g_rows, x_rows = (numba.rows(tensor, real) for tensor in (as_in_memory(g, order), lying))
+    parts = numba.parts_of(backends.Given(*g_rows.shape[:1], ()), g_rows.shape[1])
+    numbers = (numba.array(tensor, real) for tensor in (slope, offset))
+    call = numba.caller(numba.load("", "affine"), out_array.nbytes, parts)
+    call(g_rows, x_rows, np.uint64(inner), *numbers, out_array.reshape(g_rows.shape))
     return as_named(numba.converted(out, x.dtype), order)
+
+
+def name_of_state(x: Tensor) -> str:
+    return str(state_dtype(x.dtype)).removeprefix("torch.")
 
 
 def in_channels(x: Tensor, axis: int) -> tuple[Tensor, int, Order]:

@@ -51,7 +51,15 @@ def forward(
     backend, variant = find(key)
     given = Given(steps, scalars, start, per_neuron, inner, lengths)
     out, state, kept, watched = backends.module(backend).forward(variant, x, given, want_state)
-    return out, *(absent(x, variant) if tensor is None else tensor for tensor in (watched, state, kept))
+    watched, state = (absent(x, variant) if tensor is None else tensor for tensor in (watched, state))
+    return out, watched, state, nothing_kept(x, variant, steps) if kept is None else kept
+
+
+def nothing_kept(x: Tensor, variant: Variant, steps: int) -> Tensor:
+    """What is saved for backward, uninitialised."""
+    if variant.keeps == "nothing":
+        return absent(x, variant)
+    return x.new_empty(variant.kept_shape(steps, backends.sizes(x)[1]), dtype=getattr(torch, variant.kept_dtype))
 
 
 def absent(x: Tensor, variant: Variant) -> Tensor:
@@ -66,12 +74,11 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     variant, neurons = find(key)[1], backends.sizes(x)[1]
     real = getattr(torch, variant.real)
-    kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=getattr(torch, variant.kept_dtype))
     return (
         x.new_empty((steps, *x.shape[1:])),
         x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else absent(x, variant),
         x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else absent(x, variant),
-        absent(x, variant) if variant.keeps == "nothing" else kept,
+        nothing_kept(x, variant, steps),
     )
 
 

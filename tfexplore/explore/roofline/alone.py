@@ -48,20 +48,18 @@ def alone(neuron: Neuron, keep: str, backend: str, x: Tensor, gradient: Tensor) 
         g_rows = x.new_zeros(len(step.learned), count)
         return on_gpu
     none = x.new_empty(len(step.before), 0)  # all neurons begin alike, and the last state is not returned
-    parts = module.parts_of(given, count)
-    values, scalars = module.own(given, real), np.array(given.scalars, variant.real)
-    g_learned = np.zeros((len(parts), len(step.learned), 1))
+    values, scalars = module.own(given, name), np.array(given.scalars, name)
 
-    def run(loop: str, read: tuple[Tensor, ...], made: tuple[Tensor, ...], *more: np.ndarray) -> None:
-        arrays = (*(t.numpy() for t in read), *values, scalars, *(t.numpy() for t in made), *more)
-        rows = len(parts) if loop == "backward" else 0
-        module.run(module.load(module.source(variant), loop), x.nbytes, parts, arrays, rows)
+    def run(loop: str, read: tuple[Tensor, ...], made: tuple[Tensor, ...]) -> None:
+        arrays = (*(t.numpy() for t in read), *values, scalars, *(t.numpy() for t in made))
+        call, parts = module.usual(variant, loop, steps, count, torch.get_num_threads())
+        call(*arrays, *((module.sums(variant, given, parts),) if loop == "backward" else ()))
 
     def on_cpu() -> tuple[Tensor, ...]:
         run("forward", (x, none), (out, none, kept, x.new_empty(1, 0, count)))
         if keep == "nothing":
             return (out,)
-        run("backward", (x, gradient, x.new_empty(1, 0, count), none, none), (kept, g_x, none), g_learned)
+        run("backward", (x, gradient, x.new_empty(1, 0, count), none, none), (kept, g_x, none))
         return out, g_x
 
     return on_cpu
