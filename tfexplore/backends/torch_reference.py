@@ -18,6 +18,7 @@ from tfexplore.backends import Given
 from tfexplore.codegen.functions import Function, functions_of, python_function
 from tfexplore.codegen.printing import TORCH
 from tfexplore.codegen.variant import Variant
+from tfexplore.machine.torch_private import is_transformed
 from tfexplore.neurons.step import Step
 
 
@@ -44,6 +45,24 @@ class Fire(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (u,) = ctx.saved_tensors
         return grad_outputs[0] * ctx.slope(u, ctx.p), None, None
+
+
+class Sloped(torch.autograd.Function):
+    """The same for transforms of `torch.func`, which see tensors only: the slope is given."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor, slope: Tensor) -> Tensor:
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return grad_outputs[0] * ctx.saved_tensors[0], None
 
 
 @functools.cache
@@ -120,6 +139,7 @@ def begin(step: Step, given: Given, x: Tensor) -> Tensor:
 
 def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tensor]:
     """x [T, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
+    fire = (lambda u, slope, p: Sloped.apply(u, slope(u, p))) if is_transformed() else Fire.apply
     step, do, start = variant.step, compiled(variant), begin(variant.step, given, x)
     own = () if given.per_neuron is None else spread(given.per_neuron, given.inner, x.shape[1]).unbind(0)
     p = (*numbers(tuple(given.scalars[: len(step.scalars)]), start), *own)
@@ -133,7 +153,7 @@ def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tens
             s = torch.zeros_like(h[0])
         else:
             u = do["fire"](h, p)
-            s = do["spike"](u, p) if variant.smooth else Fire.apply(u, do["slope"], p)
+            s = do["spike"](u, p) if variant.smooth else fire(u, do["slope"], p)
         after = tuple(
             do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
         )

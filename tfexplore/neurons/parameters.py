@@ -140,7 +140,7 @@ def checked(owner: str, key: str, value: Any, bound: Bound) -> Any:
 def checked_values(owner: str, key: str, value: Any, bound: Bound) -> Values:
     """A tensor or an array of numbers within the bound."""
     try:
-        made = Values(value.detach().cpu().double() if hasattr(value, "detach") else value)
+        made = Values(value.detach().cpu().double().numpy() if hasattr(value, "detach") else value)
     except (TypeError, ValueError):
         raise TypeError(f"{owner}: {key} must be {bound}, or a tensor of such, but got {value!r}.") from None
     if not made.array.size:

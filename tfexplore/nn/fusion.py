@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from tfexplore.machine.torch_private import convolved
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.normalise import normalised
 from tfexplore.nn.schedules import active
-from tfexplore.nn.torch_private import convolved
 from tfexplore.nn.wrappers import FoldTime
 
 OWN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)

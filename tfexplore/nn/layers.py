@@ -20,17 +20,17 @@ from tfexplore import backends
 from tfexplore.backends import Given, torch_reference
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
+from tfexplore.machine.torch_private import operators_are_observed
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
 from tfexplore.neurons.step import Step, by_value, step_of
 from tfexplore.neurons.step import normalised as normalised_input
-from tfexplore.nn import constant, ops, own
+from tfexplore.nn import constant, own, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
 from tfexplore.nn.normalise import normalised
 from tfexplore.nn.routes import kernel_for, name_of, state_dtype
 from tfexplore.nn.stateful import Stateful
-from tfexplore.nn.torch_private import operators_are_observed
 
 EMPTY: Mapping[str, Tensor] = MappingProxyType({})
 MOST_CALLS = 256
@@ -232,7 +232,7 @@ class Layer(Stateful):
         )
         if plain and (known := self.known(x)):
             kernel, given, order = known
-            return as_named(ops.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
+            return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
         lengths = checked_lengths(lengths, x)
         once = constant.once(x)
         current = x if once is None else once
@@ -266,7 +266,7 @@ class Layer(Stateful):
                 out, after, recorded = torch_reference.run(variant, flattened(current.expand(x.shape), order), given)
                 out = unflattened(out, x.shape[1:], order)
             else:
-                out, recorded, after = ops.fused(kernel, as_in_memory(current, order), given, want_state)
+                out, recorded, after = transforms.fused(kernel, as_in_memory(current, order), given, want_state)
                 out = as_named(out, order)
         if named:
             found = {n: unflattened(w, x.shape[1:], order) for n, w in zip(named, recorded.unbind(1), strict=True)}

@@ -21,7 +21,7 @@ from tfexplore import backends
 from tfexplore.backends import Given
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint
-from tfexplore.nn.torch_private import operators_are_observed
+from tfexplore.machine.torch_private import operators_are_observed
 
 VARIANTS: dict[str, tuple[str, Variant]] = {}
 
@@ -48,6 +48,14 @@ def forward(
     scalars: list[float], want_state: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """out [T, ...], recorded [T, WATCHED, N], final states [STATES, N] (`want_state`), saved for backward; empty where absent."""
+    return run_forward(x, start, per_neuron, lengths, steps, inner, scalars, want_state, key)
+
+
+def run_forward(
+    x: Tensor, start: Tensor | None, per_neuron: Tensor | None, lengths: Tensor | None, steps: int, inner: int,
+    scalars: list[float], want_state: bool, key: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """The backend's forward pass, as an operator returns it."""
     backend, variant = find(key)
     given = Given(steps, scalars, start, per_neuron, inner, lengths)
     out, state, kept, watched = backends.module(backend).forward(variant, x, given, want_state)
@@ -89,6 +97,16 @@ def backward(
     want_g_start: bool, key: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of x, of the initial states [STATES, N] (`want_g_start`) and of per_neuron [PER_NEURON, COUNT]."""
+    rest = start, per_neuron, lengths, inner, scalars, kept, want_g_start, key
+    return run_backward(x, g_out, g_state, g_watched, *rest)
+
+
+def run_backward(
+    x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, start: Tensor | None,
+    per_neuron: Tensor | None, lengths: Tensor | None, inner: int, scalars: list[float], kept: Tensor | None,
+    want_g_start: bool, key: str,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The backend's backward pass, as an operator returns it."""
     given = Given(g_out.shape[0], scalars, start, per_neuron, inner, lengths)
     found = differentiated(key, x, g_out, g_state, g_watched, given, kept, want_g_start)
     return found[0], *(absent(g_out, find(key)[1]) if tensor is None else tensor for tensor in found[1:])

@@ -18,13 +18,13 @@ from torch.nn.functional import linear
 
 from tfexplore import backends
 from tfexplore.backends import Given, buffers, torch_reference
+from tfexplore.machine.torch_private import is_hooked, operators_are_observed
 from tfexplore.nn import ops
 from tfexplore.nn.checks import State, check_state
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order, unflattened
 from tfexplore.nn.routes import kernel_for, state_dtype
 from tfexplore.nn.stateful import Stateful
-from tfexplore.nn.torch_private import is_hooked, operators_are_observed
 from tfexplore.nn.wrappers import FoldTime, refuse_state
 
 

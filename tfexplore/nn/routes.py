@@ -11,9 +11,9 @@ from tfexplore.backends import torch_reference, tuned
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint
+from tfexplore.machine.torch_private import constant_when_compiled, dynamo_is_loaded
 from tfexplore.neurons.step import Step
 from tfexplore.nn import ops
-from tfexplore.nn.torch_private import constant_when_compiled, dynamo_is_loaded
 
 STEPS: dict[str, Step] = {}
 """By name: torch.compile can hold literals constant, but no object of ours."""

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tfexplore.machine.torch_private import backward_frees_graph, backward_pass
 from tfexplore.nn.checks import State
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.stateful import Stateful
-from tfexplore.nn.torch_private import backward_frees_graph, backward_pass
 
 Key = tuple[str, int]
 """A module's name, and which of its calls within one pass of the network (a shared layer has several)."""

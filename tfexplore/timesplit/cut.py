@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tfexplore.machine.torch_private import backward_pass
 from tfexplore.nn.checks import DTYPES, State
 from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.states import Passes
-from tfexplore.nn.torch_private import backward_pass
 from tfexplore.timesplit.ranks import Ranks, Receive
 
 HEADER = 16

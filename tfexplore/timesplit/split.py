@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.func import functional_call
 
+from tfexplore.machine.torch_private import after_backward
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn.checks import DTYPES, check_input
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.schedules import active_batch_norms
 from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.states import attached, stateful
-from tfexplore.nn.torch_private import after_backward
 from tfexplore.timesplit import batchnorm
 from tfexplore.timesplit.collectives import replicate, total
 from tfexplore.timesplit.cut import Cut, RefuseRecomputation

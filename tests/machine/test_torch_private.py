@@ -1,4 +1,4 @@
-"""PyTorch's private names do what nn/torch_private.py says of them; a release that changes one fails here first."""
+"""PyTorch's private names do what machine/torch_private.py says of them; a release that changes one fails here first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tfexplore.nn import torch_private
+from tfexplore.machine import torch_private
 
 
 def backward_with_hook(hook, **options: bool) -> None:
@@ -92,7 +92,7 @@ def test_a_constant_function_is_called_once_and_not_traced() -> None:
 
 def test_dynamo_is_loaded_by_its_first_use(python: str) -> None:
     text = (
-        "import torch; from tfexplore.nn.torch_private import dynamo_is_loaded as loaded; before = loaded(); "
+        "import torch; from tfexplore.machine.torch_private import dynamo_is_loaded as loaded; before = loaded(); "
         "torch.compile(lambda x: x, backend='eager')(torch.zeros(1)); print(before, loaded())"
     )
     done = subprocess.run([python, "-c", text], capture_output=True, text=True, check=False)

@@ -1,6 +1,6 @@
 """What this library needs of PyTorch that has no public name: each in one place, with what it does and what could stand in.
 
-tests/nn/test_torch_private.py holds each to its sentence, so that a release of PyTorch that renames one fails there first.
+tests/machine/test_torch_private.py holds each to its sentence, so that a release of PyTorch that renames one fails there first.
 """
 
 from __future__ import annotations
@@ -85,6 +85,14 @@ def is_hooked(module: torch.nn.Module) -> bool:
         or every._global_forward_hooks or every._global_forward_pre_hooks
         or every._global_backward_hooks or every._global_backward_pre_hooks
     )  # fmt: skip
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` is at work.
+
+    `torch._C._functorch.peek_interpreter_stack`, since PyTorch 2.0. In its stead: nothing; without it, transforms do not work.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def constant_when_compiled(function: F) -> F:
