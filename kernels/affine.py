@@ -1,6 +1,6 @@
-"""g + slope x + offset, with a slope and an offset per channel: what the statistics of a BatchNorm add to the gradient of x.
+"""g + slope (x - mean) + offset, with these numbers per channel: what the statistics of a BatchNorm add to the gradient of x.
 
-Shapes: g, x, out [rows, N]; slope, offset [COUNT]; neuron i has channel (i // inner) % COUNT.
+Shapes: g, x, out [rows, N]; mean, slope, offset [COUNT]; neuron i has channel (i // inner) % COUNT.
 Words per element: g and x read, out written.
 """
 
@@ -12,7 +12,7 @@ ONE, PIECE = np.uint64(1), np.uint64(512)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def affine(first, last, rows, stream, g, x, inner, slope, offset, out):
+def affine(first, last, rows, stream, g, x, inner, mean, slope, offset, out):
     """Neurons first <= i < last of every row; `stream`: the tensors are larger than the cache."""
     count, filled = np.uint64(slope.shape[0]), np.empty(PIECE, x.dtype)
     for r in range(rows):
@@ -28,11 +28,12 @@ def affine(first, last, rows, stream, g, x, inner, slope, offset, out):
                     stop = min(end, i + count - channel)
                     for j in range(stop - i):
                         k = i - begin + j
-                        filled[k] = g_r[k] + slope[channel + j] * x_r[k] + offset[channel + j]
+                        filled[k] = g_r[k] + slope[channel + j] * (x_r[k] - mean[channel + j]) + offset[channel + j]
                 else:
-                    stop, a, b = min(end, (i // inner + ONE) * inner), slope[channel], offset[channel]
+                    stop, near = min(end, (i // inner + ONE) * inner), mean[channel]
+                    a, b = slope[channel], offset[channel]
                     for k in range(i - begin, stop - begin):
-                        filled[k] = g_r[k] + a * x_r[k] + b
+                        filled[k] = g_r[k] + a * (x_r[k] - near) + b
                 i = stop
             write(filled, cut(out, r, begin, end), stream)
             begin = end

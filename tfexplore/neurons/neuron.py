@@ -40,6 +40,7 @@ WORDS = OURS | CPP | frozenset(keyword.kwlist)
 RESERVED = frozenset(
     {
         "x",
+        "x_centre",
         "x_scale",
         "x_shift",
         "s",

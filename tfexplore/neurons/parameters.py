@@ -26,6 +26,8 @@ class Values:
     """
 
     def __init__(self, given: Any) -> None:
+        # a tensor by torch's own way: numpy's asks it for a keyword that it does not take
+        given = given.detach().cpu().double().numpy() if hasattr(given, "detach") else given
         self.array = np.array(given, dtype=np.float64)
         self.array.setflags(write=False)
 
@@ -131,7 +133,7 @@ def checked(owner: str, key: str, value: Any, bound: Bound) -> Any:
     if isinstance(value, sympy.Expr | Values) or callable(getattr(value, "sample", None)):
         return value  # an expression: step_of puts symbols in place of the numbers
     if getattr(value, "requires_grad", False):
-        raise TypeError(f"{owner}: {key} must be fixed numbers; to train it, name it: learn={key!r}.")
+        raise TypeError(f"{owner}: {key} must be fixed; to train it, name it: learn={key!r}.")
     if getattr(value, "ndim", 0):
         return checked_values(owner, key, value, bound)
     return checked_number(owner, key, value, bound)
@@ -140,7 +142,7 @@ def checked(owner: str, key: str, value: Any, bound: Bound) -> Any:
 def checked_values(owner: str, key: str, value: Any, bound: Bound) -> Values:
     """A tensor or an array of numbers within the bound."""
     try:
-        made = Values(value.detach().cpu().double().numpy() if hasattr(value, "detach") else value)
+        made = Values(value)
     except (TypeError, ValueError):
         raise TypeError(f"{owner}: {key} must be {bound}, or a tensor of such, but got {value!r}.") from None
     if not made.array.size:

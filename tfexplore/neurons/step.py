@@ -122,19 +122,20 @@ def step_of(neuron: Neuron) -> Step:
 
 
 def normalised(step: Step) -> Step:
-    """The step of the current scale x + shift: a normalisation before the neuron, with a scale and a shift for each channel.
+    """The step of the current scale (x - centre) + shift: a normalisation before the neuron, with these for each channel.
 
-    Both are learned parameters like the others, so that the derived adjoint has their gradients: a BatchNorm's two sums.
+    Scale and shift are learned parameters like the others, so that the derived adjoint has their gradients: a BatchNorm's two sums.
+    The centre, near the channel's mean, keeps a large mean from taking digits of what is summed.
 
     >>> from tfexplore import neurons
     >>> normalised(step_of(neurons.IF())).charge
-    (v + x*x_scale + x_shift,)
+    (v + x_scale*(x - x_centre) + x_shift,)
     """
-    scale, shift = real("x_scale"), real("x_shift")
+    scale, shift, centre = real("x_scale"), real("x_shift"), real("x_centre")
     return dataclasses.replace(
         step,
-        charge=tuple(value.xreplace({step.x: step.x * scale + shift}) for value in step.charge),
-        per_neuron=(scale, shift, *step.per_neuron),
+        charge=tuple(value.xreplace({step.x: (step.x - centre) * scale + shift}) for value in step.charge),
+        per_neuron=(scale, shift, *step.per_neuron, centre),
         learned=(scale, shift, *step.learned),
     )
 

@@ -11,12 +11,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tfexplore.machine.torch_private import convolved
 from tfexplore.nn.layers import Layer
-from tfexplore.nn.normalise import normalised
+from tfexplore.nn.normalise import is_torchs_own, normalised
 from tfexplore.nn.schedules import active
 from tfexplore.nn.wrappers import FoldTime
-
-OWN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
-"""The forward methods whose meaning is known; a subclass (tdBN, say) may do more."""
 
 
 class FusedSequential(nn.Sequential):
@@ -44,8 +41,14 @@ def pairs_of(modules: list[nn.Module]) -> Iterator[tuple[int, tuple[list[nn.Modu
     for place, (module, behind) in enumerate(itertools.pairwise(modules)):
         if isinstance(module, FoldTime) and len(module) and isinstance(behind, Layer):
             *front, last = module
-            if isinstance(last, _BatchNorm) and type(last).forward in OWN:
+            if isinstance(last, _BatchNorm) and is_torchs_own(last) and not has_hooks(module) and not has_hooks(last):
                 yield place, (front, last)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something wants to be called with the module, as weight_norm does, or whoever looks at its output."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return any(hooks)
 
 
 def in_weights(front: list[nn.Module], norm: _BatchNorm) -> list[nn.Module]:
@@ -54,7 +57,7 @@ def in_weights(front: list[nn.Module], norm: _BatchNorm) -> list[nn.Module]:
         return []
     *others, last = front
     linear = type(last) is nn.Linear or (isinstance(last, _ConvNd) and not isinstance(last, _ConvTransposeNd))
-    return [*others, Folded(last, norm)] if linear else []
+    return [*others, Folded(last, norm)] if linear and not has_hooks(last) else []
 
 
 class Folded(nn.Module):
@@ -70,9 +73,12 @@ class Folded(nn.Module):
         linear, norm = self.parts
         weight, bias = linear.weight, linear.bias
         assert isinstance(weight, Tensor)
-        _, scale, shift = normalised(norm, weight, axis=0)  # of the weights only the size of their axis counts here
+        if x.ndim != weight.ndim:  # a linear module's channels are then along another axis than the BatchNorm's
+            apart: Tensor = norm(linear(x))
+            return apart
+        _, centre, scale, shift = normalised(norm, weight, axis=0)  # of the weights only the size of their axis counts here
         weight = weight * scale.view(-1, *(1,) * (weight.ndim - 1)).to(weight.dtype)
-        bias = shift if bias is None else bias * scale + shift
+        bias = shift - centre * scale if bias is None else (bias - centre) * scale + shift
         return convolved(linear, x, weight, bias.to(weight.dtype))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -28,11 +27,10 @@ from tfexplore.neurons.step import normalised as normalised_input
 from tfexplore.nn import constant, own, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
-from tfexplore.nn.normalise import normalised
+from tfexplore.nn.normalise import Normalised, normalised
 from tfexplore.nn.routes import kernel_for, name_of, state_dtype
 from tfexplore.nn.stateful import Stateful
 
-EMPTY: Mapping[str, Tensor] = MappingProxyType({})
 MOST_CALLS = 256
 Known: TypeAlias = tuple[str, Given, Order]
 """The name of a kernel, what it takes besides x, and the order in which x's axes lie."""
@@ -239,18 +237,17 @@ class Layer(Stateful):
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
             order = None  # the neurons of a sample must be neighbours
-        step, step_name, affine = self.step, self.step_name, {}
+        step, step_name, norm = self.step, self.step_name, None
         if batch_norm is not None:
             step, step_name = normalised_step(step)
-            current, *each = normalised(batch_norm, current, axis=2, repeats=x.shape[0] // current.shape[0])
-            affine = dict(zip(("x_scale", "x_shift"), each, strict=True))
-        given = self.given(x, state, order, affine)._replace(lengths=lengths)
+            norm = normalised(batch_norm, current, axis=2, repeats=x.shape[0] // current.shape[0])
+            current = norm.x
+        given = self.given(x, state, order, norm)._replace(lengths=lengths)
         sink, named = self.sink, trace
         if sink is not None:
             named = (*trace, *sink.kernel_names(self))
-        named = tuple(
-            name for name in ("h", *self.state_names) if name in named
-        )  # each order would be a kernel of its own
+        # in one order: each would be a kernel of its own
+        named = tuple(name for name in ("h", *self.state_names) if name in named)
         if x.numel() == 0:
             out, after = x.clone(), torch_reference.begin(step, given, flattened(x, order)).clone()
             recorded = x.new_zeros((len(x), len(named), math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
@@ -301,24 +298,22 @@ class Layer(Stateful):
                 found = self.calls[kind] = kernel, self.given(x, None, order), order
         return found
 
-    def given(self, x: Tensor, state: State | None, order: Order, affine: Mapping[str, Tensor] = EMPTY) -> Given:
-        """What the kernels take besides x, whose neurons lie in this order; affine: of a normalisation before the neuron."""
-        values = (
-            {**affine, **self.learned, **dict(self.fixed.named_buffers())} if affine or self.step.per_neuron else {}
-        )
-        per_neuron, inner = (None, 1) if not values else grouped(self._checked(x, values), x.shape[1:], order)
+    def given(self, x: Tensor, state: State | None, order: Order, norm: Normalised | None = None) -> Given:
+        """What the kernels take besides x, whose neurons lie in this order; norm: of x before the neuron."""
+        values = own_values = self.learned | dict(self.fixed.named_buffers()) if self.step.per_neuron else {}
+        if norm is not None:  # in the order of the step
+            values = {"x_scale": norm.scale, "x_shift": norm.shift, **own_values, "x_centre": norm.centre}
+        per_neuron, inner = grouped(self._checked(x, values), x.shape[1:], order) if values else (None, 1)
+        start = None
         if state is not None:
             check_state(state, self.neuron.states, x, state_dtype(x.dtype))
             start = flattened(torch.stack(state), order)
         elif self.own_initial:
             assert per_neuron is not None
-            begin = torch_reference.initial(
-                self.step, per_neuron[len(affine) :], self.by_value[: len(self.step.scalars)]
-            )
-            count, neurons = per_neuron.shape[1], math.prod(x.shape[1:])
+            rows = per_neuron if norm is None else per_neuron[2:-1]
+            begin = torch_reference.initial(self.step, rows, self.by_value[: len(self.step.scalars)])
+            count, neurons = rows.shape[1], math.prod(x.shape[1:])
             start = torch_reference.spread(torch.stack([value.expand(count) for value in begin]), inner, neurons)
-        else:
-            start = None
         return Given(x.shape[0], self.by_value, start, per_neuron, inner)
 
     def _checked(self, x: Tensor, values: Mapping[str, Tensor]) -> list[Tensor]:
@@ -326,7 +321,7 @@ class Layer(Stateful):
         for key, value in values.items():
             if value.device != x.device:
                 raise ValueError(
-                    f"x is on {x.device}, but {key} of the layer on {value.device}; move the layer: layer.to({str(x.device)!r})."
+                    f"x is on {x.device}, but the layer's {key} is on {value.device}; move the layer: layer.to({str(x.device)!r})."
                 )
             own.check_shape(key, value, x)
         return [value.to(state_dtype(x.dtype)) for value in values.values()]

@@ -1,10 +1,12 @@
-"""BatchNorm as a scale and a shift per channel, which the neuron's kernel applies as it reads x: y = scale x + shift.
+"""BatchNorm as numbers per channel, which the neuron's kernel applies as it reads x: y = scale (x - centre) + shift.
 
 In training mode x is read once for its mean and variance. In the backward pass the kernel adds up the gradients of scale and shift
 on its way (they are learned parameters like any other); autograd takes them through a handful of small tensors to mean and variance,
 and one more pass adds to the gradient of x what comes through those::
 
-    g_x + slope x + offset,     slope = 2 g_variance / n,     offset = g_mean / n - slope mean
+    g_x + slope (x - mean) + offset,     slope = 2 g_variance / n,     offset = g_mean / n
+
+The centre is the mean as a number: then a large mean takes no digits from small differences, in the sums neither.
 
 So the pair BatchNorm and neuron moves 9 words per element-step with keep="input", where the two apart move 13.
 Source: Ioffe and Szegedy, ICML 2015. Across processes, see `reduced`.
@@ -25,14 +27,18 @@ from tfexplore import backends
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order
 from tfexplore.nn.routes import state_dtype
 
+OWN = (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+"""The forward methods whose meaning is known; a subclass (tdBN, say) may do more."""
+
 AllReduce: TypeAlias = Callable[[Tensor], Tensor]
 """The sum of a small tensor over all processes, with a gradient."""
 
 
 class Normalised(NamedTuple):
-    """x, and the scale and shift [channels] of its normalisation."""
+    """x, and the numbers [channels] of its normalisation; gradients go through scale and shift."""
 
     x: Tensor
+    centre: Tensor
     scale: Tensor
     shift: Tensor
 
@@ -44,7 +50,7 @@ def normalised(norm: _BatchNorm, x: Tensor, axis: int, repeats: int = 1) -> Norm
 
     >>> norm, x = nn.BatchNorm1d(3), torch.rand(10, 4, 3)
     >>> made = normalised(norm, x, axis=2)
-    >>> torch.allclose(made.x * made.scale + made.shift, nn.BatchNorm1d(3)(x.flatten(0, 1)).view_as(x), atol=1e-5)
+    >>> torch.allclose((made.x - made.centre) * made.scale + made.shift, nn.BatchNorm1d(3)(x.flatten(0, 1)).view_as(x), atol=1e-5)
     True
     """
     if x.ndim <= axis or x.shape[axis] != norm.num_features:
@@ -62,8 +68,14 @@ def normalised(norm: _BatchNorm, x: Tensor, axis: int, repeats: int = 1) -> Norm
     scale = torch.rsqrt(variance + norm.eps)
     if norm.affine:
         scale = scale * norm.weight
-    shift = -mean * scale
-    return Normalised(x, scale, shift + norm.bias if norm.affine else shift)
+    centre = mean.detach()
+    shift = (centre - mean) * scale  # 0, with the mean's gradient
+    return Normalised(x, centre, scale, shift + norm.bias if norm.affine else shift)
+
+
+def is_torchs_own(norm: _BatchNorm) -> bool:
+    """Whether its forward method is torch's; time splitting, which sets `all_reduce`, puts its own there meanwhile."""
+    return type(norm).forward in OWN and ("forward" not in vars(norm) or "all_reduce" in vars(norm))
 
 
 def over_processes(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, float]:
@@ -72,15 +84,16 @@ def over_processes(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int)
     if all_reduce is None:
         if count == 1:
             raise ValueError(
-                f"{type(norm).__name__} has one value per channel in training mode, so no variance; use eval()."
+                f"{type(norm).__name__} has one value per channel in training mode, so no variance; use net.eval()."
             )
         return mean, variance, count
     here = mean.new_full((1,), count)
     summed = all_reduce(torch.cat([mean * here, here]))
     total = summed[-1].detach()
     if total == 1:
+        who = getattr(all_reduce, "owner", type(norm).__name__)
         raise ValueError(
-            f"{type(norm).__name__} has one value per channel over all ranks, so no variance; give it more, or use eval()."
+            f"{who} has one value per channel over all ranks, so no variance; give it more, or use net.eval()."
         )
     whole = summed[:-1] / total
     away = (mean - whole).square()
@@ -102,7 +115,8 @@ def reduced(norm: _BatchNorm) -> AllReduce | None:
 @torch.no_grad()
 def remember(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: float) -> None:
     """Moves the running statistics, as torch does: towards the mean and the unbiased variance."""
-    if not norm.training or norm.running_mean is None or norm.running_var is None:
+    tracks = norm.training and norm.track_running_stats
+    if not tracks or norm.running_mean is None or norm.running_var is None:
         return
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked += 1
@@ -130,15 +144,15 @@ class Moments(torch.autograd.Function):
         x, mean = ctx.saved_tensors
         count = x.numel() // x.shape[ctx.axis]
         slope = torch.zeros_like(mean) if g_variance is None else g_variance * (2 / count)
-        offset = -slope * mean
-        return added(g_x, x, slope, offset if g_mean is None else offset + g_mean / count, ctx.axis), None
+        offset = torch.zeros_like(mean) if g_mean is None else g_mean / count
+        return added(g_x, x, mean, slope, offset, ctx.axis), None
 
 
 def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The mean and the biased variance of x along one axis, in float32 (float64 for float64), in one read."""
     if x.is_cuda:
         mean, inverse = torch.batch_norm_stats(x.flatten(0, axis - 1), 0.0)
-        return mean, inverse.square().reciprocal()
+        return mean, torch.where(inverse == 0, 0, inverse.square().reciprocal())  # 0 stands for no variance
     numba = fused(x)
     if numba is None:
         variance, mean = torch.var_mean(
@@ -155,24 +169,23 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return tuple(torch.from_numpy(z).to(state_dtype(x.dtype)) for z in (shift + total, square - total * total))  # type: ignore[return-value]
 
 
-def added(g: Tensor | None, x: Tensor, slope: Tensor, offset: Tensor, axis: int) -> Tensor:
-    """g + slope x + offset, of x's dtype; g may be absent."""
-    spread = (1,) * axis + (-1,) + (1,) * (x.ndim - axis - 1)
-    if g is None:
-        return (x * slope.view(spread) + offset.view(spread)).to(x.dtype)
-    if x.is_cuda:  # made for SyncBatchNorm: g - offset' / n - (x - 0) slope' / n
+def added(g: Tensor | None, x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor, axis: int) -> Tensor:
+    """g + slope (x - mean) + offset, of x's dtype; g may be absent."""
+    numba = fused(x)
+    if g is None or torch.is_grad_enabled() or not (x.is_cuda or numba):  # a gradient of the gradient goes through this
+        near, along, least = (each.view(-1, *(1,) * (x.ndim - axis - 1)) for each in (mean, slope, offset))
+        made = (x - near) * along + least
+        return (made if g is None else g + made).to(x.dtype)
+    if x.is_cuda:  # made for SyncBatchNorm: g - offset' / n - (x - mean) slope' / n
         one, folded = torch.ones_like(slope), [t.flatten(0, axis - 1) for t in (g.contiguous(), x)]
         count = torch.ones(1, dtype=torch.int32, device=x.device)
-        made = torch.batch_norm_backward_elemt(*folded, torch.zeros_like(one), one, one, -offset, -slope, count)
+        made = torch.batch_norm_backward_elemt(*folded, mean, one, one, -offset, -slope, count)
         return made.view(g.shape)
-    numba = fused(x)
-    if numba is None:
-        return (g + x * slope.view(spread) + offset.view(spread)).to(x.dtype)
     real, (lying, inner, order) = name_of_state(x), in_channels(x, axis)
     out, out_array = numba.made(tuple(lying.shape), real)
     g_rows, x_rows = (numba.rows(tensor, real) for tensor in (as_in_memory(g, order), lying))
-    parts = numba.parts_of(backends.Given(*g_rows.shape[:1], ()), g_rows.shape[1])
-    numbers = (numba.array(tensor, real) for tensor in (slope, offset))
+    parts = numba.parts_of(backends.Given(len(g_rows), ()), g_rows.shape[1])
+    numbers = (numba.array(tensor, real) for tensor in (mean, slope, offset))
     call = numba.caller(numba.load("", "affine"), out_array.nbytes, parts)
     call(g_rows, x_rows, np.uint64(inner), *numbers, out_array.reshape(g_rows.shape))
     return as_named(numba.converted(out, x.dtype), order)

@@ -20,7 +20,7 @@ from tfexplore import backends
 from tfexplore.backends import Given, buffers, torch_reference
 from tfexplore.machine.torch_private import is_hooked, operators_are_observed
 from tfexplore.nn import ops
-from tfexplore.nn.checks import State, check_state
+from tfexplore.nn.checks import State, check_state, checked_lengths
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order, unflattened
 from tfexplore.nn.routes import kernel_for, state_dtype
@@ -75,14 +75,17 @@ class Recurrent(Stateful):
     def state_names(self) -> tuple[str, ...]:
         return (*self.layer.state_names, "last spikes")
 
-    def run(self, x: Tensor, state: State | None, want_state: bool = True) -> tuple[Tensor, State]:
+    def run(
+        self, x: Tensor, state: State | None, want_state: bool = True, *, lengths: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        lengths = checked_lengths(lengths, x)
         if state is not None:
             check_state(state[-1:], ("last spikes",), x, state_dtype(x.dtype))
         product, key = product_of(self.feedback, x), None
-        if product is not None and x.numel() > 0 and not self._is_watched(x, state):
+        if product is not None and x.numel() > 0 and lengths is None and not self._is_watched(x, state):
             key = self._kernel(x, state)
         if product is None or key is None:
-            return self._loop(x, state)
+            return self._loop(x, state, lengths)
         layer, order = self.layer, memory_order(x)
         module = self.feedback[0] if isinstance(self.feedback, FoldTime) else self.feedback
         inner, last = (None, None) if state is None else (state[:-1], state[-1])
@@ -113,17 +116,22 @@ class Recurrent(Stateful):
         where = device.type, device.index or 0
         return kernel_for(layer.step_name, layer.backend, *where, x.dtype, keep, (), layer.smooth, False, False)
 
-    def _loop(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def _loop(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """The same step by step, through modules."""
         inner, s = (None, x.new_zeros(x.shape[1:])) if state is None else (state[:-1], state[-1])
         if len(x) == 0:
             out, inner = self.layer.run(x, inner)
             return out, (*inner, s)
         outs = []
-        for x_t in torch_reference.one_by_one(x.split(1)):
+        for t, x_t in enumerate(torch_reference.one_by_one(x.split(1))):
+            left = None if lengths is None else (lengths - t).clamp(0, 1)
             # `run` and not a call: this module keeps the layer's state, not the provider
-            out, inner = self.layer.run(x_t + self.feedback(s.to(x.dtype).unsqueeze(0)), inner)
-            s = out[0].to(inner[0].dtype)
+            out, inner = self.layer.run(x_t + self.feedback(s.to(x.dtype).unsqueeze(0)), inner, lengths=left)
+            fired = out[0].to(inner[0].dtype)
+            if left is None:
+                s = fired
+            else:  # the last spikes of a sample that has ended stay, as its state does
+                s = torch.where(left.view(-1, *(1,) * (fired.ndim - 1)) > 0, fired, s)
             outs.append(out)
         assert inner is not None
         return torch.cat(outs), (*inner, s)

@@ -249,6 +249,11 @@ class TimeSplit(nn.Module):
                 raise ValueError(
                     f"{name!r} is within a `carry`, which holds its states; time splitting needs them: leave the carry first."
                 )
+            if module.padding is not None:
+                raise ValueError(
+                    f"{name!r} is within `padded`, whose lengths count from the first time step, which only one rank has; time "
+                    "splitting takes samples of one length: leave `padded` first."
+                )
             if module.sink is not None and self.micro_batches > 1:
                 raise ValueError(f"{name!r} is being recorded, which takes one pass at a time; use micro_batches=1.")
 
@@ -293,13 +298,18 @@ def _in_words(numbers: list[int]) -> str:
 
 @contextmanager
 def refuse_given_states(layers: list[Stateful]) -> Iterator[None]:
-    """ValueError for a layer that the network passes a state: it would start from that state on every rank."""
+    """ValueError for a layer that the network passes a state, or lengths: they would hold from the first step of every rank."""
 
     def refuse(module: nn.Module, args: Any, kwargs: Any) -> None:
         if kwargs.get("state") is not None or (len(args) > 1 and args[1] is not None):
             raise ValueError(
                 f"net passes a {type(module).__name__} its state; in a time split the state comes from the rank before: call the "
                 "layer without one."
+            )
+        if kwargs.get("lengths") is not None:
+            raise ValueError(
+                f"net passes a {type(module).__name__} lengths, which count from the first time step, which only one rank has; "
+                "time splitting takes samples of one length."
             )
 
     with ExitStack() as undo:
