@@ -14,6 +14,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from cuda_text import FakeCupy
+
     from tfexplore.timesplit import Crew
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,6 +150,15 @@ def kernels_used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     find = layers.kernel_for
     monkeypatch.setattr(layers, "kernel_for", lambda *wanted: used.append(find(*wanted)) or used[-1])
     return used
+
+
+@pytest.fixture
+def fake_cupy(require: Callable[..., str]) -> Iterator["FakeCupy"]:
+    """Layers with backend="cuda" run the CUDA text as C++, on CPU tensors."""
+    from cuda_text import on_cpu
+
+    with on_cpu(require("g++", "clang++", why="to run the CUDA kernels as C++")) as fake:
+        yield fake
 
 
 @pytest.fixture

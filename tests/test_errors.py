@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import sympy
 import torch
@@ -73,6 +74,18 @@ TABLE: list[Bad] = [
     ("no tau", lambda: lif(tau=None), ValueError, rf"LIF: tau {FINITE}, at least 1, but got None\."),
     ("huge tau", lambda: lif(tau=10**400), ValueError, rf"LIF: tau {FINITE}, at least 1, but got 1000+\."),
     ("two taus", lambda: lif(tau=torch.tensor([1.0, 0.5])), ValueError, r"LIF: every value of tau must be a finite number, at least 1, but 1 of 2 are not; the first, at \[1\], is 0\.5\."),
+    ("a number that is trained in a tensor", lambda: lif(tau=torch.full((2,), 2.0, requires_grad=True)), TypeError, r"LIF: tau must be fixed; to train it, name it: learn='tau'\."),
+    ("NaN among taus", lambda: lif(tau=torch.tensor([[2.0, math.nan]])), ValueError, r"LIF: every value of tau must be a finite number, at least 1, but 1 of 2 are not; the first, at \[0, 1\], is nan\."),
+    ("no tau at all", lambda: lif(tau=torch.ones(3, 0)), ValueError, r"LIF: tau must have at least one value, but got shape \(3, 0\)\."),
+    ("bool taus", lambda: lif(tau=torch.tensor([True, True])), TypeError, rf"LIF: tau {FINITE}, at least 1, or a tensor of such, but got tensor\(\[True, True\]\)\."),
+    ("complex taus", lambda: lif(tau=torch.full((2,), 2 + 0j)), TypeError, rf"LIF: tau {FINITE}, at least 1, or a tensor of such, but got tensor.*"),
+    ("taus in words", lambda: lif(tau=np.array(["two"])), TypeError, rf"LIF: tau {FINITE}, at least 1, or a tensor of such, but got array.*"),
+    ("three taus for four channels", lambda: lif(tau=torch.full((3,), 2.0))(X), ValueError, r"tau has values for \[3\], so x must be \[T, B, 3, \.\.\.\], but got shape \(3, 2, 4\)\."),
+    ("taus for more axes", lambda: lif(tau=torch.full((4, 1), 2.0))(X), ValueError, r"tau has values for \[4, 1\], so x must be \[T, B, 4, 1, \.\.\.\], but got shape \(3, 2, 4\)\."),
+    ("a learned tau at the bound", lambda: lif(tau=torch.tensor([2.0, 1.0]), learn="tau"), ValueError, r"a learned tau must start above 1, but got 1\.0\."),
+    ("taus and other channels", lambda: lif(tau=torch.full((3,), 2.0), learn="tau", channels=4), ValueError, r"tau has shape \(3,\), but channels=4 wants \(4,\); leave channels out\."),
+    ("fixed taus and channels", lambda: lif(tau=torch.full((3,), 2.0), channels=3), ValueError, r"channels=3 has no effect: LIF learns no parameter \(see learn=\) and draws none\."),
+    ("taus elsewhere", lambda: lif(tau=torch.full((4,), 2.0))(META), ValueError, r"x is on meta, but the layer's tau is on cpu; move the layer: layer\.to\('meta'\)\."),
     ("complex", lambda: lif(v_threshold=1j), ValueError, rf"LIF: v_threshold {FINITE}, but got 1j\."),
     ("decay 1", lambda: neurons.PaperLIF(decay=1.0), ValueError, rf"PaperLIF: decay {FINITE}, above 0 and below 1, but got 1\.0\."),
     ("dt 0", lambda: neurons.Izhikevich(dt=0), ValueError, rf"Izhikevich: dt {FINITE}, above 0, but got 0\."),
@@ -113,6 +126,21 @@ TABLE: list[Bad] = [
     ("half state", lambda: lif()(X.half(), (V.half(),)), ValueError, r"state 'v' must be torch\.float32 on cpu, but got torch\.float16 on cpu\."),
     ("state device", lambda: lif()(X, (V.to("meta"),)), ValueError, r"state 'v' must be torch\.float32 on cpu, but got torch\.float32 on meta\."),
     ("recurrent state", lambda: Recurrent(lif(), nn.Linear(4, 4))(X, (V,)), TypeError, r"state must be a tuple of 2 tensors \(v, last spikes\), but got 1 values?\."),
+    # -- traces, lengths, BatchNorm
+    ("trace unknown", lambda: tfexplore.ALIF()(X, trace=("v", "w")), ValueError, r"a trace must be one of 'h', 'v', 'b', but got 'w' \(the output is returned anyway\)\."),
+    ("trace of spikes", lambda: lif()(X, trace="s"), ValueError, r"a trace must be one of 'h', 'v', but got 's' .*"),
+    ("trace True", lambda: lif()(X, trace=True), TypeError, r"trace must be a name or several, such as 'v', but got True\."),
+    ("layer's list of lengths", lambda: lif()(X, lengths=[3, 1]), TypeError, r"lengths must be a tensor of integers, but got list\."),
+    ("layer's lengths above T", lambda: lif()(X, lengths=torch.tensor([4, 1])), ValueError, r"lengths must be from 0 to T = 3, but got \[4, 1\]\."),
+    ("layer's negative length", lambda: lif()(X, lengths=torch.tensor([3, -1])), ValueError, r"lengths must be from 0 to T = 3, but got \[3, -1\]\."),
+    ("layer's lengths of another batch", lambda: lif()(X, lengths=torch.tensor([3])), ValueError, r"lengths must be \[B\], one for each of the 2 samples, but got shape \(1,\)\."),
+    ("padded by a list", lambda: tfexplore.padded(lif(), [3, 1]).__enter__(), TypeError, r"lengths must be a tensor of integers, but got list\."),
+    ("padded below 0", lambda: tfexplore.padded(lif(), torch.tensor([3, -1])).__enter__(), ValueError, r"lengths must be from 0 on, but got \[3, -1\]\."),
+    ("no BatchNorm", lambda: lif()(X, batch_norm=nn.LayerNorm(4)), TypeError, r"batch_norm must be a BatchNorm of torch\.nn, but got LayerNorm\."),
+    ("BatchNorm of other channels", lambda: lif()(X, batch_norm=nn.BatchNorm1d(2)), ValueError, r"BatchNorm1d normalises 2 channels, but axis 2 of x has another size: x is \(3, 2, 4\)\."),
+    ("BatchNorm without channels", lambda: lif()(X[..., 0], batch_norm=nn.BatchNorm1d(2)), ValueError, r"BatchNorm1d normalises 2 channels, but axis 2 of x has another size: x is \(3, 2\)\."),
+    ("BatchNorm of one value", lambda: lif()(X[:1, :1], batch_norm=nn.BatchNorm1d(4)), ValueError, r"BatchNorm1d has one value per channel in training mode, so no variance; use net\.eval\(\)\."),
+    ("nothing to fuse", lambda: tfexplore.fuse(nn.Sequential(FoldTime(nn.BatchNorm1d(4), nn.ReLU()), lif())), ValueError, r"no BatchNorm stands directly before a layer in a Sequential of this network: .*"),
     # -- gradients
     ("double backward", lambda: two_backwards(lif(backend="numba")), RuntimeError, r"The fused kernels have no second derivative .*; use backend='torch' for it\."),
     # -- modules around layers

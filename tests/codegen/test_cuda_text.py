@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cuda_text import LOOPS, STREAM, FakeCupy, header_folders, on_cpu
+from cuda_text import LOOPS, STREAM, FakeCupy, header_folders
 from torch import Tensor
 
 import tfexplore
@@ -96,12 +96,6 @@ def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron]
 
 
 # -- run as C++ ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fake_cupy(require: Callable[..., str]) -> Iterator[FakeCupy]:
-    with on_cpu(require("g++", "clang++", why="to run the CUDA kernels as C++")) as fake:
-        yield fake
 
 
 @dataclasses.dataclass

@@ -73,15 +73,14 @@ def convolved(module: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -> Ten
     return made
 
 
-def is_hooked(module: torch.nn.Module) -> bool:
-    """Whether calling the module does more than its class says: hooks of its own or of all modules, or another `forward`.
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling the module does more than its `forward`: hooks of its own, or of all modules.
 
     The dictionaries of hooks that `Module.__call__` looks at, since PyTorch 2.0. In their stead: True, which is slower.
     """
-    every = torch.nn.modules.module
+    every = nn.modules.module
     return bool(
-        "forward" in vars(module)
-        or module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         or every._global_forward_hooks or every._global_forward_pre_hooks
         or every._global_backward_hooks or every._global_backward_pre_hooks
     )  # fmt: skip

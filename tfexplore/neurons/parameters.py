@@ -142,6 +142,8 @@ def checked(owner: str, key: str, value: Any, bound: Bound) -> Any:
 def checked_values(owner: str, key: str, value: Any, bound: Bound) -> Values:
     """A tensor or an array of numbers within the bound."""
     try:
+        if any(kind in str(getattr(value, "dtype", "")) for kind in ("bool", "complex")):
+            raise TypeError  # as for a single one: neither is a number here
         made = Values(value)
     except (TypeError, ValueError):
         raise TypeError(f"{owner}: {key} must be {bound}, or a tensor of such, but got {value!r}.") from None

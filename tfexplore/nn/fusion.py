@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from tfexplore.machine.torch_private import convolved
+from tfexplore.machine.torch_private import convolved, has_hooks
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.normalise import is_torchs_own, normalised
 from tfexplore.nn.schedules import active
@@ -43,12 +43,6 @@ def pairs_of(modules: list[nn.Module]) -> Iterator[tuple[int, tuple[list[nn.Modu
             *front, last = module
             if isinstance(last, _BatchNorm) and is_torchs_own(last) and not has_hooks(module) and not has_hooks(last):
                 yield place, (front, last)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Whether something wants to be called with the module, as weight_norm does, or whoever looks at its output."""
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return any(hooks)
 
 
 def in_weights(front: list[nn.Module], norm: _BatchNorm) -> list[nn.Module]:

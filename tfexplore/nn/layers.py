@@ -19,7 +19,7 @@ from tfexplore import backends
 from tfexplore.backends import Given, torch_reference
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
-from tfexplore.machine.torch_private import operators_are_observed
+from tfexplore.machine.torch_private import has_hooks, operators_are_observed
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
 from tfexplore.neurons.step import Step, by_value, step_of
@@ -27,7 +27,7 @@ from tfexplore.neurons.step import normalised as normalised_input
 from tfexplore.nn import constant, own, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
-from tfexplore.nn.normalise import Normalised, normalised
+from tfexplore.nn.normalise import Normalised, is_torchs_own, normalised
 from tfexplore.nn.routes import kernel_for, name_of, state_dtype
 from tfexplore.nn.stateful import Stateful
 
@@ -195,17 +195,21 @@ class Layer(Stateful):
             >>> [round(g, 2) for g in x.grad.flatten().tolist()]
             [1.75, 1.5, 1.0]
         """
+        if not isinstance(trace, str | tuple | list):
+            raise TypeError(f"trace must be a name or several, such as 'v', but got {trace!r}.")
         traced = (trace,) if isinstance(trace, str) else tuple(trace)
         if unknown := [name for name in traced if name not in ("h", *self.state_names)]:
             raise ValueError(
-                f"trace must be of 'h', {', '.join(map(repr, self.state_names))}, but got {unknown[0]!r} (the output is returned "
-                "anyway)."
+                f"a trace must be one of 'h', {', '.join(map(repr, self.state_names))}, but got {unknown[0]!r} (the output is "
+                "returned anyway)."
             )
         traces: dict[str, Tensor] = {}
         asked = {"traces": traces, "trace": traced} if traced else {}
         asked |= {} if lengths is None else {"lengths": lengths}
         if batch_norm is not None:
             check_input(x)
+            if not isinstance(batch_norm, _BatchNorm):
+                raise TypeError(f"batch_norm must be a BatchNorm of torch.nn, but got {type(batch_norm).__name__}.")
             if normalises_apart(batch_norm, x):
                 x = batch_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             else:
@@ -347,5 +351,7 @@ def normalised_step(step: Step) -> tuple[Step, str]:
 
 
 def normalises_apart(norm: _BatchNorm, x: Tensor) -> bool:
-    """Whether the BatchNorm runs by itself: for a compiler or a transform, which must see its operators, and for an empty x."""
-    return torch.compiler.is_compiling() or operators_are_observed(x) or x.numel() == 0
+    """Whether the BatchNorm runs by itself: where it does more than torch's, for a compiler or a transform, which must see its
+    operators, and for an empty x."""
+    more = not is_torchs_own(norm) or has_hooks(norm)
+    return more or torch.compiler.is_compiling() or operators_are_observed(x) or x.numel() == 0

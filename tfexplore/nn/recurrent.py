@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 
 from tfexplore import backends
 from tfexplore.backends import Given, buffers, torch_reference
-from tfexplore.machine.torch_private import is_hooked, operators_are_observed
+from tfexplore.machine.torch_private import has_hooks, operators_are_observed
 from tfexplore.nn import ops
 from tfexplore.nn.checks import State, check_state, checked_lengths
 from tfexplore.nn.layers import Layer
@@ -104,7 +104,7 @@ class Recurrent(Stateful):
             or self.layer.sink is not None
             or bool(torch_reference.LISTENERS)
             or type(self.layer).run is not Layer.run
-            or any(map(is_hooked, self.feedback.modules()))
+            or any("forward" in vars(module) or has_hooks(module) for module in self.feedback.modules())
             or operators_are_observed(x, *(state or ()), *self.parameters())
         )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.machine.torch_private import backward_frees_graph, backward_pass
-from tfexplore.nn.checks import State
+from tfexplore.nn.checks import State, check_integers
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.stateful import Stateful
 
@@ -290,7 +290,9 @@ def padded(net: nn.Module, lengths: Tensor) -> Iterator[None]:
         lengths: the number of steps of each sample, `[B]`, int64, from 0 to T.
 
     Raises:
-        ValueError: at the call of a layer, for lengths that do not fit its input.
+        TypeError: for lengths that are no integers.
+        ValueError: for a negative length; at the call of a layer, for lengths that do not fit its input.
+        RuntimeError: within another `padded`.
 
     Example:
         >>> import torch, tfexplore
@@ -299,6 +301,9 @@ def padded(net: nn.Module, lengths: Tensor) -> Iterator[None]:
         ...     net(torch.full((3, 2, 1), 1.0))[..., 0].tolist()
         [[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
     """
+    check_integers("lengths", lengths, len(lengths))
+    if bool((lengths < 0).any()):
+        raise ValueError(f"lengths must be from 0 on, but got {lengths.tolist()}.")
     layers = stateful(net)
     if any(layer.padding is not None for layer in layers):
         raise RuntimeError("the network is within `padded` already; lengths cannot nest.")
