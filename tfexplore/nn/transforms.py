@@ -141,7 +141,7 @@ class Backward(torch.autograd.Function):
 
 def fused(key: str, x: Tensor, given: Given, want_state: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """`ops.fused`, or the same for a transform to see."""
-    if not is_transformed():
+    if torch.compiler.is_compiling() or not is_transformed():
         return ops.fused(key, x, given, want_state)
     steps, scalars, start, per_neuron, inner, lengths = given
     out, watched, state, _ = Forward.apply(x, start, per_neuron, lengths, steps, inner, list(scalars), key)
