@@ -232,7 +232,7 @@ class Layer(Stateful):
         plain = (
             state is None and self.sink is None and not (trace or want_state) and lengths is None and batch_norm is None
         )
-        if plain and (known := self.known(x)):
+        if plain and not torch.compiler.is_compiling() and (known := self.known(x)):
             kernel, given, order = known
             return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
         lengths = checked_lengths(lengths, x)
@@ -285,14 +285,12 @@ class Layer(Stateful):
     def known(self, x: Tensor) -> Known | None:
         """What a plain call needs, found once for each kind of x: a small layer takes no longer than finding it would.
 
-        None for what has no such thing: parameters of groups of neurons, which training moves, a constant current, a compiler.
+        None for what has no such thing: parameters of groups of neurons, which training moves, and a constant current.
         """
         with_grad = x.requires_grad and torch.is_grad_enabled()
         kind = (x.shape, x.stride(), x.dtype, x.device, with_grad, self.backend, self.keep, self.smooth)
         found = self.calls.get(kind)
-        if found is None and not (
-            self.step.per_neuron or torch.compiler.is_compiling() or x.numel() == 0 or constant.once(x) is not None
-        ):
+        if found is None and not (self.step.per_neuron or x.numel() == 0 or constant.once(x) is not None):
             order, place = memory_order(x), (x.device.type, x.device.index or 0, x.dtype)
             keep = self.keep if with_grad else "nothing"
             kernel = kernel_for(self.step_name, self.backend, *place, keep, (), self.smooth, False, False)
