@@ -254,7 +254,7 @@ class Layer(Stateful):
         named = tuple(name for name in ("h", *self.state_names) if name in named)
         if x.numel() == 0:
             out, after = x.clone(), torch_reference.begin(step, given, flattened(x, order)).clone()
-            recorded = x.new_zeros((len(x), len(named), math.prod(x.shape[1:])), dtype=state_dtype(x.dtype))
+            recorded = x.to(state_dtype(x.dtype)).reshape(len(x), 1, math.prod(x.shape[1:])).expand(-1, len(named), -1)
         else:
             tensors = (current, given.start, given.per_neuron)
             with_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
