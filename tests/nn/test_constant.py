@@ -138,7 +138,8 @@ def test_batch_norm_in_training_counts_every_step(momentum):
     one, other = net(nn.BatchNorm2d(3, momentum=momentum)), net(nn.BatchNorm2d(3, momentum=momentum))
     conv = calls(one[0][0])
     (out, found), (expected, wanted) = (
-        results(module, x) for module, x in ((one, image().expand(T, B, 1, 8, 8)), (other, image().repeat(T, 1, 1, 1, 1)))
+        results(module, x)
+        for module, x in ((one, image().expand(T, B, 1, 8, 8)), (other, image().repeat(T, 1, 1, 1, 1)))
     )
     assert conv == [B]
     assert torch.equal(out, expected)

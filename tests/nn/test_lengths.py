@@ -26,7 +26,9 @@ def padding(lengths: Tensor = LENGTHS, steps: int = T) -> Tensor:
     return torch.arange(steps).unsqueeze(1) >= lengths
 
 
-def results(layer: Layer, x: Tensor, start: Tensor, g: list[Tensor], names: tuple[str, ...], **options: Tensor) -> dict[str, Tensor]:
+def results(
+    layer: Layer, x: Tensor, start: Tensor, g: list[Tensor], names: tuple[str, ...], **options: Tensor
+) -> dict[str, Tensor]:
     x, start = x.detach().requires_grad_(), start.detach().requires_grad_()
     out, state, *traces = layer(x, tuple(start), return_state=True, trace=names, **options)
     made = {"out": out, "state": torch.stack(state), **dict(zip(names, traces, strict=True))}
@@ -35,7 +37,9 @@ def results(layer: Layer, x: Tensor, start: Tensor, g: list[Tensor], names: tupl
     return {key: t.detach() for key, t in made.items()} | dict(zip(("g_x", "g_start", *learned), found, strict=True))
 
 
-def alone(layer: Layer, x: Tensor, start: Tensor, g: list[Tensor], names: tuple[str, ...], lengths: Tensor) -> dict[str, Tensor]:
+def alone(
+    layer: Layer, x: Tensor, start: Tensor, g: list[Tensor], names: tuple[str, ...], lengths: Tensor
+) -> dict[str, Tensor]:
     """Each sample alone; the gradients of learned parameters are summed."""
     parts = []
     for b, steps in enumerate(lengths.tolist()):
@@ -47,7 +51,9 @@ def alone(layer: Layer, x: Tensor, start: Tensor, g: list[Tensor], names: tuple[
             filled = [torch.cat([p[key], p[key].new_zeros(len(x) - len(p[key]), *p[key].shape[1:])]) for p in parts]
             found[key] = torch.cat(filled, 1)
         else:
-            found[key] = torch.cat([p[key] for p in parts], 1) if key in ("state", "g_start") else sum(p[key] for p in parts)
+            found[key] = (
+                torch.cat([p[key] for p in parts], 1) if key in ("state", "g_start") else sum(p[key] for p in parts)
+            )
     return found
 
 
@@ -175,7 +181,9 @@ def net(backend: str = "numba") -> nn.Module:
     torch.manual_seed(0)
     recurrent = tfexplore.Recurrent(tfexplore.LIF(v_threshold=0.3, backend=backend), nn.Linear(4, 4))
     shared = tfexplore.ALIF(tau=3.0, v_threshold=0.3, backend=backend)
-    return nn.Sequential(FoldTime(nn.Linear(5, 4)), shared, nn.Linear(4, 4), recurrent, nn.Linear(4, 4), shared).double()
+    return nn.Sequential(
+        FoldTime(nn.Linear(5, 4)), shared, nn.Linear(4, 4), recurrent, nn.Linear(4, 4), shared
+    ).double()
 
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
@@ -219,7 +227,10 @@ def test_states_stay_from_the_end_of_a_sample_on():
         with tfexplore.carry(module) as states:
             module(x[:steps, b : b + 1])
         for key, state in states.items():
-            assert distance(found[key][:, b : b + 1], torch.stack(state)) <= 1e-14, (key, b)  # a product of another size
+            assert distance(found[key][:, b : b + 1], torch.stack(state)) <= 1e-14, (
+                key,
+                b,
+            )  # a product of another size
 
 
 def test_traces_of_padded_samples_are_0_behind_their_end():
@@ -253,11 +264,19 @@ def test_lengths_are_given_once():
     with tfexplore.padded(module, lengths):
         with pytest.raises(ValueError, match=r"^lengths came with the call, within `padded`, .*; leave one out\.$"):
             module[1](x, lengths=lengths)
-        with pytest.raises(RuntimeError, match=r"^the network is within `padded` already"), tfexplore.padded(module, lengths):
+        with (
+            pytest.raises(RuntimeError, match=r"^the network is within `padded` already"),
+            tfexplore.padded(module, lengths),
+        ):
             pass
-        with pytest.raises(ValueError, match=r"^lengths must be \[B\], one for each of the 3 samples, but got shape \(2,\)\.$"):
+        with pytest.raises(
+            ValueError, match=r"^lengths must be \[B\], one for each of the 3 samples, but got shape \(2,\)\.$"
+        ):
             module(torch.zeros(3, 3, 5, dtype=torch.float64))
-    with tfexplore.padded(module, torch.tensor([4, 1])), pytest.raises(ValueError, match=r"from 0 to T = 3, but got \[4, 1\]\.$"):
+    with (
+        tfexplore.padded(module, torch.tensor([4, 1])),
+        pytest.raises(ValueError, match=r"from 0 to T = 3, but got \[4, 1\]\.$"),
+    ):
         module(x)
     module(x)  # nothing is left of it
 
@@ -288,7 +307,9 @@ def test_a_time_split_takes_samples_of_one_length():
     with timesplit.ranks() as alone:
         split = timesplit.TimeSplit(nn.Sequential(tfexplore.LIF()), ranks=alone)
         with tfexplore.padded(split.net, torch.tensor([3, 1])):
-            with pytest.raises(ValueError, match=r"^'0' is within `padded`, whose lengths count from the first time step, .*"):
+            with pytest.raises(
+                ValueError, match=r"^'0' is within `padded`, whose lengths count from the first time step, .*"
+            ):
                 split(torch.zeros(3, 2, 4))
         assert split(torch.ones(3, 2, 4)).any()
         split = timesplit.TimeSplit(Short(), ranks=alone)

@@ -146,13 +146,17 @@ def test_every_parameter_of_alif_may_be_a_tensor():
     x = lying("as named", torch.float64)[..., 0].contiguous()  # [T, B, C, H]
     numbers = {"tau": taus((C,)), "tau_b": 3 * taus((C, H), 4), "beta": taus((1, H), 5) / 5, "v_threshold": taus((C,), 6) / 6,
                "v_reset": taus((C, 1), 7) / 50}  # fmt: skip
-    layer = Layer(neurons.ALIF(**numbers, reset="hard", detach_reset=False, learn=("beta", "tau_b")), backend="numba").double()
+    layer = Layer(
+        neurons.ALIF(**numbers, reset="hard", detach_reset=False, learn=("beta", "tau_b")), backend="numba"
+    ).double()
     start = noise(2, *x.shape[1:], seed=8, dtype=torch.float64).abs() / 5
     out, state = layer(x, tuple(start), return_state=True)
     raw = {key: layer.raw[key].detach().requires_grad_() for key in ("beta", "tau_b")}
     bounds = layer.bounds
     full = dict(layer.fixed.named_buffers()) | {key: bounds[key].from_free(r) for key, r in raw.items()}
-    spikes, v, b = oracle.alif(x, *start, **{key: value.view(*value.shape, *(1,) * (2 - value.ndim)) for key, value in full.items()})
+    spikes, v, b = oracle.alif(
+        x, *start, **{key: value.view(*value.shape, *(1,) * (2 - value.ndim)) for key, value in full.items()}
+    )
     assert torch.equal(out, spikes)
     assert 0.05 < spikes.mean() < 0.95
     assert all(distance(mine, theirs) < 1e-13 for mine, theirs in zip(state, (v, b), strict=True))
@@ -212,9 +216,13 @@ def test_a_distribution_is_drawn_once_for_each_channel(learn):
 
 
 def test_values_outside_of_the_bound_are_refused_where_they_are_drawn():
-    with pytest.raises(ValueError, match=r"^LIF: every value of tau must be a finite number, at least 1, but 4 of 4 are not"):
+    with pytest.raises(
+        ValueError, match=r"^LIF: every value of tau must be a finite number, at least 1, but 4 of 4 are not"
+    ):
         tfexplore.LIF(tau=Uniform(0.1, 0.9), channels=4)
-    with pytest.raises(ValueError, match=r"^tau is drawn from a distribution, so the layer must know how many values: "):
+    with pytest.raises(
+        ValueError, match=r"^tau is drawn from a distribution, so the layer must know how many values: "
+    ):
         tfexplore.LIF(tau=Uniform(2.0, 3.0))
 
 
@@ -247,7 +255,9 @@ def test_fixed_tensors_are_in_the_state_dict_and_move_with_the_layer():
     assert layer.to("meta").fixed["v_threshold"].is_meta
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["deepcopy", "pickle"]
+)
 def test_a_copy_is_the_same_layer_and_apart(copied):
     layer, x = mixed(), lying("as named")
     twin = copied(layer)
@@ -272,10 +282,14 @@ def test_another_neuron_with_the_same_tensors_may_be_set():
     expected = Layer(layer.neuron, backend="torch")(x)
     assert torch.equal(layer(x), expected)
     for changed in ({"v_threshold": 1.0}, {"v_threshold": taus((C, 1), 9)}, {"v_reset": taus((C,))}):
-        with pytest.raises(ValueError, match=r"^this layer has values for \('tau', 'v_threshold'\), but the new neuron "):
+        with pytest.raises(
+            ValueError, match=r"^this layer has values for \('tau', 'v_threshold'\), but the new neuron "
+        ):
             layer.neuron = dataclasses.replace(layer.neuron, **changed)
     plain = tfexplore.LIF()
-    with pytest.raises(ValueError, match=r"^this layer has values for no parameter, but the new neuron others, for \('tau',\); "):
+    with pytest.raises(
+        ValueError, match=r"^this layer has values for no parameter, but the new neuron others, for \('tau',\); "
+    ):
         plain.neuron = neurons.LIF(tau=taus((2,)))
 
 

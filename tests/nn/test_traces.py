@@ -30,7 +30,9 @@ def gradients(layer: Layer, x: Tensor, names: tuple[str, ...], weights: tuple[fl
     weights = weights or (1.0,) * (2 + len(names))
     x = x.detach().requires_grad_()
     rest = torch.tensor([float(z) for z in dataclasses.replace(layer.neuron).initial()], dtype=x.dtype)
-    start = (rest.view(-1, *(1,) * (x.ndim - 1)) + noise(states, *x.shape[1:], seed=1, dtype=x.dtype) / 20).requires_grad_()
+    start = (
+        rest.view(-1, *(1,) * (x.ndim - 1)) + noise(states, *x.shape[1:], seed=1, dtype=x.dtype) / 20
+    ).requires_grad_()
     out, state, *traces = layer(x, tuple(start), return_state=True, trace=names)
     made = [out, torch.stack(state), *traces]
     parts = [
@@ -79,9 +81,7 @@ def test_lif_has_the_gradients_of_a_plain_loop(reset, detach):
         made.append([h, v, *torch.autograd.grad((spikes, h, v), (*given, layer.raw["tau"]), tuple(g))])
     given = [x.clone().requires_grad_(), start.clone().requires_grad_()]
     raw = layer.raw["tau"].detach().requires_grad_()
-    spikes, _, h, v = oracle.lif(
-        *given, 1 + raw.exp(), v_threshold=0.8, v_reset=-0.1, reset=reset, detach_reset=detach
-    )
+    spikes, _, h, v = oracle.lif(*given, 1 + raw.exp(), v_threshold=0.8, v_reset=-0.1, reset=reset, detach_reset=detach)
     wanted = [h, v, *torch.autograd.grad((spikes, h, v), (*given, raw), tuple(g))]
     assert spikes.any()
     for found in made:

@@ -70,7 +70,9 @@ class Folded(nn.Module):
         if x.ndim != weight.ndim:  # a linear module's channels are then along another axis than the BatchNorm's
             apart: Tensor = norm(linear(x))
             return apart
-        _, centre, scale, shift = normalised(norm, weight, axis=0)  # of the weights only the size of their axis counts here
+        _, centre, scale, shift = normalised(
+            norm, weight, axis=0
+        )  # of the weights only the size of their axis counts here
         weight = weight * scale.view(-1, *(1,) * (weight.ndim - 1)).to(weight.dtype)
         bias = shift - centre * scale if bias is None else (bias - centre) * scale + shift
         return convolved(linear, x, weight, bias.to(weight.dtype))
