@@ -8,6 +8,15 @@ many words follows from the neuron: its states, and what its derived adjoint nee
 
 A word is a float32; with keep="bits" a bit is a thirty-second of it.
 
+A BatchNorm before the neuron, in training, adds two passes where the neuron's kernel normalises x as it reads it ("fused"), and
+four where the two are modules of their own ("apart", as torch computes a BatchNorm)::
+
+                            fused                                      apart
+    statistics              moments reads x                            statistics reads x
+    forward                 the neuron's, of scale x + shift           normalise reads x, writes y; then the neuron's, of y
+    backward                the neuron's, which adds up both sums      the neuron's; then sums reads g_y and x
+    through the statistics  affine reads g and x, writes g_x           denormalise reads g_y and x, writes g_x
+
 Left out, because they do not grow with T: the states and gradients at both ends of time, and the parameters.
 """
 
@@ -21,7 +30,7 @@ from tfexplore.codegen.builds import BYTES
 from tfexplore.codegen.keep import KEEP, check
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
-from tfexplore.neurons.step import step_of
+from tfexplore.neurons.step import normalised, step_of
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,9 @@ class Access:
     """One kernel's traffic with one array.
 
     Args:
-        kernel: `"forward"` or `"backward"`.
+        kernel: `"forward"` or `"backward"`; of a BatchNorm before it, see `BATCH_NORM`.
         action: `"reads"` or `"writes"`.
-        array: as the loops in `kernels/` call it: x, out, kept, g_out or g_x.
+        array: as the loops in `kernels/` call it: x, out, kept, g_out or g_x, g in affine; y is a normalised x.
         words: words per element-step.
         stateful: whether the words have the state's dtype, so that half-precision data do not halve them.
         bits: where not 0, bits per element-step instead, whatever the dtype.
@@ -45,19 +54,26 @@ class Access:
     bits: int = 0
 
 
-def traffic_of(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tuple[Access, ...]:
+BATCH_NORM = {"fused": ("moments", "affine"), "apart": ("statistics", "normalise", "sums", "denormalise")}
+"""How a BatchNorm before the neuron runs: the kernels that it adds, in the order in which they run."""
+
+
+def traffic_of(
+    neuron: Neuron, keep: str = "input", gradient: bool = True, batch_norm: str | None = None
+) -> tuple[Access, ...]:
     """Every access of the fused kernels of a layer on a CPU, forward and (with `gradient`) backward.
 
     Args:
         neuron: a value such as `neurons.LIF(tau=2.0)`.
         keep: `"potential"`, `"input"` or `"bits"`, as in `Layer`.
-        gradient: False for inference, which saves nothing and has no backward pass.
+        gradient: False for inference, which saves nothing and has no backward pass; a BatchNorm then has its running statistics.
+        batch_norm: `"fused"` for a BatchNorm in the layer's kernel, `"apart"` for one before the layer, None for none.
 
     Returns:
         The accesses, in the order of the kernels; `words` and `nbytes` add them up.
 
     Raises:
-        ValueError: for an unknown `keep`, or one that is not exact for this neuron.
+        ValueError: for an unknown `keep` or `batch_norm`, or a `keep` that is not exact for this neuron.
 
     Example:
         >>> from tfexplore import codegen, neurons
@@ -71,12 +87,33 @@ def traffic_of(neuron: Neuron, keep: str = "input", gradient: bool = True) -> tu
         backward writes 1 g_x
         >>> [float(codegen.words(codegen.traffic_of(neurons.LIF(), keep))) for keep in ("potential", "input")]
         [6.0, 5.0625]
+        >>> [float(codegen.words(codegen.traffic_of(neurons.LIF(), batch_norm=how))) for how in ("apart", "fused")]
+        [13.0625, 9.125]
     """
     if keep not in KEEP:
         raise ValueError(f"keep must be {' or '.join(map(repr, KEEP))}, but got {keep!r}.")
-    step = step_of(neuron)
+    if batch_norm is not None and batch_norm not in BATCH_NORM:
+        raise ValueError(f"batch_norm must be {' or '.join(map(repr, BATCH_NORM))} or None, but got {batch_norm!r}.")
+    step = normalised(step_of(neuron)) if batch_norm == "fused" else step_of(neuron)
     check(keep, step)
-    return accesses_of(Variant(step, keep=keep if gradient else "nothing"))
+    own = accesses_of(Variant(step, keep=keep if gradient else "nothing"))
+    if batch_norm is None:
+        return own
+    one = Fraction(1)
+
+    def reads(kernel: str, *arrays: str) -> list[Access]:
+        return [Access(kernel, "reads", array, one) for array in arrays]
+
+    if batch_norm == "fused":
+        through = [*reads("affine", "g", "x"), Access("affine", "writes", "out", one)]
+        return (*reads("moments", "x"), *own, *through) if gradient else own
+    normalise = [*reads("normalise", "x"), Access("normalise", "writes", "y", one)]
+    through = [
+        *reads("sums", "g_y", "x"),
+        *reads("denormalise", "g_y", "x"),
+        Access("denormalise", "writes", "g_x", one),
+    ]
+    return (*reads("statistics", "x"), *normalise, *own, *through) if gradient else (*normalise, *own)
 
 
 def accesses_of(variant: Variant) -> tuple[Access, ...]:
@@ -104,7 +141,7 @@ def words(accesses: Iterable[Access], kernel: str | None = None) -> Fraction:
 
     Args:
         accesses: from `traffic_of`.
-        kernel: `"forward"` or `"backward"` alone; None for both.
+        kernel: `"forward"` or `"backward"` alone, or another that is there; None for all.
 
     Example:
         >>> from tfexplore import codegen, neurons
@@ -120,7 +157,7 @@ def nbytes(accesses: Iterable[Access], dtype: str = "float32", kernel: str | Non
     Args:
         accesses: from `traffic_of`.
         dtype: that of x and the spikes: `"float16"`, `"bfloat16"`, `"float32"` or `"float64"`.
-        kernel: `"forward"` or `"backward"` alone; None for both.
+        kernel: `"forward"` or `"backward"` alone, or another that is there; None for all.
 
     Raises:
         ValueError: for another dtype.

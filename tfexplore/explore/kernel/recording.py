@@ -1,8 +1,8 @@
 """A kernel of `kernels/`, executed as plain Python and recorded line by line.
 
-The text of `kernels/forward.py` or `backward.py` is run with a decorator in place of Numba's that does nothing, over arrays
-that count (`tfexplore/measure/counting.py`). A GPU's thread i does what this loop does for its neuron i, so the loop is run
-for one neuron after the other.
+The text of `kernels/forward.py` or `backward.py` (or of `moments.py` and `affine.py`, a BatchNorm's) is run with a decorator in
+place of Numba's that does nothing, over arrays that count (`tfexplore/measure/counting.py`). A GPU's thread i does what this
+loop does for its neuron i, so the loop is run for one neuron after the other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ ARGUMENTS = {
     "backward": (
         "x", "g_out", "g_watched", "g_state", "start", "per_neuron", "inner", "scalars", "kept", "g_x", "g_start", "g_learned",
     ),
+    "moments": ("x", "inner", "shift", "sums"),
+    "affine": ("g", "x", "inner", "slope", "offset", "out"),
 }  # fmt: skip
+NUMBERED = ("backward", "moments")
+"""Kernels that are given the number of their part of the neurons, for the rows of their sums."""
 UNCOUNTED = ("scalars", "inner")
 LOCALS = {"z": "{}", "h": "h_{}", "s": "s", "after": "{} after", "g": "g_{}"}
 """The loop's local variables that are shown, and what they are called for a state."""
@@ -108,14 +112,16 @@ def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> Arrays:
     made = np.random.default_rng(0)
     z = [float(value) for value in neuron.initial()]
     reach = abs(getattr(neuron, "v_threshold", 1.0) - z[0]) or 1.0
-    states, per_neuron = len(z), [neuron.parameters[p.name] for p in variant.step.per_neuron]
+    numbers = {"x_scale": 1.0, "x_shift": 0.0} | neuron.parameters  # of a step behind a normalisation, and its own
+    chunks, *kept = variant.kept_shape(steps, threads)
+    states, per_neuron = len(z), [numbers[p.name] for p in variant.step.per_neuron]
     arrays = {
         "x": reach * made.uniform(0.2, 1.2, (steps, threads)),
         "g_out": made.normal(size=(steps, threads)),
         "start": np.tile(np.array(z)[:, None], threads),
         "per_neuron": np.array(per_neuron).reshape(-1, 1),
         "scalars": np.array(list(scalars_of(neuron).values())),
-        "kept": np.zeros(variant.kept_shape(steps, threads)),
+        "kept": np.zeros((max(1, chunks), *kept)),  # Python looks its first row up, where the compiled loop does not
         "watched": np.zeros((1, 0, threads)),
         "g_watched": np.zeros((1, 0, threads)),
         "g_learned": np.zeros((1, len(variant.step.learned), 1)),
@@ -123,12 +129,14 @@ def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> Arrays:
     }
     arrays |= {name: np.zeros((steps, threads)) for name in ("out", "g_x")}
     arrays |= {name: np.zeros((states, threads)) for name in ("state", "g_state", "g_start")}
-    return {name: array.astype(variant.real) for name, array in arrays.items()} | {"inner": np.array(threads)}
+    return {name: array.astype(variant.real) for name, array in arrays.items()} | {
+        "inner": np.array(threads, np.uint64)
+    }
 
 
 def leading(kernel: str, first: int, last: int, steps: int) -> tuple[Any, ...]:
     """The kernel's arguments before its arrays: these neurons, in the cache."""
-    return (np.uint64(first), np.uint64(last), steps, False, *((0,) if kernel == "backward" else ()))
+    return (np.uint64(first), np.uint64(last), steps, False, *((0,) if kernel in NUMBERED else ()))
 
 
 def record(kernel: str, loop: Loop, thread: int, arrays: Arrays) -> list[Moment]:
@@ -150,7 +158,7 @@ def record(kernel: str, loop: Loop, thread: int, arrays: Arrays) -> list[Moment]
             line = frame.f_lineno
         return trace
 
-    loop.names["np"] = SimpleNamespace(uint64=np.uint64, uint8=np.uint8, empty=empty)
+    loop.names["np"] = SimpleNamespace(uint64=np.uint64, uint8=np.uint8, zeros=np.zeros, empty=empty)
     given = [arrays[name] if name in UNCOUNTED else Counted(name, arrays[name], log) for name in ARGUMENTS[kernel]]
     before = sys.gettrace()
     sys.settrace(lambda frame, *_: trace if frame.f_code is loop.run.__code__ else None)
