@@ -12,7 +12,7 @@ import torch
 from benchmarks import harness, record
 from tfexplore.measure.clock import machine
 
-NAMES = ("neuron", "keep", "linear_lif", "recurrent", "training", "growth", "split")
+NAMES = ("neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "split")
 
 
 def run(

@@ -38,7 +38,7 @@ SIZES = QUICK, DEFAULT, FULL = ("quick", "default", "full")
 FUSED = ("numba", "cuda")  # what the names of our fused layers begin with
 PEERS = " (`make peers` installs the peers)"
 ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take most of a GPU for itself
-LEFT_OUT = ("device", "seed", "every", "modes", "parts", "graphs", "compiled")  # of a case, in its row
+LEFT_OUT = ("device", "seed", "every", "modes", "parts", "graphs", "compiled", "operations")  # of a case, in its row
 SHORT, PAUSE = 0.1, 0.02
 """Seconds: shorter work runs again before each timed run; before each run, other processes' threads stop waiting for work."""
 RUNNING, WAITING = 24, 4

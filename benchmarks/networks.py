@@ -5,7 +5,8 @@
     resnet18  Spiking-ResNet18 at 32 x 32: the plain spiking residual, spike(BN(conv) + shortcut), a 3 x 3 stem without pooling
     vgg11     VGG-11 at 32 x 32: conv, BN, spike; max pooling; one linear layer
 
-The images are normal noise, held as a constant current. The loss is the cross-entropy of the output's mean over time, the
+The images are normal noise, held as a constant current: what stands before the first neurons is computed once by every library
+that can. The loss is the cross-entropy of the output's mean over time, the
 optimiser SGD with momentum; with "autocast" in the case, forward pass and loss run under it. The weights are drawn once and
 copied in the order of the layers, so they are the same in every library and process. BatchNorm takes its statistics over T*B
 where a library runs layer by layer, and over B at each step where it runs step by step: those are two computations, each
@@ -28,7 +29,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks import reference
-from benchmarks.work import GRAPH, Arrays, Case, Modes, Work, array, inputs, kept_bytes
+from benchmarks.work import FIRST, GRAPH, LAST, Arrays, Case, Modes, Work, array, inputs, kept_bytes
 
 LATER = 2
 """Training steps after the first whose losses are compared: they depend on the weights' update, and the momentum."""
@@ -50,6 +51,8 @@ class Library:
     fold:    makes one module of stateless modules, for x as the library's neurons take it.
     walk:    runs the network from rest: x [T, B, *features] -> [T, B, classes].
     begin:   within this context, the modules of a network may be called individually, from rest, in the order of the steps.
+    prepare: what the library makes of the finished network, for training.
+    layout:  of images and weights in memory.
     stepped, delayed:  whether it runs step by step; whether it resets a step late. Both change the equations, not the work.
     """
 
@@ -57,6 +60,8 @@ class Library:
     fold: Callable[..., nn.Module]
     walk: Walk
     begin: Callable[[nn.Module], AbstractContextManager[object]] = lambda net: nullcontext()
+    prepare: Callable[[nn.Sequential], nn.Module] = lambda net: net
+    layout: str = FIRST
     stepped: bool = False
     delayed: bool = False
 
@@ -148,7 +153,7 @@ class Training:
     def __init__(self, case: Case, library: Library) -> None:
         network = NETWORKS[case["network"]]
         self.library, self.norm = library, network.norm
-        self.net = network.make(library, case.get("width", network.width))
+        self.net: nn.Module = network.make(library, case.get("width", network.width))
         images = (case["B"], *network.shape)
         layers = [module for module in self.net.modules() if isinstance(module, WEIGHTED)]
         spread = [(tuple(layer.weight.shape), math.sqrt(2 / layer.weight[0].numel())) for layer in layers]
@@ -159,6 +164,10 @@ class Training:
                 if layer.bias is not None:
                     layer.bias.zero_()
         self.net.to(case["device"])
+        if x.ndim == 4 and library.layout == LAST:
+            x = x.to(memory_format=torch.channels_last)
+            nn.Module.to(self.net, memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's own stub lacks it
+        self.net = library.prepare(self.net)
         self.x = x.expand(case["T"], *images)
         self.labels = torch.arange(case["B"], device=case["device"]) % CLASSES
         self.optimiser = torch.optim.SGD(self.net.parameters(), lr=RATE, momentum=MOMENTUM)
@@ -264,27 +273,37 @@ def alone(make: Callable[[], Training], part: str) -> Work:
 
 
 def forward_and_backward(made: Training, part: str) -> Callable[[], None]:
-    """Forward and backward through each module of this part by itself, in all its calls of one training step."""
+    """Forward and backward through each module of this part by itself, in all its calls of one training step.
+
+    A BatchNorm that is part of a layer's kernel is one of its arguments, and counts with the neurons.
+    """
     kinds: dict[str, Any] = {NEURONS: type(made.library.neuron()), WEIGHTS: WEIGHTED, NORM: _BatchNorm}
-    calls: dict[nn.Module, list[Tensor]] = {
+    calls: dict[nn.Module, list[tuple[Tensor, dict[str, Any]]]] = {
         module: [] for module in made.net.modules() if isinstance(module, kinds[part])
     }
 
-    def listen(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        calls[module].append(args[0].detach().requires_grad_(args[0].requires_grad))
+    def listen(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Any]) -> None:
+        calls[module].append((args[0].detach().requires_grad_(args[0].requires_grad), named))
 
-    hooks = [module.register_forward_pre_hook(listen) for module in calls]
+    hooks = [module.register_forward_pre_hook(listen, with_kwargs=True) for module in calls]
     made.loss()
     for hook in hooks:
         hook.remove()
+    called = {module: given for module, given in calls.items() if given}
     with made.library.begin(made.net), torch.no_grad():
-        gradients = {module: [torch.randn_like(module(x)) for x in xs] for module, xs in calls.items()}
+        gradients = {
+            module: [torch.randn_like(module(x, **named)) for x, named in given] for module, given in called.items()
+        }
 
     def run() -> None:
         with made.library.begin(made.net):
-            for module, xs in calls.items():
-                wanted = [x for x in xs if x.requires_grad] + list(module.parameters())
-                torch.autograd.grad([module(x) for x in xs], wanted, gradients[module])
+            for module, given in called.items():
+                owners = [
+                    module,
+                    *(value for _, named in given for value in named.values() if isinstance(value, nn.Module)),
+                ]
+                wanted = [x for x, _ in given if x.requires_grad] + [p for owner in owners for p in owner.parameters()]
+                torch.autograd.grad([module(x, **named) for x, named in given], wanted, gradients[module])
 
     return run
 

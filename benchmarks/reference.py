@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.work import Arrays, Case, array, linear_inputs, neuron_inputs
+from benchmarks.work import Arrays, Case, array, linear_inputs, neuron_inputs, norm_inputs
 
-TAU, THRESHOLD = 2.0, 1.0
+TAU, THRESHOLD, EPSILON = 2.0, 1.0, 1e-5
 COMPARED = 2**25
 """About the number of element-steps of a case that are compared."""
 
@@ -109,3 +109,28 @@ def recurrent(case: Case) -> Arrays:
         for name, values in (("spikes", out), ("x.grad", g_x), ("weight.grad", g_weight)):
             found[name + about] = array(values)
     return found
+
+
+NORMALISED = PLAIN, DELAYED, STEPPED = ("", " (delayed reset)", ", BatchNorm per step (delayed reset)")
+
+
+def batchnorm(case: Case) -> Arrays:
+    """Spikes and gradients behind a BatchNorm of all steps, or of each step, of every `case["every"]`-th channel."""
+    k = case["every"]
+    x, g, weight, bias = (v.double() for v in norm_inputs(case))
+    x, g, weight, bias = x[:, :, ::k], g[:, :, ::k], weight[::k], bias[::k]
+    inputs = [values.requires_grad_() for values in (x, weight, bias)]
+    found = {}
+    for which, axes in ((PLAIN, (0, 1, 3, 4)), (DELAYED, (0, 1, 3, 4)), (STEPPED, (1, 3, 4))):
+        away = x - x.mean(axes, keepdim=True)
+        y = away / (away.square().mean(axes, keepdim=True) + EPSILON).sqrt() * each(weight) + each(bias)
+        out = plain_loop(y, case["surrogate"], "soft" if which == PLAIN else "delayed")
+        gradients = torch.autograd.grad(out, inputs, g)
+        for name, values in zip(("spikes", "x.grad", "weight.grad", "bias.grad"), (out, *gradients), strict=True):
+            found[name + which] = array(values)
+    return found
+
+
+def each(values: Tensor) -> Tensor:
+    """One value for each channel of images."""
+    return values.view(-1, 1, 1)

@@ -30,6 +30,9 @@ PASSES = INFERENCE, FORWARD, BACKWARD, BOTH = ("inference", "forward", "backward
 """Without gradient; with what is saved for backward; the backward pass alone; both together."""
 
 
+LAYOUTS = FIRST, LAST = ("channels first", "channels last")
+"""How images lie in memory: [.., channels, height, width], or with the channels of a pixel as neighbours."""
+
 GRAPH = "CUDA graph of "
 """What the names of modes begin with that are the same kernels, replayed."""
 
@@ -108,6 +111,19 @@ def linear_inputs(case: Case) -> list[Tensor]:
     """x [T, B, n], a weight [n, n] that leaves x's variance as it is, and the gradient of the spikes."""
     shape, n = (case["T"], case["B"], case["n"]), case["n"]
     return inputs(case, (shape, 1.0), ((n, n), 1 / math.sqrt(n)), (shape, 1.0))
+
+
+def norm_inputs(case: Case) -> list[Tensor]:
+    """x and the gradient of the spikes, [T, B, channels, size, size] in the case's layout; a BatchNorm's weight and bias."""
+    shape, channels = (case["T"], case["B"], case["channels"], case["size"], case["size"]), case["channels"]
+    x, gradient, weight, bias = inputs(case, (shape, 2.0), (shape, 1.0), ((channels,), 0.2), ((channels,), 0.2))
+    return [*(laid_out(values, case["layout"]) for values in (x, gradient)), 1 + weight, bias]
+
+
+def laid_out(images: Tensor, layout: str) -> Tensor:
+    """[T, B, channels, height, width] with this layout in memory."""
+    form = torch.channels_last if layout == LAST else torch.contiguous_format
+    return images.flatten(0, 1).contiguous(memory_format=form).unflatten(0, images.shape[:2])
 
 
 def array(values: Tensor) -> np.ndarray:
@@ -205,6 +221,37 @@ def recurrent_work(
         return {names.get(name, name): array(values) for name, values in found.items() if names.get(name, name)}
 
     return passes_work(lambda: layer(x), (x, weight), gradient, case["passes"], result, equation=equation)
+
+
+def norm_work(
+    norm: torch.nn.BatchNorm2d,
+    pair: Callable[[Tensor], Tensor],
+    case: Case,
+    *,
+    which: str = "",
+    equation: str = "",
+    least: int | None = None,
+) -> Work:
+    """The batchnorm benchmark for a BatchNorm and a PyTorch function that applies it and a layer of neurons behind it.
+
+    which: the reference's, where it is another equation's.
+    """
+    x, gradient, weight, bias = norm_inputs(case)
+    norm.load_state_dict({"weight": weight, "bias": bias}, strict=False)
+    x = x.detach().requires_grad_()
+    wanted = {"x.grad": x, "weight.grad": norm.weight, "bias.grad": norm.bias}
+
+    def result() -> Arrays:
+        out = pair(x)
+        gradients = torch.autograd.grad(out, list(wanted.values()), gradient)
+        found = {"spikes": out} | dict(zip(wanted, gradients, strict=True))
+        channels = slice(None, None, case["every"])
+        return {
+            name + which: array(values[:, :, channels] if values.ndim > 1 else values[channels])
+            for name, values in found.items()
+        }
+
+    return passes_work(lambda: pair(x), list(wanted.values()), gradient, case["passes"], result, least, equation)
 
 
 def copy_work(case: Case, x: Tensor) -> Work:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import networks, reference
 from benchmarks.contestants import paper
@@ -21,6 +21,7 @@ from benchmarks.work import (
     FORWARD,
     GRAPH,
     INFERENCE,
+    LAST,
     Case,
     Modes,
     Work,
@@ -30,6 +31,9 @@ from benchmarks.work import (
     linear_work,
     neuron_inputs,
     neuron_work,
+    norm_inputs,
+    norm_work,
+    passes_work,
     recurrent_work,
     versions,
 )
@@ -38,6 +42,7 @@ from tfexplore.codegen import traffic
 from tfexplore.codegen.keep import KEEP
 from tfexplore.measure.contestants import FUSED, LAYERED, STEPPED, why_not_compiled
 from tfexplore.nn import layers
+from tfexplore.nn.fusion import fuse
 from tfexplore.nn.recurrent import Recurrent
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 from tfexplore.nn.states import carry
@@ -45,6 +50,7 @@ from tfexplore.nn.wrappers import FoldTime
 
 COMPILED_STEPS = 64
 """torch.compile unrolls the loop: its time to compile grows with T, to minutes beyond this."""
+APART = "BatchNorm2d apart, "
 KERNEL = {FORWARD: "forward", BACKWARD: "backward", BOTH: None}
 
 
@@ -107,12 +113,44 @@ def neuron(case: Case) -> Modes:
     if case.get("graphs"):
         modes[GRAPH + f"{fused(case)}, keep=input"] = lambda: graphed(kept("input"))
         modes[GRAPH + "the plain loop"] = lambda: graphed(loop)
+    if case.get("operations"):
+        modes |= {
+            "one operation": lambda: operation(case, square),
+            "an empty function": lambda: operation(case, Same.apply),
+        }
     return modes | {
         "eager torch": lambda: layer("torch"),
         "plain loop": loop,
         "torch.compile of the plain loop": lambda: neuron_work(compiled(case), case),
         "paper's design": lambda: neuron_work(paper.layer(case), case, least=paper.least(case)),
     }
+
+
+class Same(torch.autograd.Function):
+    """Nothing, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def square(x: Tensor) -> Tensor:
+    return x * x
+
+
+def same(net: nn.Module) -> nn.Module:
+    return net
+
+
+def operation(case: Case, function: Callable[[Tensor], Tensor]) -> Work:
+    """Not a neuron: the least that autograd takes on x."""
+    x, gradient = neuron_inputs(case)
+    x = x.detach().requires_grad_()
+    return passes_work(lambda: function(x), (x,), gradient, case["passes"], dict)
 
 
 def growth(case: Case) -> Modes:
@@ -166,14 +204,35 @@ def stepped(case: Case, weight: torch.nn.Parameter) -> Callable[[Tensor], Tensor
     return run
 
 
+def batchnorm(case: Case) -> Modes:
+    """Our two modules apart, and the BatchNorm in the kernel ("fused")."""
+
+    def make(how: str, backend: str, keep: str = "auto") -> Work:
+        norm = nn.BatchNorm2d(case["channels"]).to(case["device"])
+        fold, layer = FoldTime(norm), layers.Layer(lif(case), backend=backend, keep=keep)
+        moved = None
+        if keep != "auto":
+            accesses = traffic.traffic_of(lif(case), keep, batch_norm=how)
+            moved = round(traffic.nbytes(accesses, case["dtype"]) * case["T"] * case["N"])
+        pair = partial(layer, batch_norm=norm) if how == "fused" else lambda x: layer(fold(x))
+        return norm_work(norm, pair, case, least=moved)
+
+    modes: Modes = {"copy": lambda: copy_work(case, norm_inputs(case)[0])}
+    for keep in ("input", "potential"):
+        modes[f"{fused(case)}, keep={keep}"] = partial(make, "fused", fused(case), keep)
+        modes[f"{APART}{fused(case)}, keep={keep}"] = partial(make, "apart", fused(case), keep)
+    return modes | {f"{APART}eager torch": partial(make, "apart", "torch")}
+
+
 def training(case: Case) -> Modes:
     def library(backend: str, walk: networks.Walk, **options: Any) -> networks.Library:
         return networks.Library(lambda: layers.Layer(lif(case), backend=backend), FoldTime, walk, **options)
 
     per_step = partial(step_by_step, batch_norm="per step")
+    prepare = fuse if networks.NETWORKS[case["network"]].norm else same
     ways = {
         STEPPED: library("torch", per_step, begin=carry, stepped=True),
         LAYERED: library("torch", layer_by_layer),
-        FUSED: library(fused(case), layer_by_layer),
+        FUSED: library(fused(case), layer_by_layer, prepare=prepare, layout=LAST),
     }
     return networks.training(case, ways)

@@ -11,8 +11,8 @@ import torch
 from snntorch import surrogate
 from torch import Tensor, nn
 
-from benchmarks import networks
-from benchmarks.work import Case, Modes, Work, linear_work, neuron_work, recurrent_work, versions
+from benchmarks import networks, reference
+from benchmarks.work import Case, Modes, Work, linear_work, neuron_work, norm_work, recurrent_work, versions
 
 DELAYED = (
     "the reset subtracts the threshold in the next step, after the decay; compared with a reference that does so too"
@@ -84,11 +84,44 @@ def recurrent(case: Case) -> Modes:
     return {"RLeaky, loop over time": lambda: recurrent_work(layer, case, DELAYED, names)}
 
 
+def batchnorm(case: Case) -> Modes:
+    """Step by step with a BatchNorm of each step, as its networks run; and behind a BatchNorm of all steps."""
+
+    def make(stepped: bool) -> Work:
+        norm = nn.BatchNorm2d(case["channels"]).to(case["device"])
+        node = lif(case)
+
+        def run(x: Tensor) -> Tensor:
+            membrane, spikes = node.reset_mem(), []
+            for x_t in x if stepped else norm(x.flatten(0, 1)).unflatten(0, x.shape[:2]):
+                spike, membrane = node(norm(x_t) if stepped else x_t, membrane)
+                spikes.append(spike)
+            return torch.stack(spikes)
+
+        which = reference.STEPPED if stepped else reference.DELAYED
+        equation = "; ".join([networks.PER_STEP] * stepped + [networks.DELAYED])
+        return norm_work(norm, run, case, which=which, equation=equation)
+
+    return {"BatchNorm2d and Leaky, loop over time": lambda: make(True), f"BatchNorm2d, {MODE}": lambda: make(False)}
+
+
+def walk(net: nn.Module, x: Tensor) -> Tensor:
+    """Step by step; what stands before the first neurons once, for the image is the same at every step."""
+    first, *rest = net.children()
+    once, outs = first(x[0]), []
+    for _ in x:
+        y = once
+        for module in rest:
+            y = module(y)
+        outs.append(y)
+    return torch.stack(outs)
+
+
 def training(case: Case) -> Modes:
     library = networks.Library(
         neuron=lambda: lif(case, init_hidden=True),
         fold=nn.Sequential,
-        walk=lambda net, x: torch.stack([net(x_t) for x_t in x]),
+        walk=walk,
         begin=begin,
         stepped=True,
         delayed=True,

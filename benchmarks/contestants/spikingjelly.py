@@ -18,7 +18,18 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from benchmarks import networks
-from benchmarks.work import GRAPH, Case, Modes, graphed, linear_work, neuron_work, recurrent_work, versions
+from benchmarks.work import (
+    GRAPH,
+    Case,
+    Modes,
+    Work,
+    graphed,
+    linear_work,
+    neuron_work,
+    norm_work,
+    recurrent_work,
+    versions,
+)
 
 
 def VERSIONS() -> dict[str, str]:
@@ -107,11 +118,28 @@ def from_rest(net: nn.Module, x: Tensor) -> Tensor:
     return spikes
 
 
+def batchnorm(case: Case) -> Modes:
+    def make() -> Work:
+        norm, neurons = layers.BatchNorm2d(case["channels"], step_mode="m").to(case["device"]), layer(case)
+        return norm_work(norm, lambda x: neurons(norm(x)), case)
+
+    return {f"BatchNorm2d, {mode(case)}": make}
+
+
+def walk(net: nn.Module, x: Tensor) -> Tensor:
+    """The same image at every step: what stands before the first neurons runs once, as its tutorials do it."""
+    first, *rest = net.children()
+    y = first(x[:1]).expand(len(x), *(-1,) * (x.ndim - 1))
+    for module in rest:
+        y = module(y)
+    return y
+
+
 def training(case: Case) -> Modes:
     library = networks.Library(
         neuron=lambda: Operator(case) if "autocast" in case else lif(case),
         fold=layers.SeqToANNContainer,
-        walk=lambda net, x: net(x),
+        walk=walk,
         begin=lambda net: nullcontext(functional.reset_net(net)),
     )
     return networks.training(case, {mode(case): library})

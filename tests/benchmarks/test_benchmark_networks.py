@@ -50,7 +50,8 @@ def test_every_way_trains_as_a_plain_loop(network: str) -> None:
             assert np.allclose(values, expected[name], rtol=1e-6, atol=1e-6 * np.abs(expected[name]).max())
         assert works[way].equation == (networks.PER_STEP if which else "")
         assert (works[way].kept() or 0) > 0
-    assert np.array_equal(found[FUSED]["later losses"], found[LAYERED]["later losses"])  # bit for bit
+    if not norm:  # bit for bit; a BatchNorm in the kernel adds in another order
+        assert np.array_equal(found[FUSED]["later losses"], found[LAYERED]["later losses"])
     # other equations give other losses, and the network learns
     assert expected.keys() <= training.ALLOWED.keys()
     firsts = {name: float(values) for name, values in expected.items() if name.startswith("first")}
@@ -105,14 +106,17 @@ def test_the_parts_are_all_that_the_network_calls(way: str, monkeypatch: pytest.
     }
     for module in only.net.modules():
         module.register_forward_hook(lambda module, *_: calls.update([module]))
+    # part of the kernels of the stem's and the eight blocks' first neurons
+    norms = [m for m in only.net.modules() if isinstance(m, nn.BatchNorm2d)]
+    within = {norms[0], *(block.main[0][1] for block in only.net if isinstance(block, networks.Residual))}
+    within = within if way == FUSED else set()
     before = [p.clone() for p in only.net.parameters()]
     for part, kind in kinds.items():
         calls.clear()
         assert parts[part].result() == {}
         turns = STEPS if way == STEPPED else 1
-        assert {m: n for m, n in calls.items() if isinstance(m, kind)} == {
-            m: turns for m in only.net.modules() if isinstance(m, kind)
-        }
+        own = {m: n for m, n in calls.items() if isinstance(m, kind)}
+        assert own == {m: turns for m in only.net.modules() if isinstance(m, kind) and m not in within}
         assert all(isinstance(m, kind) for m in calls)
     assert all(torch.equal(p, b) for p, b in zip(only.net.parameters(), before, strict=True))
 
