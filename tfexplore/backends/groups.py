@@ -32,7 +32,8 @@ def spread(values: Any, inner: Any, lo: Any, hi: Any, rows: Any) -> None:
             place = i // inner % count
             if inner == 1:  # as many as follow one another
                 stop = min(hi, i + count - place)
-                row[i - lo : stop - lo] = own[place : place + stop - i]
+                for j in range(stop - i):  # an assignment to a slice takes longer than the copy of a few channels
+                    row[i - lo + j] = own[place + j]
             else:
                 stop = min(hi, (i // inner + np.uint64(1)) * inner)
                 row[i - lo : stop - lo] = own[place]
