@@ -1,4 +1,4 @@
-"""The training explorers in Python: training (Stop and Resume, one's own network), seeds, and the breakdown of a step."""
+"""The training explorers in Python: training (Stop and Resume, one's own network) and seeds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 from tests.pictures import spread
 from tfexplore import FoldTime, Layer, Recurrent, explore, neurons
 from tfexplore.data import currents, digits
-from tfexplore.explore.breakdown.parts import AFTER, BEFORE, PARTS
 from tfexplore.explore.neuron.membrane import zigzag
 from tfexplore.explore.training import networks, observe
 from tfexplore.explore.training.networks import tuned
 from tfexplore.explore.training.observe import examine, firing_rates, spiking
 from tfexplore.nn import library
-from tfexplore.nn.networks import conv, fit, images, mlp
+from tfexplore.nn.networks import fit, mlp
 
 
 @pytest.fixture(scope="module")
@@ -422,50 +421,6 @@ def test_seeds_stops_and_resumes_and_begins_anew_when_a_slider_moves() -> None:
     assert not made.result.pairs
     assert "Press Start" in made.message.value
     assert list(made.trace("step by step: losses").y) == []
-
-
-# -- the breakdown of a training step ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_breakdown_adds_up(network: str) -> None:
-    made = explore.breakdown(network, steps=4, hidden=32, rounds=2)
-    assert set(made.parts) == {BEFORE, AFTER}
-    assert all(made.parts[walk][part] > 0 for walk in made.parts for part in PARTS[:3])
-    assert made.total("fused") == pytest.approx(sum(made.parts["fused"].values()))
-    share = made.parts[BEFORE]["neurons"] / made.total(BEFORE)
-    assert made.limit == pytest.approx(1 / (1 - share))
-    assert f"{network}, T = 4" in made.sentence()
-    bundle, about = made._repr_mimebundle_()
-    assert spread(bundle["image/png"]) > 0.05
-    assert "application/vnd.jupyter.widget-view+json" in bundle, "live: a picture stays white on a dark page"
-    assert made.sentence() in about["image/png"]["alt"]
-    assert [trace["name"] for trace in json.loads(about["tfexplore"]["plotly"])["data"]] == list(PARTS)
-
-
-def test_breakdown_times_every_module_once() -> None:
-    """Against a plain run: the parts of one pass see the inputs, and give the gradients, that they have in the network."""
-    from tfexplore.explore.breakdown.parts import forward_and_backward
-
-    net, x = conv(channels=2), images().train_images[:4].expand(3, 4, 1, 8, 8)
-    called: list[str] = []
-    for name, module in net.named_children():
-        module.register_forward_hook(lambda module, given, out, name=name: called.append(name))
-    work = forward_and_backward(net, x, neurons=True)
-    called.clear()
-    work()
-    assert called == ["lif1", "lif2"]
-    work = forward_and_backward(net, x, neurons=False)
-    called.clear()
-    work()
-    assert called == ["conv1", "conv2", "linear"]
-
-
-def test_breakdown_takes_ones_own_network_apart() -> None:
-    made = explore.breakdown(own_network(), two_moons(), steps=3, rounds=1)
-    assert made.parts["fused"]["neurons"] > 0
-    with pytest.raises(TypeError, match=r"must be an nn\.Sequential"):
-        explore.breakdown(nn.ModuleList([own_network()]))
 
 
 # -- large networks, changes meanwhile ---------------------------------------------------------------------------------

@@ -33,8 +33,10 @@ def mlp(hidden: int = 128, seed: int = 0) -> nn.Sequential:
     return nn.Sequential(OrderedDict(parts))
 
 
-def conv(channels: int = 16, seed: int = 0) -> nn.Sequential:
+def conv(channels: int = 16, seed: int = 0, batch_norm: bool = False) -> nn.Sequential:
     """Images of 8 x 8 -> channels spiking maps of 8 x 8 -> 2 channels spiking maps of 4 x 4 -> 10 digits.
+
+    batch_norm: one behind each convolution.
 
     >>> conv()(torch.rand(5, 2, 1, 8, 8)).shape
     torch.Size([5, 2, 10])
@@ -45,10 +47,11 @@ def conv(channels: int = 16, seed: int = 0) -> nn.Sequential:
         strong(conv1, 3)
         strong(conv2, 3)
         last = nn.Linear(2 * channels * 4 * 4, 10)
+    norms = [[nn.BatchNorm2d(c)] if batch_norm else [] for c in (channels, 2 * channels)]
     parts: dict[str, nn.Module] = {
-        "conv1": FoldTime(conv1),
+        "conv1": FoldTime(conv1, *norms[0]),
         "lif1": LIF(),
-        "conv2": FoldTime(nn.AvgPool2d(2), conv2),
+        "conv2": FoldTime(nn.AvgPool2d(2), conv2, *norms[1]),
         "lif2": LIF(),
         "linear": FoldTime(nn.Flatten(), last),
     }

@@ -8,21 +8,34 @@ import numpy as np
 
 from tfexplore.explore.base import style
 from tfexplore.explore.base.sheet import Axis, Bars, Panel, Sheet
-from tfexplore.explore.breakdown.parts import PARTS
+from tfexplore.explore.breakdown.parts import BATCH_NORM, NEURONS, OPTIMISER, OTHERS, REST, Parts
 
-LOOKS = dict(zip(PARTS, ((style.VIOLET, ""), (style.SKY, "/"), (style.ROSE, "x"), (style.SAND, ".")), strict=True))
+LOOKS = {
+    NEURONS: (style.VIOLET, ""),
+    BATCH_NORM: (style.TEAL, "-"),
+    OTHERS: (style.SKY, "/"),
+    OPTIMISER: (style.ROSE, "x"),
+    REST: (style.SAND, "."),
+}
 
 
-def sheet(parts: Mapping[str, Mapping[str, float]]) -> Sheet:
-    """parts: milliseconds of each part, by walk."""
+def sheet(measured: Mapping[str, Parts], choice: str) -> Sheet:
+    """measured: milliseconds of each part, by walk, for each place of the BatchNorm, of which `choice` is shown.
+
+    The axis is the same for all choices, so that a bar is seen to shrink.
+    """
+    parts = measured[choice]
     walks, marks, start = list(parts), [], np.zeros(len(parts))
     for part, (colour, hatch) in LOOKS.items():
+        if not any(each[part] for shown in measured.values() for each in shown.values()):
+            continue  # no choice has it
         ms = np.array([max(0.0, each[part]) for each in parts.values()])
         marks.append(
             Bars(part, walks, ms, start, colour=colour, hatch=hatch, label=part,
                  words=[f"{walk}, {part}: {one:.2f} ms" for walk, one in zip(walks, ms, strict=True)])
         )  # fmt: skip
         start = start + ms
-    across = Axis("milliseconds per training step", 0, 1.03 * float(start.max()))
+    longest = max(sum(max(0.0, ms) for ms in each.values()) for shown in measured.values() for each in shown.values())
+    across = Axis("milliseconds per training step", 0, 1.03 * longest)
     panels = {"parts": Panel(marks, x=across, y=Axis(words=walks, backwards=True, bare=True))}
     return Sheet(panels, height=250, margin=100, legend="below")
