@@ -12,6 +12,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
     from tfexplore.explore.breakdown.explorer import breakdown
     from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
+    from tfexplore.explore.follow.explorer import Follow as follow
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
     from tfexplore.explore.memory.explorer import Memory as memory
@@ -36,6 +37,7 @@ else:  # the pure functions of these modules (kept, points, walks ...) need neit
 __all__ = [
     "breakdown",
     "compile_cost",
+    "follow",
     "kernel",
     "losses",
     "memory",
