@@ -7,11 +7,11 @@ forward.py. `generated_neuron` is written from the equations (tfexplore/codegen/
 
 Shapes: x (read only with keep="input"), g_out, g_x [T, N] (CONSTANT: x and g_x, which adds up the steps, are [1, N]); g_watched
 (TRACED: the gradients of what the forward pass handed out) [T, WATCHED, N]; g_state, g_start (gradients of the final and the
-initial states), start [STATES, N]; per_neuron [PER_NEURON, COUNT]; g_learned [parts of the neurons, LEARNED, COUNT] in float64; kept as in
-forward.py. What is absent has no columns: g_state where the last state was not used, start where all neurons begin alike, g_start
-where it is not requested.
-Words per element-step: g_out read, g_x written, plus WATCHED read for TRACED, NEEDS read for "potential", 1 + STATES / CHUNK for "input",
-WIDTH / 32 for "bits".
+initial states), start [STATES, N]; per_neuron [PER_NEURON, COUNT]; g_learned [parts of the neurons, LEARNED, COUNT] in float64;
+kept as in forward.py. What is absent has no columns: g_state where the last state was not used, start where all neurons begin
+alike, g_start where it is not requested.
+Words per element-step: g_out read, g_x written, plus WATCHED read for TRACED, NEEDS read for "potential", 1 + STATES / CHUNK
+for "input", WIDTH / 32 for "bits".
 
 Tried (as in forward.py, where the reasons stand):
   1  one loop over all arrays and parameters       18.9 ms   too many pairs that may overlap: LLVM vectorises nothing
@@ -24,7 +24,7 @@ Tried (as in forward.py, where the reasons stand):
 import numpy as np
 from generated_neuron import (
     CHUNK, CONSTANT, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, LEARNED, NEEDS, PER_NEURON, SCALARS, STATES, STEPS,
-    TRACED, WIDTH, add_p, adjoint, charge, cut_g_p, cut_p, cut_q, cut_w, cut_z, fire, load_g_p, load_q, load_w, load_z,
+    TRACED, WIDTH, add_p, charge, cut_g_p, cut_p, cut_q, cut_w, cut_z, fire, load_g_p, load_q, load_w, load_z,
     parameters, real, remember, reset, shared, spike, step_back, store_g_p, store_q, store_z, unpack,
 )  # fmt: skip
 from numba import njit

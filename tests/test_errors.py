@@ -85,7 +85,7 @@ TABLE: list[Bad] = [
     ("a learned tau at the bound", lambda: lif(tau=torch.tensor([2.0, 1.0]), learn="tau"), ValueError, r"a learned tau must start above 1, but got 1\.0\."),
     ("taus and other channels", lambda: lif(tau=torch.full((3,), 2.0), learn="tau", channels=4), ValueError, r"tau has shape \(3,\), but channels=4 wants \(4,\); leave channels out\."),
     ("fixed taus and channels", lambda: lif(tau=torch.full((3,), 2.0), channels=3), ValueError, r"channels=3 has no effect: LIF learns no parameter \(see learn=\) and draws none\."),
-    ("taus elsewhere", lambda: lif(tau=torch.full((4,), 2.0))(META), ValueError, r"x is on meta, but the layer's tau is on cpu; move the layer: layer\.to\('meta'\)\."),
+    ("taus elsewhere", lambda: lif(tau=torch.full((4,), 2.0))(META), ValueError, r"x is on meta, but the layer's tau is on cpu; move it: layer\.to\('meta'\)\."),
     ("complex", lambda: lif(v_threshold=1j), ValueError, rf"LIF: v_threshold {FINITE}, but got 1j\."),
     ("decay 1", lambda: neurons.PaperLIF(decay=1.0), ValueError, rf"PaperLIF: decay {FINITE}, above 0 and below 1, but got 1\.0\."),
     ("dt 0", lambda: neurons.Izhikevich(dt=0), ValueError, rf"Izhikevich: dt {FINITE}, above 0, but got 0\."),
@@ -114,7 +114,7 @@ TABLE: list[Bad] = [
     ("keep", lambda: lif(keep="x"), ValueError, r"keep must be one of 'auto', 'potential', 'input', 'bits', but got 'x'\."),
     ("CPU tensor to cuda", lambda: lif(backend="cuda")(X), ValueError, r"backend='cuda' runs CUDA tensors, but x is on 'cpu'; move x with x\.to\('cuda'\),? or use backend='auto'\."),
     ("GPU tensor to numba", lambda: lif(backend="numba")(META), ValueError, r"backend='numba' runs CPU tensors, but x is on 'meta'; move x with x\.to\('cpu'\),? or use backend='auto'\."),
-    ("learned elsewhere", lambda: learned_elsewhere(META), ValueError, r"x is on meta, but the layer's tau is on cpu; move the layer: layer\.to\('meta'\)\."),
+    ("learned elsewhere", lambda: learned_elsewhere(META), ValueError, r"x is on meta, but the layer's tau is on cpu; move it: layer\.to\('meta'\)\."),
     ("neuron class", lambda: Layer(neurons.LIF), TypeError, r"neuron must be like neurons\.LIF\(tau=2\.0\), but got <class.*"),
     # -- state
     ("state count", lambda: lif()(X, (V, V)), TypeError, r"state must be a tuple of 1 tensors? \(v\), but got 2 values\."),

@@ -13,7 +13,7 @@ from tfexplore.backends import numba_cpu, streaming
 from tfexplore.codegen import keep as keeping
 from tfexplore.measure import results
 from tfexplore.neurons import Neuron
-from tfexplore.neurons.step import step_of
+from tfexplore.neurons.step import initial_of, step_of
 
 BOX = surrogates.Rectangle()
 RESETS = [(reset, detach) for reset in ("soft", "hard", "none") for detach in (True, False)]
@@ -40,7 +40,7 @@ QUALIFY = [
 
 def ran(layer: Layer, x: Tensor, g_out: Tensor, g_state: Tensor) -> list[Tensor]:
     """Output, states, and the gradients of x and of the initial states."""
-    start = tuple((0.1 * z + v).requires_grad_() for z, v in zip(g_state, layer.initial, strict=True))
+    start = tuple((0.1 * z + v).requires_grad_() for z, v in zip(g_state, initial_of(layer.neuron), strict=True))
     x = x.detach().requires_grad_()
     out, state = layer(x, start, return_state=True)
     torch.autograd.backward((out, torch.stack(state)), (g_out, g_state))

@@ -1,4 +1,4 @@
-"""The breakdown of a training step in Python: its parts add up, are those of the network, and BatchNorm moves into the neurons."""
+"""The breakdown of a training step: its parts add up, are those of the network, and BatchNorm moves into the neurons."""
 
 from __future__ import annotations
 
@@ -53,12 +53,17 @@ def test_batch_norm_disappears_into_the_neurons(made: Breakdown) -> None:
     assert widths(made, "neurons") == [10, 3]
     assert made.figure.layout.xaxis.range == range_, "a bar is seen to shrink"
     said = made.sentence()
-    assert "conv with BatchNorm, T = 8: fused into one kernel, BatchNorm and neurons take 3.00 ms, apart they take 8.00 ms" in said
+    assert (
+        "conv with BatchNorm, T = 8: fused into one kernel, BatchNorm and neurons take 3.00 ms, apart they take 8.00 ms"
+        in said
+    )
     assert "1.60 times as fast as with BatchNorm apart, and 2.6 times as fast as before fusion. (a machine)" in said
     assert made.limit == pytest.approx(26 / 10), "without neurons and BatchNorm"
     made.batch_norm = "none"
     assert widths(made, "BatchNorm") == [0, 0]
-    assert made.sentence().startswith("conv, T = 8: the neurons took 50% of a training step, so it can become at most 2.0 times")
+    assert made.sentence().startswith(
+        "conv, T = 8: the neurons took 50% of a training step, so it can become at most 2.0 times"
+    )
     assert made.sentence() in made.message.value
 
 
@@ -193,7 +198,9 @@ def test_batch_norm_in_ones_own_network(behind: list[nn.Module], choices: list[s
 def test_refused() -> None:
     with pytest.raises(TypeError, match=r"must be an nn\.Sequential"):
         explore.breakdown(nn.ModuleList([LIF()]))
-    with pytest.raises(ValueError, match=r"batch_norm must be one of 'none', 'apart', 'in the kernel', but got 'yes'\."):
+    with pytest.raises(
+        ValueError, match=r"batch_norm must be one of 'none', 'apart', 'in the kernel', but got 'yes'\."
+    ):
         explore.breakdown("conv", batch_norm="yes")
     with pytest.raises(ValueError, match="is for network='conv'"):
         explore.breakdown("mlp", batch_norm="apart")

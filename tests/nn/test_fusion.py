@@ -298,7 +298,10 @@ def conv_net(**options: Any) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
         FoldTime(nn.Conv2d(2, C, 3, bias=False), nn.BatchNorm2d(C)), tfexplore.LIF(v_threshold=0.4, **options),
-        nn.Sequential(FoldTime(nn.Flatten(), nn.Linear(C * 4, 5, bias=False), nn.BatchNorm1d(5)), tfexplore.ParametricLIF(channels=5, **options)),
+        nn.Sequential(
+            FoldTime(nn.Flatten(), nn.Linear(C * 4, 5, bias=False), nn.BatchNorm1d(5)),
+            tfexplore.ParametricLIF(channels=5, **options),
+        ),
         FoldTime(nn.Linear(5, 3)),
     ).double()  # fmt: skip
 
@@ -370,8 +373,11 @@ def test_a_frozen_batch_norm_trains_on():
 
 @pytest.mark.parametrize(
     "front",
-    [lambda: [], lambda: [nn.ReLU()], lambda: [nn.ConvTranspose2d(C, C, 2)], lambda: [nn.Conv2d(C, C, 3, padding=1, padding_mode="circular")],
-     lambda: [nn.Conv2d(C, C, 1, groups=3)], lambda: [nn.Dropout(0.0), nn.Conv2d(C, C, 2)]],
+    [
+        list, lambda: [nn.ReLU()], lambda: [nn.ConvTranspose2d(C, C, 2)],
+        lambda: [nn.Conv2d(C, C, 3, padding=1, padding_mode="circular")],
+        lambda: [nn.Conv2d(C, C, 1, groups=3)], lambda: [nn.Dropout(0.0), nn.Conv2d(C, C, 2)],
+    ],
     ids=["nothing", "ReLU", "transposed", "padding mode", "groups", "two modules"],
 )  # fmt: skip
 def test_whatever_stands_before_the_batch_norm(front):
@@ -441,8 +447,12 @@ def test_a_batch_norm_with_a_forward_of_its_own_runs_by_itself():
 
 @pytest.mark.parametrize(
     "net",
-    [nn.Sequential(nn.Linear(3, 3), tfexplore.LIF()), tfexplore.LIF(), nn.Sequential(FoldTime(nn.BatchNorm1d(3), nn.ReLU()), tfexplore.LIF()),
-     nn.Sequential(FoldTime(nn.BatchNorm1d(3)), nn.Identity(), tfexplore.LIF()), nn.Sequential(nn.BatchNorm1d(3), tfexplore.LIF())],
+    [
+        nn.Sequential(nn.Linear(3, 3), tfexplore.LIF()), tfexplore.LIF(),
+        nn.Sequential(FoldTime(nn.BatchNorm1d(3), nn.ReLU()), tfexplore.LIF()),
+        nn.Sequential(FoldTime(nn.BatchNorm1d(3)), nn.Identity(), tfexplore.LIF()),
+        nn.Sequential(nn.BatchNorm1d(3), tfexplore.LIF()),
+    ],
     ids=["none", "a layer", "not last", "not before", "not folded"],
 )  # fmt: skip
 def test_where_nothing_can_be_fused_it_says_what_to_write(net):

@@ -306,11 +306,13 @@ def test_a_time_split_takes_samples_of_one_length():
 
     with timesplit.ranks() as alone:
         split = timesplit.TimeSplit(nn.Sequential(tfexplore.LIF()), ranks=alone)
-        with tfexplore.padded(split.net, torch.tensor([3, 1])):
-            with pytest.raises(
+        with (
+            tfexplore.padded(split.net, torch.tensor([3, 1])),
+            pytest.raises(
                 ValueError, match=r"^'0' is within `padded`, whose lengths count from the first time step, .*"
-            ):
-                split(torch.zeros(3, 2, 4))
+            ),
+        ):
+            split(torch.zeros(3, 2, 4))
         assert split(torch.ones(3, 2, 4)).any()
         split = timesplit.TimeSplit(Short(), ranks=alone)
         with pytest.raises(ValueError, match=r"^net passes a LIF lengths, which count from the first time step, .*"):

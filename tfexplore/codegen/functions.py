@@ -8,8 +8,9 @@ The time loops in `kernels/` are hand-written, once, and call these functions; o
     adjoint(g_out, g, q, p) -> g_x, g, g_p  watch(z, h) -> w
 
 z, h, p, q, w and g are short lists (states, charged states, parameters, what the adjoint needs, what is recorded,
-gradients of the states). With traces that are handed out, `adjoint` takes their gradients first: adjoint(g_w, g_out, ...). As Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`).
-q is what is saved for backward; with keep="bits", the outcomes of comparisons, of which the loops pack several steps into a byte.
+gradients of the states). Where traces are handed out, `adjoint` takes their gradients first: adjoint(g_w, g_out, ...). As
+Python they are tuples (`generated_neuron.py`, for Numba), as CUDA C++ small arrays (`neuron.cuh`). q is what is saved for
+backward; with keep="bits", the outcomes of comparisons, of which the loops pack several steps into a byte.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def functions_of(variant: Variant) -> list[Function]:
     if variant.keep != "nothing":  # else there is no backward pass, and nothing to derive
         adjoint = variant.adjoint
         recomputed = [pair for pair in ((step.u, fire), (step.s, spike)) if pair[0] in adjoint.recomputed]
-        given = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
+        given: tuple[Group, ...] = (("g_out", adjoint.g_out), ("g", adjoint.g_after), ("q", variant.needs), ("p", p))
         given = (("g_w", adjoint.g_traced), *given) if adjoint.g_traced else given
         results = (("g_x", adjoint.g_x), ("g", adjoint.g_before), ("g_p", adjoint.g_learned))
         gradients = frozenset(symbol for symbol, _ in adjoint.body)

@@ -77,8 +77,8 @@ class Neuron:
 
     Fields annotated `float` (or `TimeConstant`, `Positive`, `Decay`) are numbers that every kernel takes at run time: a number,
     or a tensor with one for each channel or neuron, or a `torch.distributions.Distribution` from which a layer draws one for each
-    of its `channels`. Any other field (`decay_input: bool`) selects between equations. The class attributes `states`, `resets` and `spiking` name
-    the states, the resets that it admits, and whether it fires.
+    of its `channels`. Any other field (`decay_input: bool`) selects between equations. The class attributes `states`, `resets`
+    and `spiking` name the states, the resets that it admits, and whether it fires.
 
     Args:
         reset: `"soft"` (subtract the threshold), `"hard"` (set v to `v_reset`) or `"none"`.

@@ -124,8 +124,8 @@ def step_of(neuron: Neuron) -> Step:
 def normalised(step: Step) -> Step:
     """The step of the current scale (x - centre) + shift: a normalisation before the neuron, with these for each channel.
 
-    Scale and shift are learned parameters like the others, so that the derived adjoint has their gradients: a BatchNorm's two sums.
-    The centre, near the channel's mean, keeps a large mean from taking digits of what is summed.
+    Scale and shift are learned parameters like the others, so that the derived adjoint has their gradients: a BatchNorm's two
+    sums. The centre, near the channel's mean, keeps a large mean from taking digits of what is summed.
 
     >>> from tfexplore import neurons
     >>> normalised(step_of(neurons.IF())).charge

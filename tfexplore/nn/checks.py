@@ -50,7 +50,7 @@ def check_integers(name: str, tensor: Tensor, batch: int) -> None:
 
 
 def checked_lengths(lengths: Tensor | None, x: Tensor, least: int = 0) -> Tensor | None:
-    """The lengths, int64 on x's device; raises TypeError or ValueError unless each sample has a number of steps from `least` to T."""
+    """The lengths, int64 on x's device; raises TypeError or ValueError unless there is one for each sample, from `least` to T."""
     if lengths is None:
         return None
     check_integers("lengths", lengths, x.shape[1])

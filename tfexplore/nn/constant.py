@@ -1,8 +1,8 @@
 """A current that is the same at every step: computed once by what has no state, and read once by the neurons.
 
-Direct coding shows an image at every step: `x.expand(T, ...)`, whose stride in time is 0. autograd sums the gradient of such a view
-over time, which would read as many words as were saved; so `repeated` leaves the single step on the view, and a layer takes its
-input from there.
+Direct coding shows an image at every step: `x.expand(T, ...)`, whose stride in time is 0. autograd sums the gradient of such a
+view over time, which would read as many words as were saved; so `repeated` leaves the single step on the view, and a layer
+takes its input from there.
 """
 
 from __future__ import annotations

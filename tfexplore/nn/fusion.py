@@ -27,7 +27,7 @@ class FusedSequential(nn.Sequential):
         pairs = dict(pairs_of(modules))
         for place, module in enumerate(modules):
             if place in pairs and isinstance(module, FoldTime):
-                *front, norm = module
+                front, norm = pairs[place]
                 x = module.over_time(x, in_weights(front, norm) or front) if front else x
             elif place - 1 in pairs and not in_weights(*pairs[place - 1]):
                 x = module(x, batch_norm=pairs[place - 1][1])
@@ -67,12 +67,11 @@ class Folded(nn.Module):
         linear, norm = self.parts
         weight, bias = linear.weight, linear.bias
         assert isinstance(weight, Tensor)
+        assert bias is None or isinstance(bias, Tensor)
         if x.ndim != weight.ndim:  # a linear module's channels are then along another axis than the BatchNorm's
             apart: Tensor = norm(linear(x))
             return apart
-        _, centre, scale, shift = normalised(
-            norm, weight, axis=0
-        )  # of the weights only the size of their axis counts here
+        _, centre, scale, shift = normalised(norm, weight, axis=0)  # in evaluation only the size of that axis counts
         weight = weight * scale.view(-1, *(1,) * (weight.ndim - 1)).to(weight.dtype)
         bias = shift - centre * scale if bias is None else (bias - centre) * scale + shift
         return convolved(linear, x, weight, bias.to(weight.dtype))
@@ -82,9 +81,9 @@ def fuse(net: nn.Module) -> nn.Module:
     """BatchNorms become part of the layers behind them, forward and backward.
 
     In every `nn.Sequential` of the network, a `FoldTime(..., BatchNorm)` directly before a layer of neurons is fused with it: in
-    training mode x is read once for the statistics, and normalised as the neuron's kernel reads it; in evaluation the BatchNorm is
-    in the weights of the convolution or linear module before it. The result is that of the modules apart, to rounding. A module
-    with a `forward` of its own says the same by `layer(x, batch_norm=self.norm)`.
+    training mode x is read once for the statistics, and normalised as the neuron's kernel reads it; in evaluation the BatchNorm
+    is in the weights of the convolution or linear module before it. The result is that of the modules apart, to rounding. A
+    module with a `forward` of its own says the same by `layer(x, batch_norm=self.norm)`.
 
     Args:
         net: changed in place; names and parameters stay (as `nn.SyncBatchNorm.convert_sync_batchnorm` does it).
@@ -106,8 +105,8 @@ def fuse(net: nn.Module) -> nn.Module:
     fused = converted(net, made)
     if not any(isinstance(module, FusedSequential) for module in fused.modules()):
         raise ValueError(
-            "no BatchNorm stands directly before a layer in a Sequential of this network: write FoldTime(..., BatchNorm) and then "
-            "the layer, or call layer(x, batch_norm=norm)."
+            "no BatchNorm stands directly before a layer in a Sequential of this network: write FoldTime(..., BatchNorm) and "
+            "then the layer, or call layer(x, batch_norm=norm)."
         )
     return fused
 

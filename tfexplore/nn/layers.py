@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -51,8 +51,8 @@ class Layer(Stateful):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -120,8 +120,8 @@ class Layer(Stateful):
             (key, getattr(before, key)) for key in before.shaped
         ]:
             raise ValueError(
-                f"this layer has values for {before.shaped or 'no parameter'}, but the new neuron others, for {neuron.shaped}; make "
-                "a new layer."
+                f"this layer has values for {before.shaped or 'no parameter'}, but the new neuron others, for {neuron.shaped}; "
+                "make a new layer."
             )
         step = step_of(neuron)
         keeping.check(getattr(self, "keep", "auto"), step)
@@ -170,8 +170,8 @@ class Layer(Stateful):
                 `"h"`, the charged potential before the reset; one name, or several.
             lengths: the number of steps of each sample, `[B]`, for sequences of different length that are padded to T. After its
                 last step a sample's state stays as it was, its spikes and traces are 0, and no gradient comes from there.
-            batch_norm: a BatchNorm over the channels of x, which is normalised as the kernel reads it: the result of the two modules
-                one after the other, to rounding, with 9 words per element-step instead of 13 (see `fuse`).
+            batch_norm: a BatchNorm over the channels of x, which is normalised as the kernel reads it: the result of the two
+                modules one after the other, to rounding, with 9 words per element-step instead of 13 (see `fuse`).
 
         Shape:
             - x: `[T, B, *features]`
@@ -180,8 +180,8 @@ class Layer(Stateful):
             - each trace: that of x, in the state's dtype
 
         Returns:
-            The spikes (of a neuron that does not spike, its potential); with `return_state` or `trace` a tuple: the spikes, the state,
-            then each trace.
+            The spikes (of a neuron that does not spike, its potential); with `return_state` or `trace` a tuple: the spikes, the
+            state, then each trace.
 
         Raises:
             TypeError: for an input that is no dense tensor of an allowed dtype, or a state of another length.
@@ -204,8 +204,9 @@ class Layer(Stateful):
                 "returned anyway)."
             )
         traces: dict[str, Tensor] = {}
-        asked = {"traces": traces, "trace": traced} if traced else {}
-        asked |= {} if lengths is None else {"lengths": lengths}
+        run: Callable[..., tuple[Tensor, State]] = self.run
+        if traced:
+            run = functools.partial(run, trace=traced, traces=traces)
         if batch_norm is not None:
             check_input(x)
             if not isinstance(batch_norm, _BatchNorm):
@@ -213,8 +214,8 @@ class Layer(Stateful):
             if normalises_apart(batch_norm, x):
                 x = batch_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             else:
-                asked["batch_norm"] = batch_norm
-        made = super().forward(x, state, return_state=return_state, **asked)
+                run = functools.partial(run, batch_norm=batch_norm)
+        made = self.called(run, x, state, return_state, lengths)
         return (*(made if return_state else (made,)), *(traces[name] for name in traced)) if traced else made
 
     def run(
@@ -253,6 +254,8 @@ class Layer(Stateful):
         # in one order: each would be a kernel of its own
         named = tuple(name for name in ("h", *self.state_names) if name in named)
         if x.numel() == 0:
+            after: Tensor | None
+            recorded: Tensor | None
             out, after = x.clone(), torch_reference.begin(step, given, flattened(x, order)).clone()
             recorded = x.to(state_dtype(x.dtype)).reshape(len(x), 1, math.prod(x.shape[1:])).expand(-1, len(named), -1)
         else:
@@ -261,15 +264,15 @@ class Layer(Stateful):
             traced = with_grad and bool(trace or (sink is not None and sink.differentiable))
             keep, device = self.keep if with_grad else "nothing", x.device
             place = (self.backend, device.type, device.index or 0, x.dtype)
-            kernel = kernel_for(step_name, *place, keep, named, self.smooth, traced, once is not None)
-            if kernel is None:
+            kernel_name = kernel_for(step_name, *place, keep, named, self.smooth, traced, once is not None)
+            if kernel_name is None:
                 variant = Variant(step, record=named, smooth=self.smooth)
                 out, after, recorded = torch_reference.run(variant, flattened(current.expand(x.shape), order), given)
                 out = unflattened(out, x.shape[1:], order)
             else:
-                out, recorded, after = transforms.fused(kernel, as_in_memory(current, order), given, want_state)
+                out, recorded, after = transforms.fused(kernel_name, as_in_memory(current, order), given, want_state)
                 out = as_named(out, order)
-        if named:
+        if recorded is not None and named:
             found = {n: unflattened(w, x.shape[1:], order) for n, w in zip(named, recorded.unbind(1), strict=True)}
             if traces is not None:
                 traces |= {name: found[name] for name in trace}
@@ -279,6 +282,7 @@ class Layer(Stateful):
             sink.add(self, out, {})
         if not want_state:
             return out, ()
+        assert after is not None
         after = unflattened(after, x.shape[1:], order)
         return out, tuple(after[k] for k in range(len(after)))
 
@@ -323,7 +327,7 @@ class Layer(Stateful):
         for key, value in values.items():
             if value.device != x.device:
                 raise ValueError(
-                    f"x is on {x.device}, but the layer's {key} is on {value.device}; move the layer: layer.to({str(x.device)!r})."
+                    f"x is on {x.device}, but the layer's {key} is on {value.device}; move it: layer.to({str(x.device)!r})."
                 )
             own.check_shape(key, value, x)
         return [value.to(state_dtype(x.dtype)) for value in values.values()]

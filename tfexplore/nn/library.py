@@ -52,8 +52,9 @@ def docstring(kind: type[Neuron]) -> str:
     arguments = "\n".join([about["Args"], sections(Neuron)["Args"], without_neuron(sections(Layer)["Args"])])
     return f"""{about[""]}
 
-A layer of `neurons.{kind.__name__}`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+A layer of `neurons.{kind.__name__}`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+for each of
 `channels`.
 
 Args:

@@ -26,8 +26,9 @@ class IF(NeuronLayer, kind=neurons.IF):
 
         h = v + x
 
-    A layer of `neurons.IF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.IF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -43,8 +44,8 @@ class IF(NeuronLayer, kind=neurons.IF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -87,8 +88,9 @@ class LIF(NeuronLayer, kind=neurons.LIF):
         h = v - (v - v_reset) / tau + x       decay_input=False
         h = v + (x - (v - v_reset)) / tau     decay_input=True
 
-    A layer of `neurons.LIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.LIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -106,8 +108,8 @@ class LIF(NeuronLayer, kind=neurons.LIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -149,8 +151,9 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
 
     The charge of one step is that of `LIF`; a layer trains w, and tau = 1 + exp(w) stays above one step.
 
-    A layer of `neurons.ParametricLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.ParametricLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -168,8 +171,8 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -214,8 +217,9 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
         threshold  v_threshold + beta b
         after      b' = b - (b - s) / tau_b
 
-    A layer of `neurons.ALIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.ALIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -235,8 +239,8 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -283,8 +287,9 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
         h_i = i - i / tau_syn + x
         h_v = charge of LIF(v, h_i)
 
-    A layer of `neurons.CubaLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.CubaLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -303,8 +308,8 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -350,8 +355,9 @@ class LI(NeuronLayer, kind=neurons.LI):
         v' = v - (v - v_reset) / tau + x       decay_input=False
         v' = v + (x - (v - v_reset)) / tau     decay_input=True
 
-    A layer of `neurons.LI`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.LI`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -368,8 +374,8 @@ class LI(NeuronLayer, kind=neurons.LI):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -412,8 +418,9 @@ class QIF(NeuronLayer, kind=neurons.QIF):
 
         h = v + (x + a (v - v_rest) (v - v_c)) / tau
 
-    A layer of `neurons.QIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.QIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -433,8 +440,8 @@ class QIF(NeuronLayer, kind=neurons.QIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -480,8 +487,9 @@ class EIF(NeuronLayer, kind=neurons.EIF):
 
         h = v + (x - (v - v_rest) + d exp((v - v_t) / d)) / tau
 
-    A layer of `neurons.EIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.EIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -501,8 +509,8 @@ class EIF(NeuronLayer, kind=neurons.EIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -551,8 +559,9 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
         reset      v = (1 - s) h_v + s v_reset
         after      w = h_w + d s
 
-    A layer of `neurons.Izhikevich`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.Izhikevich`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -572,8 +581,8 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 
@@ -622,8 +631,9 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
 
     Its surrogate is a rectangle of width 1 and its reset is not detached; the gradient here is exact, also for v_reset != 0.
 
-    A layer of `neurons.PaperLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each of the
-    neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn for each of
+    A layer of `neurons.PaperLIF`: all T time steps in one fused kernel where `backend` has one, forward and backward. Each
+    of the neuron's numbers may be a tensor, with one value for each channel or neuron, or a distribution, from which one is drawn
+    for each of
     `channels`.
 
     Args:
@@ -640,8 +650,8 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
             `"input"` (chunked checkpointing: x and the state every K steps; the rest is recomputed chunk by chunk), `"bits"` (a
             bit or two of every step, for neurons where that is exact) or `"auto"` (the fastest that is exact; see
             `tfexplore.codegen.keep`). The gradients are the same, bit for bit.
-        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have those
-            that are drawn from a distribution.
+        channels: learned parameters have one value per channel of x [T, B, channels, ...] instead of a single one, and so have
+            those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
 

@@ -1,8 +1,8 @@
 """BatchNorm as numbers per channel, which the neuron's kernel applies as it reads x: y = scale (x - centre) + shift.
 
-In training mode x is read once for its mean and variance. In the backward pass the kernel adds up the gradients of scale and shift
-on its way (they are learned parameters like any other); autograd takes them through a handful of small tensors to mean and variance,
-and one more pass adds to the gradient of x what comes through those::
+In training mode x is read once for its mean and variance. In the backward pass the kernel adds up the gradients of scale and
+shift on its way (they are learned parameters like any other); autograd takes them through a handful of small tensors to mean and
+variance, and one more pass adds to the gradient of x what comes through those::
 
     g_x + slope (x - mean) + offset,     slope = 2 g_variance / n,     offset = g_mean / n
 
@@ -179,8 +179,9 @@ def added(g: Tensor | None, x: Tensor, mean: Tensor, slope: Tensor, offset: Tens
     if x.is_cuda:  # made for SyncBatchNorm: g - offset' / n - (x - mean) slope' / n
         one, folded = torch.ones_like(slope), [t.flatten(0, axis - 1) for t in (g.contiguous(), x)]
         count = torch.ones(1, dtype=torch.int32, device=x.device)
-        made = torch.batch_norm_backward_elemt(*folded, mean, one, one, -offset, -slope, count)
-        return made.view(g.shape)
+        add: Any = torch.batch_norm_backward_elemt  # torch's stubs lack its last argument
+        summed: Tensor = add(*folded, mean, one, one, -offset, -slope, count)
+        return summed.view(g.shape)
     real, (lying, inner, order) = name_of_state(x), in_channels(x, axis)
     out, out_array = numba.made(tuple(lying.shape), real)
     g_rows, x_rows = (numba.rows(tensor, real) for tensor in (as_in_memory(g, order), lying))

@@ -108,8 +108,9 @@ def run_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The backend's backward pass, as an operator returns it."""
     given = Given(g_out.shape[0], scalars, start, per_neuron, inner, lengths)
-    found = differentiated(key, x, g_out, g_state, g_watched, given, kept, want_g_start)
-    return found[0], *(absent(g_out, find(key)[1]) if tensor is None else tensor for tensor in found[1:])
+    g_x, g_start, g_per_neuron = differentiated(key, x, g_out, g_state, g_watched, given, kept, want_g_start)
+    none = absent(g_out, find(key)[1])
+    return g_x, none if g_start is None else g_start, none if g_per_neuron is None else g_per_neuron
 
 
 def differentiated(
@@ -138,9 +139,10 @@ def _(
     variant = find(key)[1]
     ends = (len(variant.step.before), backends.sizes(g_out)[1])
     g_start = g_out.new_empty(ends, dtype=getattr(torch, variant.real)) if want_g_start else absent(g_out, variant)
-    has = per_neuron is not None and variant.step.learned
     g_x = g_out.new_empty((1, *g_out.shape[1:]) if variant.constant else g_out.shape)
-    return g_x, g_start, per_neuron.new_empty(per_neuron.shape) if has else absent(g_out, variant)
+    if per_neuron is None or not variant.step.learned:
+        return g_x, g_start, absent(g_out, variant)
+    return g_x, g_start, per_neuron.new_empty(per_neuron.shape)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], kept: Tensor | None) -> None:
@@ -155,7 +157,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], kept: Tensor | None) -> No
 
 
 def _setup_operator_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    out, watched, state, kept = output
+    _, watched, state, kept = output
     _setup_context(ctx, inputs, kept)
     variant = find(inputs[-1])[1]
     absent = [] if inputs[7] else [state]  # an absent state has no gradient

@@ -117,7 +117,7 @@ def stateful(net: nn.Module) -> list[Stateful]:
 def attached(
     net: nn.Module, role: str, given: Any, layers: Iterable[Stateful], watching: Iterable[Any]
 ) -> Iterator[None]:
-    """Sets the `provider`, `sink` or `padding` of the layers, and notifies all of `watching` when a pass of `net` begins and ends."""
+    """Sets the `provider`, `sink` or `padding` of the layers, and tells `watching` when a pass of `net` begins and ends."""
     before = [(layer, getattr(layer, role)) for layer in layers]
     with ExitStack() as undo:
         for layer, old in before:

@@ -102,7 +102,7 @@ class Forward(torch.autograd.Function):
 
 
 class Backward(torch.autograd.Function):
-    """x, g_out, g_state, g_watched, start, per_neuron, lengths, kept, inner, scalars, key -> the gradients of x, start, per_neuron."""
+    """x, g_out, g_state, g_watched, start, per_neuron, lengths, kept, ... -> the gradients of x, start and per_neuron."""
 
     @staticmethod
     def forward(

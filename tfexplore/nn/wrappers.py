@@ -26,8 +26,8 @@ class FoldTime(nn.Sequential):
     """Runs stateless modules over all time steps at once, folded into the batch: [T, B, ...] -> [T*B, ...] -> [T, B, ...].
 
     For modules such as `nn.Conv2d` that admit one batch dimension only. A `BatchNorm` in training mode then takes its statistics
-    over time and batch. An input that is the same at every step, `image.expand(T, B, ...)`, goes through torch's own modules once,
-    up to the first that is random or moves statistics.
+    over time and batch. An input that is the same at every step, `image.expand(T, B, ...)`, goes through torch's own modules
+    once, up to the first that is random or moves statistics.
 
     Args:
         modules: run one after the other, as in `nn.Sequential`.
@@ -76,11 +76,13 @@ RANDOM = (_DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 
 def is_function(module: nn.Module) -> bool:
-    """Whether the module is known to give the same output for the same input, and to leave nothing behind: one of torch's own,
-    but for random ones, and normalisations that keep statistics. A module of the user's may be anything, unless it says so itself:
-    `deterministic = True`."""
+    """Whether the module is known to give the same output for the same input, and to leave nothing behind.
+
+    One of torch's own is, but for random ones, and normalisations that keep statistics; a module of the user's may be anything,
+    unless it says so itself: `deterministic = True`.
+    """
     if type(module) in (nn.Sequential, FoldTime):
-        return all(map(is_function, module))  # type: ignore[arg-type]
+        return all(map(is_function, module.children()))
     if getattr(module, "deterministic", False):
         return True
     known = type(module).__module__.startswith("torch.nn.modules.") and not any(module.children())

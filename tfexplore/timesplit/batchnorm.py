@@ -22,7 +22,7 @@ from tfexplore.timesplit.ranks import Ranks
 
 @contextmanager
 def synchronised(net: nn.Module, ranks: Ranks) -> Iterator[None]:
-    """Within this block, the BatchNorms of `net` take their statistics over all ranks, also those that a layer's kernel applies."""
+    """Within this block, the BatchNorms of `net` take their statistics over all ranks, also those within a layer's kernel."""
     found = active_batch_norms(net)
     for name, module in found.items():
         if not is_torchs_own(module):

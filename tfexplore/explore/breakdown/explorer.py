@@ -11,7 +11,17 @@ from tfexplore.explore.base.explorer import Explorer
 from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.breakdown import figure
 from tfexplore.explore.breakdown.parts import (
-    AFTER, APART, BATCH_NORM, BEFORE, CHOICES, INSIDE, NEURONS, NONE, Parts, timed, variants,
+    AFTER,
+    APART,
+    BATCH_NORM,
+    BEFORE,
+    CHOICES,
+    INSIDE,
+    NEURONS,
+    NONE,
+    Parts,
+    timed,
+    variants,
 )  # fmt: skip
 from tfexplore.explore.training.networks import Subject, subject
 from tfexplore.measure import clock
@@ -75,12 +85,16 @@ class Breakdown(Explorer):
             apart = self.measured[APART][AFTER]
             two, one = apart[NEURONS] + apart[BATCH_NORM], after[NEURONS]
             return (
-                f"fused into one kernel, BatchNorm and neurons take {one:.2f} ms, apart they take {two:.2f} ms. The whole step is "
-                f"{sum(apart.values()) / self.total(AFTER):.2f} times as fast as with BatchNorm apart, and {faster:.1f} times as fast "
-                "as before fusion."
+                f"fused into one kernel, BatchNorm and neurons take {one:.2f} ms, apart they take {two:.2f} ms. The whole step "
+                f"is {sum(apart.values()) / self.total(AFTER):.2f} times as fast as with BatchNorm apart, and {faster:.1f} times "
+                "as fast as before fusion."
             )
         share = before[NEURONS] / self.total(BEFORE)
-        left = f" Of what is left BatchNorm takes {after[BATCH_NORM] / self.total(AFTER):.0%}." if after[BATCH_NORM] else ""
+        left = (
+            f" Of what is left BatchNorm takes {after[BATCH_NORM] / self.total(AFTER):.0%}."
+            if after[BATCH_NORM]
+            else ""
+        )
         return (
             f"the neurons took {share:.0%} of a training step, so it can become at most "
             f"{self.limit:.1f} times as fast. Fused they are {before[NEURONS] / after[NEURONS]:.1f} times as fast, the "

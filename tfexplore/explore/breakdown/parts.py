@@ -73,7 +73,8 @@ def medians(contestants: dict[tuple[str, ...], Callable[[], object]], rounds: in
     """Seconds of each; on a busy machine no round begins after `ENOUGH` seconds."""
     names, began, found = {" ".join(key): key for key in contestants}, time.perf_counter(), dict[str, float]()
     turns = clock.rounds({name: contestants[key] for name, key in names.items()}, rounds)
-    for turn, found in enumerate(turns, 1):
+    for turn, taken in enumerate(turns, 1):
+        found = taken
         whole_rounds, within = divmod(turn, len(contestants))
         if whole_rounds > 1 and not within and time.perf_counter() - began > ENOUGH:
             break
@@ -102,7 +103,7 @@ def pieces(net: nn.Module, x: Tensor, inside: bool = False) -> Iterator[Piece]:
     for place, module in enumerate(modules):
         if place in pairs:
             front, norm = pairs[place]
-            each = [FoldTime(*front)] if front else []
+            each: list[nn.Module] = [FoldTime(*front)] if front else []
         else:
             each = list(apart(module))
         for part in each:

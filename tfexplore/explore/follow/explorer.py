@@ -17,8 +17,9 @@ DRAWN = 10  # rounds from one drawing to the next
 class Follow(Runner):
     r"""A loss on the potential: one LIF neuron learns the weights of three hundred inputs, so that its potential follows a curve.
 
-    The inputs fire at random, in the same way at every round. The loss compares the charged potential h[t], before the reset, with the curve r[t], at every
-    step or at the last one only, through the trace that the fused kernel writes (`layer(x, trace="h")`):
+    The inputs fire at random, in the same way at every round. The loss compares the charged potential h[t], before the reset,
+    with the curve r[t], at every step or at the last one only, through the trace that the fused kernel writes (`layer(x,
+    trace="h")`):
 
     .. math:: L = \frac{1}{T} \sum_t (h_t - r_t)^2
 

@@ -88,7 +88,7 @@ class Stepped:
         return {key: Fraction(words, self.steps * self.threads) for key, words in found.items() if words}
 
     def derived(self) -> dict[tuple[str, str], Fraction]:
-        """The same from the equations (`tfexplore.codegen.traffic`), but for the states of the first chunk, which are not kept."""
+        """The same from the equations (`codegen.traffic`), but for the states of the first chunk, which are not kept."""
         chunks = Fraction((self.steps - 1) // self.chunk * self.chunk, self.steps)
         found = {
             (a.array, a.action.removesuffix("s")): a.words

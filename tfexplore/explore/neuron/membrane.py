@@ -17,7 +17,7 @@ from tfexplore import neurons
 from tfexplore.explore.neuron import rates
 from tfexplore.explore.neuron.ranges import nice
 from tfexplore.neurons.neuron import Neuron
-from tfexplore.neurons.step import Step, scalars_of
+from tfexplore.neurons.step import Step, initial_of, scalars_of
 from tfexplore.nn.layers import Layer
 
 KINDS = ("constant", "step", "noise", "drawn by hand", "spikes at a rate")
@@ -155,7 +155,9 @@ def trace(layer: Layer, x: Array) -> dict[str, Array]:
     with torch.no_grad(), tfexplore.record(layer, *names, "s") as traces:
         layer(torch.from_numpy(x)[:, None])
     found = {name: values[:, 0].numpy() for name, values in traces[""].items()}
-    before = [np.append(start, found[name][:-1]) for name, start in zip(names[1:], layer.initial, strict=True)]
+    before = [
+        np.append(start, found[name][:-1]) for name, start in zip(names[1:], initial_of(layer.neuron), strict=True)
+    ]
     level = threshold_of(layer.step)
     if level is not None:  # it may depend on the other states, as ALIF's does
         with np.errstate(all="ignore"):
