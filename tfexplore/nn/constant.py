@@ -19,6 +19,12 @@ def repeated(once: Tensor, steps: int) -> Tensor:
     return x
 
 
+def current(x: Tensor) -> Tensor:
+    """What a layer reads of x: the single step where there is one."""
+    found = once(x)
+    return x if found is None else found
+
+
 def once(x: Tensor) -> Tensor | None:
     """The single step [1, ...] of x [T, ...], if it is the same tensor at every step.
 

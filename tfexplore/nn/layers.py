@@ -214,7 +214,10 @@ class Layer(Stateful):
             if normalises_apart(batch_norm, x):
                 x = batch_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
             else:
-                run = functools.partial(run, batch_norm=batch_norm)
+                # before the state is taken: over several ranks, all must come here before one goes on
+                current = constant.current(x)
+                repeats = x.shape[0] // current.shape[0]
+                run = functools.partial(run, norm=normalised(batch_norm, current, axis=2, repeats=repeats))
         made = self.called(run, x, state, return_state, lengths)
         return (*(made if return_state else (made,)), *(traces[name] for name in traced)) if traced else made
 
@@ -227,26 +230,19 @@ class Layer(Stateful):
         trace: tuple[str, ...] = (),
         traces: dict[str, Tensor] | None = None,
         lengths: Tensor | None = None,
-        batch_norm: _BatchNorm | None = None,
+        norm: Normalised | None = None,
     ) -> tuple[Tensor, State]:
-        """As in `Stateful`; the traces of `trace` are put into `traces`."""
-        plain = (
-            state is None and self.sink is None and not (trace or want_state) and lengths is None and batch_norm is None
-        )
+        """As in `Stateful`; the traces of `trace` are put into `traces`. norm: how x is normalised."""
+        plain = state is None and self.sink is None and not (trace or want_state) and lengths is None and norm is None
         if plain and not torch.compiler.is_compiling() and (known := self.known(x)):
             kernel, given, order = known
             return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
         lengths = checked_lengths(lengths, x)
-        once = constant.once(x)
-        current = x if once is None else once
+        current = constant.current(x) if norm is None else norm.x
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
             order = None  # the neurons of a sample must be neighbours
-        step, step_name, norm = self.step, self.step_name, None
-        if batch_norm is not None:
-            step, step_name = normalised_step(step)
-            norm = normalised(batch_norm, current, axis=2, repeats=x.shape[0] // current.shape[0])
-            current = norm.x
+        step, step_name = (self.step, self.step_name) if norm is None else normalised_step(self.step)
         given = self.given(x, state, order, norm)._replace(lengths=lengths)
         sink, named = self.sink, trace
         if sink is not None:
@@ -264,7 +260,9 @@ class Layer(Stateful):
             traced = with_grad and bool(trace or (sink is not None and sink.differentiable))
             keep, device = self.keep if with_grad else "nothing", x.device
             place = (self.backend, device.type, device.index or 0, x.dtype)
-            kernel_name = kernel_for(step_name, *place, keep, named, self.smooth, traced, once is not None)
+            kernel_name = kernel_for(
+                step_name, *place, keep, named, self.smooth, traced, current.shape[0] != x.shape[0]
+            )
             if kernel_name is None:
                 variant = Variant(step, record=named, smooth=self.smooth)
                 out, after, recorded = torch_reference.run(variant, flattened(current.expand(x.shape), order), given)
