@@ -65,15 +65,15 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
 
     memory = explorer(page, "number format")
     memory.scroll_into_view_if_needed()
-    message(memory).get_by_text("the neurons keep 4.125 and move 20.25 bytes").wait_for()
+    message(memory).get_by_text("the neurons keep 4.062 and move 20.25 bytes").wait_for()
     as_wide_as_the_page(page, memory)
-    assert drawn(memory, "counted kept")[2:] == [4, 4.125, 0]
-    assert drawn(memory, "predicted kept")[2:] == [4, 4.125, 0]
+    assert drawn(memory, "counted kept")[2:] == [4, 4.0625, 0]
+    assert drawn(memory, "predicted kept")[2:] == [4, 4.0625, 0]
     memory.screenshot(path=pictures / "memory.png")
     memory.get_by_label("number format").select_option("bfloat16")
-    message(memory).get_by_text("predicted to keep 2.125 and move 10.25 bytes").wait_for()
+    message(memory).get_by_text("predicted to keep 2.062 and move 10.25 bytes").wait_for()
     memory.get_by_role("button", name="Start").click()
-    message(memory).get_by_text("the neurons keep 2.125 and move 10.25 bytes").wait_for()
+    message(memory).get_by_text("the neurons keep 2.062 and move 10.25 bytes").wait_for()
     memory.locator("button:has-text('Start'):not([disabled])").wait_for()
     memory.get_by_label("way shown").select_option("fused, keep bits")
     message(memory).get_by_text(
@@ -84,7 +84,7 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     memory.get_by_role("button", name="Start").click()
     message(memory).get_by_text("the neurons keep 0.125 and move 8.25 bytes").wait_for()
     memory.locator("button:has-text('Start'):not([disabled])").wait_for()
-    assert drawn(memory, "counted kept")[2:] == [4, 2.125, 0.125, 0]
+    assert drawn(memory, "counted kept")[2:] == [4, 2.0625, 0.125, 0]
     memory.screenshot(path=pictures / "memory_bits.png")
     memory.get_by_label("way shown").select_option("fused, keep input")
     memory.get_by_label("neuron", exact=True).select_option("Izhikevich")

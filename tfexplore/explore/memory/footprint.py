@@ -90,7 +90,7 @@ class Footprint:
 
     def predicted_kept(self, way: Way | str) -> float | None:
         """Bytes per neuron and time step that the neurons save for backward; None where there is no prediction."""
-        return self._mean(lambda _, cells: cells.kept(way_of(way)))
+        return self._mean(lambda _, cells: cells.kept(way_of(way), self.steps))
 
     def predicted_moved(self, way: Way | str) -> float | None:
         """Bytes per neuron and time step that the neurons move, forward and backward; None where there is no prediction."""
@@ -120,7 +120,7 @@ class Footprint:
         counted = self.kept.get(way.name)
         for name in self.modules:
             if name in self.cells or name in (counted or {}):
-                each = self.cells[name].kept(way) if name in self.cells else None
+                each = self.cells[name].kept(way, self.steps) if name in self.cells else None
                 predicted = None if each is None else each * self.cells[name].neurons * self.steps
                 found[name] = predicted, None if counted is None else counted.get(name, 0)
         return found

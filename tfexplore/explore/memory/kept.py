@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from tfexplore.codegen.keep import why_not
 from tfexplore.codegen.traffic import kept_bytes, nbytes, traffic_of
+from tfexplore.codegen.variant import Variant
 from tfexplore.measure.timeline import Counting
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
@@ -68,11 +70,21 @@ class Cells:
         """Why this way would not be exact for these neurons, or ""."""
         return why_not(step_of(self.neuron)) if way.keep == "bits" else ""
 
-    def kept(self, way: Way) -> float | None:
-        """Predicted bytes saved per element-step; None for an eager way, of which the equations know nothing."""
+    def kept(self, way: Way, steps: int) -> float | None:
+        """Predicted bytes saved per element-step; None for an eager way, of which the equations know nothing.
+
+        With keep="input" the state at the start of every chunk but the first is saved, so it depends a little on T.
+        """
         if not way.fused or self.why_not(way):
             return None
-        return float(kept_bytes(self.neuron, way.keep, self.dtype)) if way.gradient else 0.0
+        if not way.gradient:
+            return 0.0
+        saved = kept_bytes(self.neuron, way.keep, self.dtype)
+        if way.keep == "input":
+            states = [a for a in traffic_of(self.neuron, "input") if (a.kernel, a.array) == ("forward", "kept")]
+            chunk = Variant(step_of(self.neuron), keep="input").chunk
+            saved -= nbytes(states, self.dtype) * (1 - Fraction((steps - 1) // chunk * chunk, steps))
+        return float(saved)
 
     def moved(self, way: Way) -> float | None:
         """Predicted bytes moved per element-step, forward and backward; None for an eager way."""
@@ -136,7 +148,7 @@ def kept(net: nn.Module, x: Tensor, way: Way) -> dict[str, int]:
     The gradient of x is computed too, as in the middle of a network.
 
     >>> from tfexplore.nn import LIF
-    >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), INPUT) == {"0": 4 * 64 * 100 + 4 * 2 * 100}
+    >>> kept(nn.Sequential(LIF()), torch.rand(64, 1, 100), INPUT) == {"0": 4 * 64 * 100 + 4 * 1 * 100}
     True
     """
     made = prepared(net, way)
