@@ -77,6 +77,8 @@ def imported(variant_source: str, loop_text: str) -> str:
     which it does not use, nor the backward pass for another record."""
     froms = [node for node in ast.parse(loop_text).body if isinstance(node, ast.ImportFrom)]
     wanted = {alias.name for node in froms if node.module == MODULE for alias in node.names}
+    if "step_back" in wanted:
+        wanted.add("adjoint")  # which it calls
 
     def needed(node: ast.stmt) -> bool:
         if isinstance(node, ast.Assign):
