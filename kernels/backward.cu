@@ -157,7 +157,7 @@ extern "C" __global__ void backward(
         Pack<data> summed;
         for (int j = 0; j < VECTOR; ++j) summed.value[j] = data(g_x_sum[j]);
         store(g_x, 0, neurons, i, summed);
-    } else if (lengths) {
+    } else if (LENGTHS) {
         store_zeros<1>(g_x, steps, all_steps, neurons, i);
     }
 }

@@ -118,7 +118,7 @@ extern "C" __global__ void forward(
     for (; first + AHEAD <= steps; first += AHEAD) walk(first, AHEAD);
     if (first < steps) walk(first, steps - first);
     if (state) store_rows<STATES>(state, 0, neurons, i, z);
-    if (lengths) {  // a sample that has ended is silent
+    if (LENGTHS) {  // a sample that has ended is silent
         store_zeros<1>(out, steps, all_steps, neurons, i);
         if (WATCHED) store_zeros<WATCHED>(watched, steps, all_steps, neurons, i);
     }

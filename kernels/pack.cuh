@@ -1,7 +1,7 @@
 // VECTOR neighbouring neurons at once: a thread's piece of a row of neurons, moved in accesses of up to 16 bytes.
 //
 // VECTOR is a compile-time option: up to 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1. So are
-// THREADS, AHEAD, CHUNK, SHARED and STREAMING, which change the speed and nothing of the results (tfexplore/codegen/builds.py).
+// LENGTHS (samples have a number of steps each), and THREADS, AHEAD, CHUNK, SHARED and STREAMING, which change the speed and nothing of the results (tfexplore/codegen/builds.py).
 #pragma once
 
 #define AT_LEAST_1(n) ((n) > 0 ? (n) : 1)  // C++ has no empty arrays
@@ -72,7 +72,7 @@ __device__ __forceinline__ void store_rows(T *a, long long row, long long neuron
 
 // The number of steps of the neurons from i on, of one sample: sample b has the neurons from b * each on.
 __device__ __forceinline__ int steps_of(const long long *lengths, long long each, long long i, long long steps) {
-    return int(lengths ? lengths[i / each] : steps);
+    return int(LENGTHS ? lengths[i / each] : steps);
 }
 
 // Zeros for K rows of each step from `first` on.

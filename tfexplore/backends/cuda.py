@@ -67,14 +67,14 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
 
 
 @functools.cache
-def prepared(variant: Variant, loop: str, as_wide: bool, device: int) -> tuple[Any, int]:
+def prepared(variant: Variant, loop: str, as_wide: bool, lengths: bool, device: int) -> tuple[Any, int]:
     """The compiled kernel of a variant, in its config's build or with one neuron in each thread; and the neurons of one block."""
     build: Build = getattr(variant.config, loop)
     recomputes = variant.keeps == "input"
     if not as_wide:
         build = build.narrow(variant.chunk) if recomputes and loop == "backward" else build.narrow()
     # only recomputation is in chunks; else a chunk is the steps in flight
-    options = build.options(variant.chunk if recomputes else build.ahead)
+    options = build.options(variant.chunk if recomputes else build.ahead, lengths)
     return load(source(variant), loop, options, device), build.vector * THREADS
 
 
@@ -106,7 +106,8 @@ def launch(
 
     pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     each = neurons if given.lengths is None else neurons // len(given.lengths)
-    kernel, block = prepared(variant, loop, wide(variant, loop, pointers, neurons, each, device), device)
+    as_wide = wide(variant, loop, pointers, neurons, each, device)
+    kernel, block = prepared(variant, loop, as_wide, given.lengths is not None, device)
     count = 1 if given.per_neuron is None else given.per_neuron.shape[1]
     groups = np.array([given.inner, count], np.int64).view("V16")
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)

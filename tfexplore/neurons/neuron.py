@@ -26,7 +26,7 @@ __all__ = ["Decay", "Neuron", "Positive", "TimeConstant", "Value"]  # all that a
 
 OURS = frozenset(
     """STATES SCALARS PER_NEURON LEARNED DERIVED NEEDS WATCHED TRACED CONSTANT CHUNK KEEP_INPUT KEEP_POTENTIAL KEEP_BITS STEPS
-    WIDTH THREADS VECTOR AHEAD SHARED STREAMING LIKE""".split()  # noqa: SIM905  (as below)
+    WIDTH THREADS VECTOR AHEAD SHARED STREAMING LENGTHS LIKE""".split()  # noqa: SIM905  (as below)
 )
 CPP = frozenset(
     """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl const
