@@ -109,8 +109,8 @@ def run_backward(
     """The backend's backward pass, as an operator returns it."""
     given = Given(g_out.shape[0], scalars, start, per_neuron, inner, lengths)
     g_x, g_start, g_per_neuron = differentiated(key, x, g_out, g_state, g_watched, given, kept, want_g_start)
-    none = absent(g_out, find(key)[1])
-    return g_x, none if g_start is None else g_start, none if g_per_neuron is None else g_per_neuron
+    g_start, g_per_neuron = (absent(g_out, find(key)[1]) if g is None else g for g in (g_start, g_per_neuron))
+    return g_x, g_start, g_per_neuron
 
 
 def differentiated(
