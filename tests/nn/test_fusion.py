@@ -445,6 +445,30 @@ def test_a_batch_norm_with_a_forward_of_its_own_runs_by_itself():
     same(results(together, layer, one, x), results(apart, layer, other, x), 1e-12)
 
 
+class Doubled(FoldTime):
+    def forward(self, input: Tensor) -> Tensor:
+        return 2 * super().forward(input)
+
+
+class Halved(Layer):
+    def __init__(self) -> None:
+        super().__init__(neurons.LIF())
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return 0.5 * super().forward(x)
+
+
+@pytest.mark.parametrize("pair", [(Doubled, tfexplore.LIF), (FoldTime, Halved)], ids=["fold", "layer"])
+def test_modules_around_it_with_a_forward_of_their_own_stay_apart(pair):
+    nets = [
+        nn.Sequential(pair[0](nn.BatchNorm2d(C)), pair[1](), FoldTime(nn.BatchNorm2d(C)), tfexplore.LI())
+        for _ in range(2)
+    ]
+    x = 2 * noise(T, B, C, H, W, seed=0)
+    assert isinstance(fused := fuse(nets[0]), FusedSequential)
+    assert torch.allclose(fused(x), nets[1](x), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "net",
     [

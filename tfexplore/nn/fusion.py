@@ -39,7 +39,9 @@ class FusedSequential(nn.Sequential):
 def pairs_of(modules: list[nn.Module]) -> Iterator[tuple[int, tuple[list[nn.Module], _BatchNorm]]]:
     """The places of `FoldTime` modules that end in a BatchNorm and stand before a layer: what is before the BatchNorm, and it."""
     for place, (module, behind) in enumerate(itertools.pairwise(modules)):
-        if isinstance(module, FoldTime) and len(module) and isinstance(behind, Layer):
+        # a subclass with a forward of its own may do more
+        folds, fires = (getattr(type(each), "forward", None) for each in (module, behind))
+        if folds is FoldTime.forward and fires is Layer.forward and isinstance(module, FoldTime) and len(module):
             *front, last = module
             if isinstance(last, _BatchNorm) and is_torchs_own(last) and not has_hooks(module) and not has_hooks(last):
                 yield place, (front, last)
