@@ -239,6 +239,7 @@ class Layer(Stateful):
             return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
         lengths = checked_lengths(lengths, x)
         current = constant.current(x) if norm is None else norm.x
+        once = constant.once(x) is not None  # not by its shape, which a compiler may take for a symbol
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
             order = None  # the neurons of a sample must be neighbours
@@ -260,9 +261,7 @@ class Layer(Stateful):
             traced = with_grad and bool(trace or (sink is not None and sink.differentiable))
             keep, device = self.keep if with_grad else "nothing", x.device
             place = (self.backend, device.type, device.index or 0, x.dtype)
-            kernel_name = kernel_for(
-                step_name, *place, keep, named, self.smooth, traced, current.shape[0] != x.shape[0]
-            )
+            kernel_name = kernel_for(step_name, *place, keep, named, self.smooth, traced, once)
             if kernel_name is None:
                 variant = Variant(step, record=named, smooth=self.smooth)
                 out, after, recorded = torch_reference.run(variant, flattened(current.expand(x.shape), order), given)
