@@ -19,7 +19,8 @@
 # 1. know why a spike needs a *surrogate* to learn from, and see how its width decides which neurons learn at all,
 # 2. read the backward pass through one time step as seven short lines, and check them against PyTorch by hand,
 # 3. see how far a gradient reaches back through time, and which of $\tau$, reset and `detach_reset` decides it,
-# 4. predict, to the byte, what the fused layers must save for the backward pass.
+# 4. train a neuron's potential to follow a curve,
+# 5. predict, to the byte, what the fused layers must save for the backward pass.
 #
 # You need charge, fire and reset from `01_the_neuron`, and the fused loop from `03_inside_the_kernel`.
 
@@ -308,6 +309,56 @@ reach.controls["tau"].value = 10.0
 # rectangles are rarely hit, so that more and more rows turn grey.) This is how gradients explode, and one reason why
 # resets are detached.
 # </details>
+
+# %% [markdown]
+# ## A loss on the potential
+#
+# So far the loss saw spikes only. It may look at the potential as well: `layer(x, trace="v")` returns the potential after every
+# step, and a gradient may arrive at each of them. In the program above, what the loss sends to $v[t]$ is added to the $g_v[t]$
+# that comes from the step after. Nothing else changes.
+#
+# Let the loss be the *sum* of the potentials of a neuron that never fires, with $\tau = 2$. **Guess first:** which of four
+# steps gets the largest gradient, and how large is it?
+
+# %%
+given = torch.full((4, 1, 1), 0.1, dtype=torch.float64, requires_grad=True)
+spikes, v = LIF(tau=2.0)(given, trace="v")
+v.sum().backward()
+print([round(g, 3) for g in given.grad.flatten().tolist()])
+assert not spikes.any()
+assert given.grad.flatten().tolist() == [1 + 1 / 2 + 1 / 4 + 1 / 8, 1 + 1 / 2 + 1 / 4, 1 + 1 / 2, 1.0]
+
+# %% [markdown]
+# The first: it has part in all four potentials, in each with half the weight that it has in the one before.
+#
+# Now a neuron with three hundred inputs, each of which fires in a random pattern of its own, always the same one. Their weights
+# are trained until the potential *follows a curve*. The loss looks at $h$, the potential before the reset, and compares it with
+# the curve at every step. Run the next two cells, and watch the gradient below the potential.
+
+# %%
+follow = explore.follow("sine", tau=5.0)
+follow.show()
+
+# %% tags=["nbval-ignore-output"]
+followed = await follow.run()
+print(followed.sentence())
+
+# %%
+if len(followed.losses) > 300:  # you did not stop it early
+    assert followed.distance < 0.03, "the potential follows the curve"
+    assert not followed.spikes.any(), "no spike was needed"
+
+# %% [markdown]
+# **Do:** guess before you press **Start** each time. (1) *The loss looks at* the last step: which steps get a gradient, and what
+# does the potential do before? (2) Back to every step, with *threshold* 0.4: where does the neuron fire?
+#
+# <details><summary>An answer</summary>
+#
+# (1) The last 21, as in the explorer above: each step back costs the factor $1 - 1/\tau$. The potential ends on the curve, and
+# does what it likes before. (2) Where the curve is above the threshold: there $h$ reaches it, and that is a spike. Nobody asked
+# for those spikes; a loss on the potential decides about them, too. And each of them is a jump that the gradient does not see
+# (the reset is detached), so that it follows the curve less closely.
+# </details>
 #
 # ## What must be saved for the backward pass
 #
@@ -474,6 +525,7 @@ puzzles.check("keep_bits", keep_bits)
 #   the last step to the first, in one launch.
 # * With a detached soft reset the gradient fades by $1 - 1/\tau$ per step. A hard reset cuts it at a spike; an attached reset
 #   with a narrow surrogate may make it explode.
+# * A loss may look at the potential: its gradient joins the one that comes from the step after.
 # * What must be saved for the backward pass follows from the equations: one potential per step; or the current and a few
 #   potentials to recompute from; or, where every choice of the adjoint hangs on a comparison, a bit.
 #

@@ -30,7 +30,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 from torch import nn
 
-from tfexplore import LIF, FoldTime, explore, puzzles, surrogates
+from tfexplore import LIF, FoldTime, explore, fuse, puzzles, surrogates
 from tfexplore.data import currents, digits
 
 # %% [markdown]
@@ -275,6 +275,43 @@ explore.breakdown("conv", steps=8)
 # layer as CUDA graphs, where no operation waits for Python, and 26 and 51 without.)
 # </details>
 #
+# ### BatchNorm, within the neurons
+#
+# Most convolutional networks have a *BatchNorm* behind each convolution. It takes from every channel its mean, over images and
+# time steps, and divides it by its standard deviation, so that the currents have a size that suits the neurons. Its arithmetic is
+# next to nothing, but it reads and writes all currents several times. **Guess first:** once the neurons are fused, what takes
+# longer, they or BatchNorm?
+
+# %% tags=["nbval-ignore-output"]
+norms = explore.breakdown("conv", steps=8, batch_norm="apart")
+norms
+
+# %% [markdown]
+# Subtract and divide: for the neuron that is a shift and a scale of its current. Its kernel can do that as it reads the current,
+# and `fuse(net)` puts it there, forward and backward.
+#
+# **Do:** choose *BatchNorm* in the kernel. Where does its part of the lower bar go, and how much longer does it make the neurons'?
+#
+# <details><summary>An answer</summary>
+#
+# It all but vanishes: the sentence above the bars says how much the two take together, and how much apart. Of BatchNorm only
+# one read of the currents is left in each direction, for the mean and the variance and for their gradient: 9 words for every
+# neuron and time step instead of 13, counted as in notebook 03. The upper bar stays, as nothing is fused there.
+# </details>
+#
+# Is it the same network?
+
+# %%
+torch.manual_seed(0)
+net = nn.Sequential(FoldTime(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16)), LIF())
+apart = net(x)
+together = fuse(net)(x)
+changed = (apart != together).float().mean().item()
+assert apart.any()
+assert changed < 1e-3
+print(f"the same spikes, to rounding: fewer than 1 in 1,000 of {apart.numel():,} differ")
+
+# %% [markdown]
 # What fusion can save at most is known before it is written:
 
 # %% [markdown] nbgrader={"grade_id": "amdahl-text"}
@@ -303,7 +340,7 @@ puzzles.check("amdahl", amdahl)
 # * Firing rates tell whether a network can learn. A silent layer wakes up only if its surrogate's tails reach down to
 #   where its potentials are.
 # * Step by step and fused are the same computation: what differs is rounding, and it vanishes with the digits.
-# * Fusion makes the neurons faster and leaves the rest as it is. Measure where the time goes before you make it faster.
+# * Fusion makes the neurons faster, and takes BatchNorm in with them; the rest stays as it is. Measure where the time goes before you make it faster.
 #
 # **And of the whole course:** a neuron charges, fires and resets, at every step (01). Any order of the (layer, time) grid that
 # respects what waits for what gives the same result (02). A fused kernel keeps the potential in a register, so that little

@@ -33,7 +33,7 @@ def heat(found: Any) -> list[list[float | None]]:
 
 
 def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
-    explorers = ("slopes = explore.surrogate", "memory = explore.memory", "await memory.run()")
+    explorers = ("slopes = explore.surrogate", "follow = explore.", "await follow", "memory = explore.memory", "await memory.run()")
     open_notebook(page, lab.small("04_backwards_through_time", "import math", *explorers))
     run_to_the_end(page)
 
@@ -62,6 +62,21 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     step(surrogate, "time steps T", "End")
     wait_until(surrogate, f"{trace('gradient')}.x.length === 125 && node._fullLayout.xaxis2.range[1] === 500.5")
     surrogate.screenshot(path=pictures / "surrogate_long.png")
+
+    follow = explorer(page, "curve to follow")
+    message(follow).get_by_text(re.compile(r"After 300 rounds the potential is 0\.0\d+ away from the curve; 0 spikes")).wait_for()
+    as_wide_as_the_page(page, follow)
+    potential = drawn(follow, "potential")
+    assert max(abs(h - r) for h, r in zip(potential, drawn(follow, "target"), strict=True)) < 0.1
+    follow.screenshot(path=pictures / "follow.png")
+    follow.get_by_label("the loss looks at").select_option("the last step")
+    message(follow).get_by_text("Press Start").wait_for()
+    changed(follow, "potential", potential)
+    follow.get_by_role("button", name="Start").click()
+    message(follow).get_by_text(re.compile("After 300 rounds")).wait_for()
+    follow.locator("button:has-text('Start'):not([disabled])").wait_for()
+    assert len(drawn(follow, "loss looks")) == 1
+    follow.screenshot(path=pictures / "follow_last_step.png")
 
     memory = explorer(page, "number format")
     memory.scroll_into_view_if_needed()

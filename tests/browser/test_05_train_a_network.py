@@ -34,7 +34,7 @@ def test_train_a_network(page: Any, lab: Any, pictures: Any) -> None:
         "training = explore.",
         "await training.run()",
     )
-    needed += ("seeds = explore.", "await seeds.run()", 'explore.breakdown("conv"')
+    needed += ("seeds = explore.", "await seeds.run()", 'norms = explore.breakdown(')
     open_notebook(page, lab.small("05_train_a_network", *needed))
     run_to_the_end(page)
     training = in_view(page, "hidden neuron shown")
@@ -44,6 +44,7 @@ def test_train_a_network(page: Any, lab: Any, pictures: Any) -> None:
     seeds = in_view(page, "precision")
     message(seeds).get_by_text(re.compile("207 pairs of losses")).wait_for()
     compare_seeds(page, seeds, pictures)
+    batch_norm_disappears(page, in_view(page, "BatchNorm"), pictures)
 
 
 def in_view(page: Any, title: str) -> Any:
@@ -113,7 +114,27 @@ def compare_seeds(page: Any, seeds: Any, pictures: Any) -> None:
     assert len(drawn(seeds, "step by step: mean losses")) == 23
     assert all(y < 1e-10 for y in drawn(seeds, "difference") if not math.isnan(y))
     seeds.screenshot(path=pictures / "seeds_float64.png")
-    explorer(page, "Median time of one training step by part").screenshot(path=pictures / "breakdown.png")
+
+
+def batch_norm_disappears(page: Any, breakdown: Any, pictures: Any) -> None:
+    """Into the neurons' part, on an axis that stays."""
+    as_wide_as_the_page(page, breakdown)
+    message(breakdown).get_by_text("Of what is left BatchNorm takes").wait_for()
+    before, longest = drawn(breakdown, "BatchNorm"), axis(breakdown)
+    assert before[0] == before[1] > 0
+    breakdown.screenshot(path=pictures / "breakdown.png")
+    breakdown.get_by_label("BatchNorm").select_option("in the kernel")
+    message(breakdown).get_by_text("fused into one kernel, BatchNorm and neurons take").wait_for()
+    wait_until(breakdown, f"{trace('BatchNorm')}.x[1] === 0")
+    assert drawn(breakdown, "BatchNorm") == [before[0], 0]
+    assert axis(breakdown) == longest
+    breakdown.screenshot(path=pictures / "breakdown_in_the_kernel.png")
+    breakdown.get_by_label("BatchNorm").select_option("none")
+    wait_until(breakdown, f"{trace('BatchNorm')}.x[0] === 0")
+
+
+def axis(found: Any) -> Any:
+    return found.locator(".js-plotly-plot").evaluate("node => node._fullLayout.xaxis.range")
 
 
 def batches(training: Any) -> int:

@@ -57,7 +57,7 @@ def test_the_potential_follows_the_curve(followed: Any) -> None:
     assert len(result.losses) == fitting.ROUNDS + 1
     assert result.losses[-1] < 1e-3 * result.losses[0]
     assert result.distance < 0.03
-    assert "After 300 rounds of training the potential is 0.0" in followed.message.value
+    assert "After 300 rounds the potential is 0.0" in followed.message.value
     assert list(followed.trace("potential").y) == pytest.approx(list(result.potential))
     assert list(followed.trace("loss").x)[-1] == fitting.ROUNDS
     assert spread(followed.picture()) > 0.05
@@ -76,6 +76,7 @@ def test_it_fires_where_the_curve_is_above_the_threshold() -> None:
 def test_a_control_begins_anew(followed: Any) -> None:
     made = explore.follow()
     asyncio.run(made.run())
+    assert list(made.trace("loss looks").x) == []
     made.controls["where"].value = "the last step"
     assert len(made.result.losses) == 1
     assert "Press Start" in made.message.value

@@ -14,16 +14,16 @@ FLOOR = 1e-6  # where the axis of the loss ends
 def sheet(made: Fit) -> Sheet:
     t, threshold = np.arange(1, STEPS + 1), made.neuron.v_threshold
     fired = t[made.spikes > 0]
-    seen = t if made.where == EVERY else t[-1:]
+    seen = t[:0] if made.where == EVERY else t[-1:]
     potential = Panel(
         [
             Rule("threshold", y=threshold, colour=style.GREEN),
+            Line("potential", t, made.potential, style.VIOLET, width=3, label="potential h"),
             Line("target", t, made.target, style.ROSE, "dash", label="curve to follow"),
-            Line("potential", t, made.potential, style.VIOLET, width=2.5, label="potential h"),
-            Points("loss looks", seen, made.target[seen - 1], style.ROSE, size=5, hollow=True, label="the loss looks here"),
+            Points("loss looks", seen, made.target[seen - 1], style.ROSE, "diamond", size=10, label="the loss looks here only"),
             Points("spikes", fired, np.full(len(fired), threshold), style.INK, "tick", size=12, label="spikes"),
         ],
-        title="the potential of one neuron", x=Axis(low=0.5, high=STEPS + 0.5), y=Axis(low=-0.25, high=1.25),
+        title="the potential of one neuron (dotted: its threshold)", x=Axis(low=0.5, high=STEPS + 0.5), y=Axis(low=-0.25, high=1.25),
     )  # fmt: skip
     gradient = Panel(
         [Line("gradient", t, made.gradient, style.TEAL, steps=True, words="step {x}: {y:.2g}")],

@@ -51,11 +51,11 @@ class Fit:
     def sentence(self) -> str:
         fired, reached = int(self.spikes.sum()), np.abs(self.gradient)
         far = int((reached >= 0.01 * reached.max()).sum()) if reached.any() else 0
-        what = f"the potential is {self.distance:.2f} away from the curve; {fired} spike{'s' * (fired != 1)}"
+        what = f"the potential is {self.distance:.3f} away from the curve; {fired} spike{'s' * (fired != 1)}"
         how = f"Gradients above 1 % of the largest arrive at {far} of {STEPS} steps"
         rounds = len(self.losses) - 1
         return (
-            f"After {rounds} rounds of training {what}. {how}."
+            f"After {rounds} rounds {what}. {how}."
             if rounds > 0
             else f"Untrained: {what}. {how}. Press Start."
         )
