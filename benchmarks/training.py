@@ -7,6 +7,7 @@ BatchNorm: another computation with another reference, named in the row.
 The parts are timed by themselves, forward and backward on the inputs that they get in the network, in turn with all else; "the
 rest" is the difference to the whole step: pooling, additions, the loss, Python's and autograd's work between the parts. A part
 alone finds its data in a cache more often than within the whole, so the rest is an estimate.
+A BatchNorm in a layer's kernel counts with the neurons.
 """
 
 from __future__ import annotations

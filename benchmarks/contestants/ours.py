@@ -21,7 +21,6 @@ from benchmarks.work import (
     FORWARD,
     GRAPH,
     INFERENCE,
-    LAST,
     Case,
     Modes,
     Work,
@@ -233,6 +232,6 @@ def training(case: Case) -> Modes:
     ways = {
         STEPPED: library("torch", per_step, begin=carry, stepped=True),
         LAYERED: library("torch", layer_by_layer),
-        FUSED: library(fused(case), layer_by_layer, prepare=prepare, layout=LAST),
+        FUSED: library(fused(case), layer_by_layer, prepare=prepare),
     }
     return networks.training(case, ways)
