@@ -175,8 +175,9 @@ class Subclass(nn.ReLU):
 @pytest.mark.parametrize(
     ("make", "batch"),
     [(Mine, T * B), (Known, B), (Subclass, T * B), (lambda: nn.Sequential(nn.ReLU(), Mine()), T * B),
-     (lambda: nn.Sequential(nn.ReLU(), Known()), B), (nn.RReLU, T * B), (nn.GELU, B)],
-    ids=["of one's own", "says so", "subclass", "within", "says so within", "random", "torch's"],
+     (lambda: nn.Sequential(nn.ReLU(), Known()), B), (nn.RReLU, T * B), (nn.GELU, B),
+     (lambda: nn.Softmax(0), T * B)],
+    ids=["of one's own", "says so", "subclass", "within", "says so within", "random", "torch's", "mixes samples"],
 )  # fmt: skip
 def test_only_what_is_known_to_be_a_function_runs_once(make: Callable[[], nn.Module], batch: int):
     module = make()

@@ -78,7 +78,7 @@ RANDOM = (_DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 def is_function(module: nn.Module) -> bool:
     """Whether the module is known to give the same output for the same input, and to leave nothing behind.
 
-    One of torch's own is, but for random ones, and normalisations that keep statistics; a module of the user's may be anything,
+    One of torch's own is, but for random ones, and those that mix samples or keep statistics; a module of the user's may be anything,
     unless it says so itself: `deterministic = True`.
     """
     if type(module) in (nn.Sequential, FoldTime):
@@ -86,4 +86,9 @@ def is_function(module: nn.Module) -> bool:
     if getattr(module, "deterministic", False):
         return True
     known = type(module).__module__.startswith("torch.nn.modules.") and not any(module.children())
-    return known and not isinstance(module, RANDOM) and not (isinstance(module, _NormBase) and module.training)
+    keeps = isinstance(module, _NormBase) and (module.training or module.running_mean is None)
+    mixes = 0 in (
+        getattr(module, "dim", None),
+        getattr(module, "start_dim", None),
+    )  # samples, as nn.Softmax(dim=0) does
+    return known and not (isinstance(module, RANDOM) or keeps or mixes)
