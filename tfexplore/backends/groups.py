@@ -30,19 +30,23 @@ def spread(values: Any, inner: Any, lo: Any, hi: Any, rows: Any) -> None:
         i, own, row = lo, values[k], rows[k]
         while i < hi:
             place = i // inner % count
-            if inner == 1:  # as many as follow one another
+            if inner == 1:  # as many as follow one another; loops, since a slice takes longer than the copy of a few
                 stop = min(hi, i + count - place)
-                for j in range(stop - i):  # an assignment to a slice takes longer than the copy of a few channels
+                for j in range(stop - i):
                     row[i - lo + j] = own[place + j]
             else:
-                stop = min(hi, (i // inner + np.uint64(1)) * inner)
-                row[i - lo : stop - lo] = own[place]
+                stop, value = min(hi, (i // inner + np.uint64(1)) * inner), own[place]
+                for j in range(i - lo, stop - lo):
+                    row[j] = value
             i = stop
 
 
-@njit(nogil=True)
+@njit(nogil=True, fastmath={"reassoc"})
 def collect(rows: Any, inner: Any, lo: Any, hi: Any, sums: Any) -> None:
-    """sums[k, (i // inner) % COUNT] += rows[k, i - lo] for lo <= i < hi; `sums` is float64."""
+    """sums[k, (i // inner) % COUNT] += rows[k, i - lo] for lo <= i < hi; `sums` is float64.
+
+    In the order that vectorises, the same every time.
+    """
     count = np.uint64(sums.shape[1])
     for k in range(rows.shape[0]):
         i, row, own = lo, rows[k], sums[k]
@@ -53,15 +57,8 @@ def collect(rows: Any, inner: Any, lo: Any, hi: Any, sums: Any) -> None:
                 for j in range(stop - i):
                     own[place + j] += row[i - lo + j]
             else:
-                stop = min(hi, (i // inner + np.uint64(1)) * inner)
-                own[place] += total(row[i - lo : stop - lo])
+                stop, found = min(hi, (i // inner + np.uint64(1)) * inner), 0.0
+                for j in range(i - lo, stop - lo):
+                    found += row[j]
+                own[place] += found
             i = stop
-
-
-@njit(nogil=True, fastmath={"reassoc"})
-def total(row: Any) -> Any:
-    """The sum in float64, in the order that vectorises, the same every time."""
-    found = 0.0
-    for value in row:
-        found += value
-    return found
