@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,18 @@ def test_counted_words_are_those_of_the_equations(kind: Any, keep: str) -> None:
     neuron = kind()
     runs = {kernel: stepped(neuron, kernel, keep, threads=2, steps=64) for kernel in ("forward", "backward")}
     for kernel, run in runs.items():
-        assert sum(run.counted().values()) == words(traffic_of(neuron, keep), kernel)
+        derived = words(traffic_of(neuron, keep), kernel)
+        chunks = keep == "input" and derived.denominator > 1  # LI needs nothing saved
+        assert sum(run.counted().values()) == derived - Fraction(len(neuron.states) * chunks, 64)  # the first is not
         assert run.counted() == run.derived()
 
 
 @pytest.mark.parametrize("steps", [1, 5, 31, 32, 33, 40])
 @pytest.mark.parametrize("kernel", ["forward", "backward"])
-def test_a_chunk_that_is_not_full_is_saved_too(kernel: str, steps: int) -> None:
+def test_the_states_of_every_chunk_but_the_first_are_saved(kernel: str, steps: int) -> None:
     run = stepped(neurons.LIF(), kernel, "input", 2, steps)
     assert run.counted() == run.derived()
-    assert run.words("kept", "write" if kernel == "forward" else "read") == 2 * (2 if steps > 32 else 1)
+    assert run.words("kept", "write" if kernel == "forward" else "read") == 2 * (steps > 32)
 
 
 def test_without_a_backward_pass_only_the_current_and_the_spikes_move() -> None:
@@ -183,7 +186,7 @@ def test_the_sentence_says_that_neighbours_are_read_in_one_sweep(stepper: Any) -
     ("control", "value", "expected"),
     [
         ("keep", "nothing", ["x", "out"]),
-        ("keep", "input", ["x", "kept", "out"]),
+        ("keep", "input", ["x", "out"]),
         ("neuron", "ALIF", ["x", "kept", "out"]),
         ("kernel", "backward", ["g_out", "kept", "g_x"]),
     ],
@@ -204,7 +207,7 @@ def test_threads_and_steps_make_another_grid(stepper: Any) -> None:
     stepper.controls["steps"].value = 9
     assert np.shape(stepper.trace("x").z) == (9, 3)
     assert (
-        repr(stepper) == "Kernel(kernel='forward', keep='potential', neuron='LIF', threads=3, steps=9, micro_step=17, "
+        repr(stepper) == "Kernel(kernel='forward', keep='potential', neuron='LIF', threads=3, steps=9, micro_step=15, "
         "play=0)"
     )
 
