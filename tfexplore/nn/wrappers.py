@@ -78,8 +78,8 @@ RANDOM = (_DropoutNd, nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 def is_function(module: nn.Module) -> bool:
     """Whether the module is known to give the same output for the same input, and to leave nothing behind.
 
-    One of torch's own is, but for random ones, and those that mix samples or keep statistics; a module of the user's may be anything,
-    unless it says so itself: `deterministic = True`.
+    One of torch's own is, but for random ones, and those that mix samples or keep statistics; a module of the user's may be
+    anything, unless it says so itself: `deterministic = True`.
     """
     if type(module) in (nn.Sequential, FoldTime):
         return all(map(is_function, module.children()))
