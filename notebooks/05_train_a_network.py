@@ -290,7 +290,7 @@ norms
 # Subtract and divide: for the neuron that is a shift and a scale of its current. Its kernel can do that as it reads the current,
 # and `fuse(net)` puts it there, forward and backward.
 #
-# **Do:** choose *BatchNorm* in the kernel. Where does its part of the lower bar go, and how much longer does it make the neurons'?
+# **Do:** set *BatchNorm* to *in the kernel*. Where does its part of the lower bar go, and how much longer does the neurons' get?
 #
 # <details><summary>An answer</summary>
 #
@@ -340,7 +340,8 @@ puzzles.check("amdahl", amdahl)
 # * Firing rates tell whether a network can learn. A silent layer wakes up only if its surrogate's tails reach down to
 #   where its potentials are.
 # * Step by step and fused are the same computation: what differs is rounding, and it vanishes with the digits.
-# * Fusion makes the neurons faster, and takes BatchNorm in with them; the rest stays as it is. Measure where the time goes before you make it faster.
+# * Fusion makes the neurons faster, and BatchNorm with them; the rest stays as it is. Measure where the time goes before you
+#   make it faster.
 #
 # **And of the whole course:** a neuron charges, fires and resets, at every step (01). Any order of the (layer, time) grid that
 # respects what waits for what gives the same result (02). A fused kernel keeps the potential in a register, so that little

@@ -33,7 +33,13 @@ def heat(found: Any) -> list[list[float | None]]:
 
 
 def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
-    explorers = ("slopes = explore.surrogate", "follow = explore.", "await follow", "memory = explore.memory", "await memory.run()")
+    explorers = (
+        "slopes = explore.surrogate",
+        "follow = explore.",
+        "await follow",
+        "memory = explore.memory",
+        "await memory.run()",
+    )
     open_notebook(page, lab.small("04_backwards_through_time", "import math", *explorers))
     run_to_the_end(page)
 
@@ -64,7 +70,9 @@ def test_backwards_through_time(page: Any, lab: Any, pictures: Any) -> None:
     surrogate.screenshot(path=pictures / "surrogate_long.png")
 
     follow = explorer(page, "curve to follow")
-    message(follow).get_by_text(re.compile(r"After 300 rounds the potential is 0\.0\d+ away from the curve; 0 spikes")).wait_for()
+    message(follow).get_by_text(
+        re.compile(r"After 300 rounds the potential is 0\.0\d+ away from the curve; 0 spikes")
+    ).wait_for()
     as_wide_as_the_page(page, follow)
     potential = drawn(follow, "potential")
     assert max(abs(h - r) for h, r in zip(potential, drawn(follow, "target"), strict=True)) < 0.1

@@ -34,7 +34,7 @@ def test_train_a_network(page: Any, lab: Any, pictures: Any) -> None:
         "training = explore.",
         "await training.run()",
     )
-    needed += ("seeds = explore.", "await seeds.run()", 'norms = explore.breakdown(')
+    needed += ("seeds = explore.", "await seeds.run()", "norms = explore.breakdown(")
     open_notebook(page, lab.small("05_train_a_network", *needed))
     run_to_the_end(page)
     training = in_view(page, "hidden neuron shown")

@@ -23,11 +23,13 @@ def sheet(made: Fit) -> Sheet:
             Points("loss looks", seen, made.target[seen - 1], style.ROSE, "diamond", size=10, label="the loss looks here only"),
             Points("spikes", fired, np.full(len(fired), threshold), style.INK, "tick", size=12, label="spikes"),
         ],
-        title="the potential of one neuron (dotted: its threshold)", x=Axis(low=0.5, high=STEPS + 0.5), y=Axis(low=-0.25, high=1.25),
+        title="the potential of one neuron (dotted: its threshold)", x=Axis(low=0.5, high=STEPS + 0.5),
+        y=Axis(low=-0.25, high=1.25),
     )  # fmt: skip
     gradient = Panel(
         [Line("gradient", t, made.gradient, style.TEAL, steps=True, words="step {x}: {y:.2g}")],
-        title="gradient of the loss, at the current of each step", x=Axis("time step", 0.5, STEPS + 0.5), along="potential",
+        title="gradient of the loss, at the current of each step", x=Axis("time step", 0.5, STEPS + 0.5), y=Axis(form=".1e"),
+        along="potential",
     )  # fmt: skip
     losses = np.maximum(made.losses, FLOOR) if made.losses else np.zeros(0)
     loss = Panel(

@@ -54,11 +54,7 @@ class Fit:
         what = f"the potential is {self.distance:.3f} away from the curve; {fired} spike{'s' * (fired != 1)}"
         how = f"Gradients above 1 % of the largest arrive at {far} of {STEPS} steps"
         rounds = len(self.losses) - 1
-        return (
-            f"After {rounds} rounds {what}. {how}."
-            if rounds > 0
-            else f"Untrained: {what}. {how}. Press Start."
-        )
+        return f"After {rounds} rounds {what}. {how}." if rounds > 0 else f"Untrained: {what}. {how}. Press Start."
 
 
 def curve(name: str) -> np.ndarray:
