@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -65,7 +66,8 @@ class Breakdown(Explorer):
     def limit(self) -> float:
         """The largest speedup of the whole step, if the neurons, and what is fused with them, took no time (Amdahl's law)."""
         fused = self.parts[BEFORE][NEURONS] + self.parts[BEFORE][BATCH_NORM] * (self.choice == INSIDE)
-        return self.total(BEFORE) / (self.total(BEFORE) - fused)
+        rest = self.total(BEFORE) - fused
+        return self.total(BEFORE) / rest if rest > 0 else math.inf
 
     def sentence(self) -> str:
         return f"{self.name}, T = {self.steps}: {self.found()} ({self.machine})"
@@ -81,6 +83,8 @@ class Breakdown(Explorer):
     def found(self) -> str:
         before, after = self.parts[BEFORE], self.parts[AFTER]
         faster = self.total(BEFORE) / self.total(AFTER)
+        if math.isinf(self.limit):
+            return "by itself, a part took longer than the whole step: this machine is too busy to measure. Run the cell again."
         if self.choice == INSIDE:
             apart = self.measured[APART][AFTER]
             two, one = apart[NEURONS] + apart[BATCH_NORM], after[NEURONS]
