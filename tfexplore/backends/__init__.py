@@ -44,7 +44,8 @@ class Given(NamedTuple):
         scalars: the numbers that all neurons share, then the states in which they begin alike (`step.by_value`).
         start: the initial states [STATES, N]; None where all neurons begin alike.
         per_neuron: the parameters [PER_NEURON, COUNT] of which neuron i has those of column (i // inner) % COUNT; None without
-        any. inner: how many neighbours share a column.
+            any.
+        inner: how many neighbours share a column.
         lengths: the steps of each sample, int64 [B] on the CPU or x's device; sample b has the neurons from b N / B on. After its
             last step a sample's state stays, and what is written for it is 0. None where all have T.
     """

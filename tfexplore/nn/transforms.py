@@ -1,7 +1,7 @@
 """Fused layers under `torch.func`: grad, vmap, functional_call and what is made of them.
 
 The operators' own autograd knows no transforms; here the same two functions of a backend are an `autograd.Function` each, with
-a batching rule. What `vmap` adds is simply more neurons: an axis outside of the others, V times N in all.
+a batching rule. What `vmap` adds is simply more neurons: an axis outside of the others, V times N in total.
 """
 
 from __future__ import annotations
