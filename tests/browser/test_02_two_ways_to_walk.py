@@ -42,7 +42,7 @@ def test_two_ways_to_walk(page: Any, lab: Any, pictures: Any) -> None:
     first = explorer(page, "network")
     message(first).get_by_text("nothing has run yet").wait_for()
     step(first, "pieces done", "End")
-    message(first).get_by_text("Step by step: 40 pieces of work, 217 launches").wait_for()
+    message(first).get_by_text("Step by step: 40 pieces of work, 215 launches").wait_for()
     as_wide_as_the_page(page, first)
     assert len(drawn(first, "pieces")) == 40
     first.screenshot(path=pictures / "schedules.png")

@@ -299,7 +299,7 @@ def test_every_control_is_labelled_and_the_words_are_deterministic() -> None:
     bundle, about = made._repr_mimebundle_()
     assert spread(bundle["image/png"]) > 0.05
     assert "Step by step: nothing has run yet" in about["image/png"]["alt"]
-    assert "Step by step: 40 pieces of work, 217 launches" in to_the_end(made).describe()
+    assert "Step by step: 40 pieces of work, 215 launches" in to_the_end(made).describe()
     assert json.loads(about["tfexplore"]["plotly"])["frames"]
 
 

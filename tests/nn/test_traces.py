@@ -1,6 +1,6 @@
 """Traces that gradients flow through: `layer(x, trace="v")`, and `record(net, "v", differentiable=True)`.
 
-The oracles: autograd through the eager backend and through plain loops, and finite differences of the relaxation.
+The oracles: autograd through the eager backend and through plain loops, and finite differences of the smooth spike.
 """
 
 from __future__ import annotations
