@@ -24,7 +24,7 @@ Tried (as in forward.py, where the reasons stand):
 import numpy as np
 from generated_neuron import (
     CHUNK, CONSTANT, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, LEARNED, NEEDS, PER_NEURON, SCALARS, STATES, STEPS,
-    TRACED, WIDTH, add_p, charge, cut_g_p, cut_p, cut_q, cut_w, cut_z, fire, load_g_p, load_q, load_w, load_z,
+    TRACED, WIDTH, add_p, charge, cut_g_p, cut_p, cut_q, cut_g_w, cut_z, fire, load_g_p, load_g_w, load_q, load_z,
     parameters, real, remember, reset, shared, spike, step_back, store_g_p, store_q, store_z, unpack,
 )  # fmt: skip
 from numba import njit
@@ -93,12 +93,12 @@ def backward(
                     p_b, g_p_b = cut_p(own, begin - lo, end - lo), cut_g_p(g_own, begin - lo, end - lo)
                     q_t, g_w_t = (
                         cut_q(q_all, begin - shift, end - shift),
-                        cut_w(g_watched[t if TRACED else 0], begin, end),
+                        cut_g_w(g_watched[t if TRACED else 0], begin, end),
                     )
                     for i in range(end - begin):
                         p = parameters(numbers, p_b, i)
                         q = unpack(load_q(q_t, i), place) if KEEP_BITS else load_q(q_t, i)
-                        row[i], g, g_p = step_back(load_w(g_w_t, i), g_out_t[i], load_z(g_b, i), q, p)
+                        row[i], g, g_p = step_back(load_g_w(g_w_t, i), g_out_t[i], load_z(g_b, i), q, p)
                         store_z(g_b, i, g)
                         if LEARNED:
                             store_g_p(g_p_b, i, add_p(load_g_p(g_p_b, i), g_p))

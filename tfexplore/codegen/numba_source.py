@@ -76,6 +76,7 @@ def loads_and_stores(variant: Variant) -> Iterator[str]:
         "p": len(variant.step.per_neuron),
         "g_p": len(variant.step.learned),
         "w": len(variant.record),
+        "g_w": len(variant.record) * variant.traced,
     }
     for name, size in sizes.items():
         yield inlined(f"cut_{name}(a, begin, end)", returned(f"cut(a, {k}, begin, end)" for k in range(size)))
