@@ -72,7 +72,9 @@ def test_counting_arrays_confirm_the_words_of_the_pair(kind: type[neurons.Neuron
     steps, count, neuron = 64, 4, kind()  # all neurons of one channel
     variant, log = Variant(normalised(step_of(neuron)), keep=keep), Log()
     arrays = data(variant, neuron, count, steps)
-    arrays |= {"g": arrays["g_x"], "sums": np.zeros((1, 2, 1))} | {k: np.ones(1) for k in ("shift", "mean", "slope", "offset")}
+    arrays |= {"g": arrays["g_x"], "sums": np.zeros((1, 2, 1))} | {
+        k: np.ones(1) for k in ("shift", "mean", "slope", "offset")
+    }
     with_time = {"x", "out", "kept", "g_out", "g_x", "g"}
     counted: dict[tuple[str, str, str], int] = {}
     for kernel in ("moments", "forward", "backward", "affine"):

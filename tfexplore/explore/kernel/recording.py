@@ -112,7 +112,8 @@ def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> Arrays:
     made = np.random.default_rng(0)
     z = [float(value) for value in neuron.initial()]
     reach = abs(getattr(neuron, "v_threshold", 1.0) - z[0]) or 1.0
-    numbers = {"x_scale": 1.0, "x_shift": 0.0, "x_centre": 0.0} | neuron.parameters  # of a step behind a normalisation, and its own
+    # of a step behind a normalisation, and its own
+    numbers = {"x_scale": 1.0, "x_shift": 0.0, "x_centre": 0.0} | neuron.parameters
     chunks, *kept = variant.kept_shape(steps, threads)
     states, per_neuron = len(z), [numbers[p.name] for p in variant.step.per_neuron]
     arrays = {
