@@ -162,7 +162,7 @@ def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.Mo
 
     def config() -> Config:
         routes.cached_kernel.cache_clear()
-        wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False)
+        wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False, False, False)
         return ops.find(routes.cached_kernel(*wanted))[1].config
 
     try:
@@ -182,10 +182,10 @@ def test_rows_of_odd_sizes_and_few_neurons_take_a_thread_each(monkeypatch: pytes
     narrow, place = variant.config.forward.narrow(variant.chunk), x.data_ptr()
     enough = 4 * 128 * 132
     try:
-        assert cuda.wide(variant, "forward", [place, 0], enough, 0)
-        assert not cuda.wide(variant, "forward", [place, 0], enough + 1, 0)
-        assert not cuda.wide(variant, "forward", [place, 0], enough - 4, 0)
-        assert not cuda.wide(variant, "forward", [place + 4, 0], enough, 0)
+        assert cuda.wide(variant, "forward", [place, 0], enough, enough, 0)
+        assert not cuda.wide(variant, "forward", [place, 0], enough + 1, enough + 1, 0)
+        assert not cuda.wide(variant, "forward", [place, 0], enough - 4, enough - 4, 0)
+        assert not cuda.wide(variant, "forward", [place + 4, 0], enough, enough, 0)
     finally:
         cuda.processors.cache_clear()
     assert (narrow.vector, narrow.ahead) == (1, 16)
@@ -197,7 +197,7 @@ def test_few_neurons_look_sixteen_steps_ahead_but_no_further_than_a_chunk(monkey
         monkeypatch.setattr(cuda, "load", lambda *given: requested.setdefault((keep, loop), [*given[2]]))  # noqa: B023
         variant = Variant(step_of(neurons.LIF()), "float32", "bfloat16", keep).for_gpu()
         assert variant.chunk == 8
-        cuda.prepared.__wrapped__(variant, loop, False, 0)
+        cuda.prepared.__wrapped__(variant, loop, False, False, 0)
     ahead = {key: next(option for option in options if "AHEAD" in option) for key, options in requested.items()}
     assert ahead.pop(("input", "backward")) == "-DAHEAD=8"
     assert set(ahead.values()) == {"-DAHEAD=16"}
