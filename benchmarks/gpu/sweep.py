@@ -52,9 +52,8 @@ def kernel(case: Case, keep: str) -> Callable[[], object]:
     variant = Variant(step_of(neuron), "float32", case["dtype"] if x.is_cuda else "float32", keep)
     if x.is_cuda:
         variant = tuned.built(variant, x.device.index)
-    given = backends.Given(
-        len(x), by_value(neuron)
-    )  # as in most layers: no initial state, and the last state is not wanted
+    # as in most layers: no initial state, and the last state is not wanted
+    given = backends.Given(len(x), by_value(neuron))
     if case["passes"] == FORWARD:
         return lambda: backend.forward(variant, x, given, want_state=False)
     _, _, kept, _ = backend.forward(variant, x, given, want_state=False)

@@ -93,7 +93,7 @@ def processors(device: int) -> int:
 
 @functools.lru_cache(maxsize=1024)
 def packed(scalars: tuple[float, ...], real: str) -> Any:
-    """The kernels' struct Scalars: one item of raw bytes is what CuPy passes by value."""
+    """The kernels' struct Scalars, or Groups: one item of raw bytes is what CuPy passes by value."""
     values = np.array(scalars, real)
     return values.view(f"V{values.nbytes}")
 
@@ -108,8 +108,7 @@ def launch(
     each = neurons if given.lengths is None else neurons // len(given.lengths)
     as_wide = wide(variant, loop, pointers, neurons, each, device)
     kernel, block = prepared(variant, loop, as_wide, given.lengths is not None, device)
-    count = 1 if given.per_neuron is None else given.per_neuron.shape[1]
-    groups = np.array([given.inner, count], np.int64).view("V16")
+    groups = packed((given.inner, 1 if given.per_neuron is None else given.per_neuron.shape[1]), "int64")
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = (
         *map(np.int64, (*pointers, given.steps, neurons, max(each, 1))),

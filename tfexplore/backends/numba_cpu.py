@@ -77,8 +77,6 @@ def imported(variant_source: str, loop_text: str) -> str:
     which it does not use, nor the backward pass for another record."""
     froms = [node for node in ast.parse(loop_text).body if isinstance(node, ast.ImportFrom)]
     wanted = {alias.name for node in froms if node.module == MODULE for alias in node.names}
-    if "step_back" in wanted:
-        wanted.add("adjoint")  # which it calls
 
     def needed(node: ast.stmt) -> bool:
         if isinstance(node, ast.Assign):
@@ -86,6 +84,9 @@ def imported(variant_source: str, loop_text: str) -> str:
         return not isinstance(node, ast.FunctionDef) or node.name in wanted
 
     neuron = ast.parse(variant_source)
+    functions = {node.name: node for node in neuron.body if isinstance(node, ast.FunctionDef)}
+    for name in wanted & functions.keys():  # and what these call
+        wanted |= {node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)} & functions.keys()
     neuron.body = list(filter(needed, neuron.body))
     return ast.unparse(neuron)
 
@@ -148,7 +149,13 @@ def caller(kernel: Any, written: int, parts: Sequence[Part], rows: int = 0) -> C
 @functools.lru_cache(maxsize=1024)
 def usual(variant: Variant, loop: str, steps: int, neurons: int, threads: int) -> tuple[Callable[..., None], int]:
     """What calls a loop of this variant, where all neurons have all steps, and its number of parts."""
-    parts = parts_of(Given(steps, ()), neurons)
+    return of_parts(variant, loop, steps, neurons, parts_of(steps, neurons))
+
+
+def of_parts(
+    variant: Variant, loop: str, steps: int, neurons: int, parts: Sequence[Part]
+) -> tuple[Callable[..., None], int]:
+    """The same for these parts; the backward pass adds the gradients of each to rows of its own."""
     written = steps * neurons * np.dtype(variant.real).itemsize
     return caller(load(source(variant), loop), written, parts, len(parts) * (loop == "backward")), len(parts)
 
@@ -164,16 +171,14 @@ def numbers(scalars: tuple[float, ...], dtype: str) -> Any:
     return np.array(scalars, dtype)
 
 
-def parts_of(given: Given, neurons: int) -> list[Part]:
-    """The neurons in parts that threads take one by one, each with its number of steps."""
-    if given.lengths is not None:
-        return samples(given.lengths, neurons)
+def parts_of(steps: int, neurons: int) -> list[Part]:
+    """The neurons in parts that threads take one by one, all with these steps."""
     threads, units = torch.get_num_threads(), -(-neurons // UNIT)
-    if threads == 1 or given.steps * neurons < SMALL or units == 1:
-        return [(0, neurons, given.steps)]
+    if threads == 1 or steps * neurons < SMALL or units == 1:
+        return [(0, neurons, steps)]
     pieces = min(4 * threads, units)  # a few per thread, since cores are rarely equally fast
     edges = [min(neurons, UNIT * (units * k // pieces)) for k in range(pieces + 1)]
-    return [(first, last, given.steps) for first, last in itertools.pairwise(edges)]
+    return [(first, last, steps) for first, last in itertools.pairwise(edges)]
 
 
 def samples(lengths: Tensor, neurons: int) -> list[Part]:
@@ -232,7 +237,7 @@ def forward(
     if parts is None:
         call, _ = usual(variant, "forward", steps, neurons, torch.get_num_threads())
     else:
-        call = caller(load(source(variant), "forward"), out_array.nbytes, parts)
+        call, _ = of_parts(variant, "forward", steps, neurons, parts)
     out_array = out_array.reshape(steps, neurons)
     call(
         rows(x, real), ends(given.start, states, real), *own(given, real), numbers(tuple(given.scalars), real), out_array,
@@ -260,7 +265,7 @@ def backward(
     if parts is None:
         call, count = usual(variant, "backward", steps, neurons, torch.get_num_threads())
     else:
-        call, count = caller(load(source(variant), "backward"), g_x.nbytes, parts, len(parts)), len(parts)
+        call, count = of_parts(variant, "backward", steps, neurons, parts)
     g_learned = sums(variant, given, count)
     g_x_array = g_x_array.reshape(len(g_x_array), neurons)
     call(
@@ -322,11 +327,8 @@ def backward_steps(
     neurons, real = sizes(g_x)[1], variant.real
     gs, g_xs, g_states, saved = each(g_out), each(g_x), list(g_state.numpy()), list(kept.numpy()[:, None])
     fixed = *own(given, real), numbers(tuple(given.scalars), real)
-    no_x, no_trace, none = (
-        blank((0, neurons), real),
-        blank((1, 0, neurons), real),
-        ends(None, len(variant.step.before), real),
-    )
+    no_x, no_trace = blank((0, neurons), real), blank((1, 0, neurons), real)
+    none = ends(None, len(variant.step.before), real)
     call, count = usual(variant, "backward", 1, neurons, torch.get_num_threads())
     g_learned = sums(variant, given, count)
 

@@ -144,7 +144,7 @@ def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tens
     own = () if given.per_neuron is None else spread(given.per_neuron, given.inner, x.shape[1]).unbind(0)
     p = (*numbers(tuple(given.scalars[: len(step.scalars)]), start), *own)
     z = start.unbind(0)
-    names = ("h", *(symbol.name for symbol in step.before))
+    names = [symbol.name for symbol in step.before]
     outs, watched = [], []
     goes_on = None if given.lengths is None else given.lengths.repeat_interleave(x.shape[1] // len(given.lengths))
     for t, x_t in enumerate(one_by_one(x.to(start.dtype).unbind(0))):
@@ -159,7 +159,7 @@ def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tens
         after = tuple(
             do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
         )
-        seen = {"h": h[0], **dict(zip(names[1:], after, strict=True))}
+        seen = {"h": h[0], **dict(zip(names, after, strict=True))}
         made = [s if step.fire is not None else after[0], *(seen[name] for name in variant.record)]
         if goes_on is not None:  # after its last step a sample's state stays, and the rest is 0
             after = tuple(torch.where(t < goes_on, new, old) for new, old in zip(after, z, strict=True))

@@ -91,10 +91,6 @@ class Variant:
         step = self.step
         return Shape(self.real, self.data, self.keeps, len(step.before), len(self.needs), bool(step.learned))
 
-    @property
-    def on_gpu(self) -> bool:
-        return self.config is not None
-
     def for_gpu(self, config: Config | None = None) -> Variant:
         """This variant on a GPU, built as `config` says, else as predicted to be the fastest (see `backends.tuned`)."""
         return dataclasses.replace(self, config=config or default(self.shape))

@@ -130,13 +130,18 @@ def checked(owner: str, key: str, value: Any, bound: Bound) -> Any:
 
     A distribution stays as it is: a layer draws from it.
     """
-    if isinstance(value, sympy.Expr | Values) or callable(getattr(value, "sample", None)):
+    if isinstance(value, sympy.Expr | Values) or is_distribution(value):
         return value  # an expression: step_of puts symbols in place of the numbers
     if getattr(value, "requires_grad", False):
         raise TypeError(f"{owner}: {key} must be fixed; to train it, name it: learn={key!r}.")
     if getattr(value, "ndim", 0):
         return checked_values(owner, key, value, bound)
     return checked_number(owner, key, value, bound)
+
+
+def is_distribution(value: Any) -> bool:
+    """Whether it is one to draw from, as those of `torch.distributions`."""
+    return callable(getattr(value, "sample", None))
 
 
 def checked_values(owner: str, key: str, value: Any, bound: Bound) -> Values:

@@ -25,14 +25,15 @@ class FusedSequential(nn.Sequential):
     def forward(self, input: Tensor) -> Tensor:
         x, modules = input, list(self)
         pairs = dict(pairs_of(modules))
+        asked: dict[str, _BatchNorm] = {}  # of the layer that comes next
         for place, module in enumerate(modules):
             if place in pairs and isinstance(module, FoldTime):
                 front, norm = pairs[place]
-                x = module.over_time(x, in_weights(front, norm) or front) if front else x
-            elif place - 1 in pairs and not in_weights(*pairs[place - 1]):
-                x = module(x, batch_norm=pairs[place - 1][1])
+                folded = in_weights(front, norm)
+                x = module.over_time(x, folded or front) if front else x
+                asked = {} if folded else {"batch_norm": norm}
             else:
-                x = module(x)
+                x, asked = module(x, **asked), {}
         return x
 
 

@@ -19,7 +19,6 @@ from tfexplore import backends
 from tfexplore.backends import Given, torch_reference
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
-from tfexplore.machine.torch_private import has_hooks, operators_are_observed
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
 from tfexplore.neurons.step import Step, by_value, step_of
@@ -27,7 +26,7 @@ from tfexplore.neurons.step import normalised as normalised_input
 from tfexplore.nn import constant, own, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
-from tfexplore.nn.normalise import Normalised, is_torchs_own, normalised
+from tfexplore.nn.normalise import Normalised, normalised, normalises_apart
 from tfexplore.nn.routes import kernel_for, name_of, state_dtype
 from tfexplore.nn.stateful import Stateful
 
@@ -238,8 +237,8 @@ class Layer(Stateful):
             kernel, given, order = known
             return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
         lengths = checked_lengths(lengths, x)
-        current = constant.current(x) if norm is None else norm.x
-        once = constant.once(x) is not None  # not by its shape, which a compiler may take for a symbol
+        once = constant.once(x)
+        current = norm.x if norm is not None else x if once is None else once
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
             order = None  # the neurons of a sample must be neighbours
@@ -259,9 +258,9 @@ class Layer(Stateful):
             tensors = (current, given.start, given.per_neuron)
             with_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
             traced = with_grad and bool(trace or (sink is not None and sink.differentiable))
-            keep, device = self.keep if with_grad else "nothing", x.device
-            place = (self.backend, device.type, device.index or 0, x.dtype)
-            kernel_name = kernel_for(step_name, *place, keep, named, self.smooth, traced, once)
+            keep = self.keep if with_grad else "nothing"
+            # `once` itself, and not the shapes, which a compiler may take for symbols
+            kernel_name = self.kernel(x, keep, step_name, named, traced, once is not None)
             if kernel_name is None:
                 variant = Variant(step, record=named, smooth=self.smooth)
                 out, after, recorded = torch_reference.run(variant, flattened(current.expand(x.shape), order), given)
@@ -292,14 +291,25 @@ class Layer(Stateful):
         kind = (x.shape, x.stride(), x.dtype, x.device, with_grad, self.backend, self.keep, self.smooth)
         found = self.calls.get(kind)
         if found is None and not (self.step.per_neuron or x.numel() == 0 or constant.once(x) is not None):
-            order, place = memory_order(x), (x.device.type, x.device.index or 0, x.dtype)
-            keep = self.keep if with_grad else "nothing"
-            kernel = kernel_for(self.step_name, self.backend, *place, keep, (), self.smooth, False, False)
+            order, kernel = memory_order(x), self.kernel(x, self.keep if with_grad else "nothing")
             if kernel is not None:
                 if len(self.calls) >= MOST_CALLS:  # a T that is always another
                     self.calls.clear()
                 found = self.calls[kind] = kernel, self.given(x, None, order), order
         return found
+
+    def kernel(
+        self,
+        x: Tensor,
+        keep: str,
+        step_name: str = "",
+        record: tuple[str, ...] = (),
+        traced: bool = False,
+        once: bool = False,
+    ) -> str | None:
+        """The name of the kernel for x, None on the eager backend; step_name: where it is another step than the neuron's own."""
+        place = (self.backend, x.device.type, x.device.index or 0, x.dtype)
+        return kernel_for(step_name or self.step_name, *place, keep, record, self.smooth, traced, once)
 
     def given(self, x: Tensor, state: State | None, order: Order, norm: Normalised | None = None) -> Given:
         """What the kernels take besides x, whose neurons lie in this order; norm: of x before the neuron."""
@@ -347,10 +357,3 @@ def normalised_step(step: Step) -> tuple[Step, str]:
     """The step behind a normalisation, and its name."""
     behind = normalised_input(step)
     return behind, name_of(behind)
-
-
-def normalises_apart(norm: _BatchNorm, x: Tensor) -> bool:
-    """Whether the BatchNorm runs by itself: where it does more than torch's, for a compiler or a transform, which must see its
-    operators, and for an empty x."""
-    more = not is_torchs_own(norm) or has_hooks(norm)
-    return more or torch.compiler.is_compiling() or operators_are_observed(x) or x.numel() == 0

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tfexplore import backends
+from tfexplore.machine.torch_private import has_hooks, operators_are_observed
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order
 from tfexplore.nn.routes import state_dtype
 
@@ -76,6 +77,13 @@ def normalised(norm: _BatchNorm, x: Tensor, axis: int, repeats: int = 1) -> Norm
 def is_torchs_own(norm: _BatchNorm) -> bool:
     """Whether its forward method is torch's; time splitting, which sets `all_reduce`, puts its own there meanwhile."""
     return type(norm).forward in OWN and ("forward" not in vars(norm) or "all_reduce" in vars(norm))
+
+
+def normalises_apart(norm: _BatchNorm, x: Tensor) -> bool:
+    """Whether the BatchNorm runs by itself: where it does more than torch's, for a compiler or a transform, which must see its
+    operators, and for an empty x."""
+    more = not is_torchs_own(norm) or has_hooks(norm)
+    return more or torch.compiler.is_compiling() or operators_are_observed(x) or x.numel() == 0
 
 
 def over_processes(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, float]:
@@ -162,7 +170,7 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     lying, inner, _ = in_channels(x, axis)
     shift = x.detach()[(0,) * axis].reshape(x.shape[axis], -1)[:, 0].double().numpy()  # an element of each channel
     rows = numba.rows(lying, name_of_state(x))
-    parts = numba.parts_of(backends.Given(len(rows), ()), rows.shape[1])
+    parts = numba.parts_of(*rows.shape)
     sums = np.zeros((len(parts), 2, x.shape[axis]))
     numba.caller(numba.load("", "moments"), 0, parts, len(parts))(rows, np.uint64(inner), shift, sums)
     total, square = sums.sum(0) / (x.numel() // x.shape[axis])
@@ -185,9 +193,8 @@ def added(g: Tensor | None, x: Tensor, mean: Tensor, slope: Tensor, offset: Tens
     real, (lying, inner, order) = name_of_state(x), in_channels(x, axis)
     out, out_array = numba.made(tuple(lying.shape), real)
     g_rows, x_rows = (numba.rows(tensor, real) for tensor in (as_in_memory(g, order), lying))
-    parts = numba.parts_of(backends.Given(len(g_rows), ()), g_rows.shape[1])
     numbers = (numba.array(tensor, real) for tensor in (mean, slope, offset))
-    call = numba.caller(numba.load("", "affine"), out_array.nbytes, parts)
+    call = numba.caller(numba.load("", "affine"), out_array.nbytes, numba.parts_of(*g_rows.shape))
     call(g_rows, x_rows, np.uint64(inner), *numbers, out_array.reshape(g_rows.shape))
     return as_named(numba.converted(out, x.dtype), order)
 

@@ -147,13 +147,22 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], kept: Tensor | None) -> None:
     x, start, per_neuron, lengths, ctx.steps, ctx.inner, ctx.scalars, _, ctx.key = inputs
-    variant = find(ctx.key)[1]
-    recomputes = variant.keeps == "input"
     ctx.like = x.shape[1:], x.dtype, x.device
     ctx.set_materialize_grads(False)  # zeros of the size of `kept` would be made for nothing
-    # what the adjoint does not need is not kept alive
-    saved = (x if recomputes else None, start if recomputes else None, per_neuron, lengths, kept)
-    ctx.save_for_backward(*saved)
+    ctx.save_for_backward(*saved(find(ctx.key)[1], x, start, per_neuron, lengths, kept))
+
+
+def saved(
+    variant: Variant,
+    x: Tensor,
+    start: Tensor | None,
+    per_neuron: Tensor | None,
+    lengths: Tensor | None,
+    kept: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """Of these, what the adjoint needs; the rest is not kept alive."""
+    recomputes = variant.keeps == "input"
+    return x if recomputes else None, start if recomputes else None, per_neuron, lengths, kept
 
 
 def _setup_operator_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:

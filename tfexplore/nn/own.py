@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.neurons.neuron import Neuron
-from tfexplore.neurons.parameters import Bound, Values
+from tfexplore.neurons.parameters import Bound, Values, is_distribution
 
 
 class Fixed(nn.Module):
@@ -31,7 +31,7 @@ def tensor_of(given: Values) -> Tensor:
 
 def distributions(neuron: Neuron) -> dict[str, Any]:
     """The parameters that are distributions still."""
-    return {key: value for key, value in neuron.parameters.items() if callable(getattr(value, "sample", None))}
+    return {key: value for key, value in neuron.parameters.items() if is_distribution(value)}
 
 
 def drawn(neuron: Neuron, channels: int | None) -> Neuron:

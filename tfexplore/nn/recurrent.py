@@ -23,7 +23,7 @@ from tfexplore.nn import ops
 from tfexplore.nn.checks import State, check_state, checked_lengths
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order, unflattened
-from tfexplore.nn.routes import kernel_for, state_dtype
+from tfexplore.nn.routes import state_dtype
 from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.wrappers import FoldTime, refuse_state
 
@@ -110,11 +110,8 @@ class Recurrent(Stateful):
 
     def _kernel(self, x: Tensor, state: State | None) -> str | None:
         """The name of the layer's kernel, None on the eager backend."""
-        layer, device = self.layer, x.device
         with_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(state or ()), *self.parameters()))
-        keep = "potential" if with_grad else "nothing"
-        where = device.type, device.index or 0
-        return kernel_for(layer.step_name, layer.backend, *where, x.dtype, keep, (), layer.smooth, False, False)
+        return self.layer.kernel(x, "potential" if with_grad else "nothing")
 
     def _loop(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
         """The same step by step, through modules."""
@@ -245,12 +242,8 @@ class RecurrentFunction(torch.autograd.Function):
         current, made = in_kernel(out, getattr(torch, variant.data))
         kept = empty(x, variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
         state = empty(x, (2, len(variant.step.before), neurons), getattr(torch, variant.real))
-        if start is None:
-            for row, value in zip(state[0], about.given.scalars[len(variant.step.scalars) :], strict=True):
-                row.fill_(value)
-        else:
-            state[0] = start
-        given = about.given._replace(per_neuron=per_neuron)
+        given = about.given._replace(start=start, per_neuron=per_neuron)
+        state[0] = torch_reference.begin(variant.step, given, x.flatten(1))
         run = backends.module(backend).forward_steps(variant, current, state, given, made, kept)
 
         # [1, B, *features], as in the loop of modules: a product may add in another order for another shape

@@ -89,6 +89,5 @@ class Stateful(nn.Module):
         return (out, after) if return_state else out
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | dict.fromkeys(
-            ("provider", "sink", "padding")
-        )  # none belongs to a copy or a saved module
+        ours = dict.fromkeys(("provider", "sink", "padding"))  # none belongs to a copy or a saved module
+        return self.__dict__ | ours

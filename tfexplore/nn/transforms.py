@@ -74,8 +74,8 @@ class Forward(torch.autograd.Function):
         x, start, per_neuron, lengths, _, ctx.inner, ctx.scalars, ctx.key = inputs
         variant = ops.find(ctx.key)[1]
         ctx.mark_non_differentiable(*([] if variant.traced else output[1:2]), output[3])
-        ctx.save_for_backward(x, start, per_neuron, lengths, output[3])
-        ctx.traced = variant.traced
+        ctx.save_for_backward(*ops.saved(variant, x, start, per_neuron, lengths, output[3]))
+        ctx.traced, ctx.started = variant.traced, start is not None
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
@@ -84,7 +84,7 @@ class Forward(torch.autograd.Function):
         given = x, g_out, g_state, g_watched if ctx.traced else None, start, per_neuron, lengths, kept
         g_x, g_start, g_per_neuron = Backward.apply(*given, ctx.inner, ctx.scalars, ctx.key)
         learned = per_neuron is not None and g_per_neuron.numel()
-        return g_x, None if start is None else g_start, g_per_neuron if learned else None, *(None,) * 5
+        return g_x, g_start if ctx.started else None, g_per_neuron if learned else None, *(None,) * 5
 
     @staticmethod
     def vmap(
@@ -106,8 +106,8 @@ class Backward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, g_out: Tensor, g_state: Tensor, g_watched: Tensor | None, start: Tensor | None, per_neuron: Tensor | None,
-        lengths: Tensor | None, kept: Tensor, inner: int, scalars: list[float], key: str,
+        x: Tensor | None, g_out: Tensor, g_state: Tensor, g_watched: Tensor | None, start: Tensor | None,
+        per_neuron: Tensor | None, lengths: Tensor | None, kept: Tensor, inner: int, scalars: list[float], key: str,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         given = start, per_neuron, lengths, inner, scalars, kept, True, key
         return ops.run_backward(x, g_out, g_state, g_watched, *given)
@@ -120,8 +120,9 @@ class Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Dims, x: Tensor, g_out: Tensor, g_state: Tensor, g_watched: Tensor | None, start: Tensor | None,
-        per_neuron: Tensor | None, lengths: Tensor | None, kept: Tensor, inner: int, scalars: list[float], key: str,
+        info: Any, in_dims: Dims, x: Tensor | None, g_out: Tensor, g_state: Tensor, g_watched: Tensor | None,
+        start: Tensor | None, per_neuron: Tensor | None, lengths: Tensor | None, kept: Tensor, inner: int, scalars: list[float],
+        key: str,
     ) -> tuple[tuple[Tensor, ...], Dims]:  # fmt: skip
         size, dims = info.batch_size, in_dims
         neurons = backends.sizes(g_out if dims[1] is None else g_out.select(dims[1], 0))[1]

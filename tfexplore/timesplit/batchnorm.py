@@ -54,7 +54,6 @@ class OverRanks:
 def normalise(module: _BatchNorm, x: Tensor) -> Tensor:
     """(x - mean) / sqrt(variance + eps) * weight + bias, with mean and variance per channel over all ranks."""
     module._check_input_dim(x)
-    made = normalised(module, x, axis=1)
-    x, *numbers = made
+    x, *numbers = normalised(module, x, axis=1)
     centre, scale, shift = (each.view(-1, *(1,) * (x.ndim - 2)) for each in numbers)
     return ((x - centre) * scale + shift).to(x.dtype)
