@@ -93,8 +93,8 @@ print(explore.sources(Hasty()).cuda.split("\n\n")[1])  # after `derive`
 #
 # Now watch it. The explorer runs the real source of the CPU's kernel, for one neuron after the other, stops at every line
 # that touches memory or changes a register, and lays the records side by side: GPU thread $i$ does the same for its neuron
-# $i$. (`state` is an array here; on the GPU it is a register.) Press ▶, or move **micro-step** with the arrow keys: the
-# arrays in memory are above, the kernel and the threads' registers below. *Time steps still count from 0.*
+# $i$. (`states` is a short array in the cache here; on the GPU it is a register.) Press ▶, or move **micro-step** with the
+# arrow keys: the arrays in memory are above, the kernel and the threads' registers below. *Time steps still count from 0.*
 
 # %%
 stepper = explore.kernel("LIF", kernel="forward", keep="nothing", threads=8, steps=6)
@@ -107,10 +107,9 @@ stepper.show()
 # <details><summary>Answers</summary>
 #
 # (1) Its own column: it reads `x[0, 3]`, `x[1, 3]`, …, and writes `out[0, 3]`, `out[1, 3]`, …; it never looks at another
-# thread's column, so the threads need not wait for each other. (2) In four lines of every step: where it takes its state
-# (`load_z`), decides on the spike (`spike`), resets (`reset`), and puts the state away (`store_z`). All of that is in
-# registers. (3) From the register, `v after` of the step before. Only before the first step did it come from memory
-# (`start`).
+# thread's column, so the threads need not wait for each other. (2) In three lines of every step: where it takes its state
+# (`load_z`), decides on the spike (`spike`), and resets (`reset`). All of that is in registers. (3) From the register,
+# `v after` of the step before. Only before the first step did it come from memory (`start`).
 # </details>
 #
 # ### Neighbours

@@ -42,7 +42,7 @@ def test_inside_the_kernel(page: Any, lab: Any, pictures: Any) -> None:
     assert [row[0] for row in marks(stepper, "x")] == [1, 1, 2, 0, 0, 0]
     stepper.screenshot(path=pictures / "kernel_forward.png")
 
-    step(stepper, "micro-step", "ArrowRight", presses=4)  # fire, reset, put the state away, write the spikes
+    step(stepper, "micro-step", "ArrowRight", presses=3)  # fire, reset, write the spikes
     message(stepper).get_by_text("t = 2: the threads write 8 words of out").wait_for()
     wait_until(stepper, f"{trace('out')}.z[2][0] === 3")
     assert [row[7] for row in marks(stepper, "out")] == [1, 1, 3, 0, 0, 0]
