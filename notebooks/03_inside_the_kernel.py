@@ -87,7 +87,7 @@ print(explore.sources(Hasty()).cuda.split("\n\n")[1])  # after `derive`
 # Two places hold numbers. *Memory* is large and far away: it holds the currents `x`, the spikes `out`, and whatever must
 # be saved for the backward pass (`kept`). A *register* belongs to one thread, is right beside its arithmetic, and costs next to
 # nothing to use. The potential $v$ is needed again one step later, by the same thread: so it **stays in a register** for
-# all $T$ steps, and that is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 8,192, whose
+# all $T$ steps, and that is the whole trick of temporal fusion. (The CPU's loop takes neurons in blocks of 2,048, whose
 # potentials stay in the cache. In a large layer, a GPU's thread takes four neighbours instead of one neuron, so that each
 # access has 16 bytes; each of them is computed as you see it here.)
 #
