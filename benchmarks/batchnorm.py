@@ -23,10 +23,11 @@ COMPARED = 2**22
 NEAR = {
     "spikes": Tolerance(0.5, 1e-4),
     "x.grad": Tolerance(1e-4, 1e-3),
-    "weight.grad": Tolerance(1e-2),
-    "bias.grad": Tolerance(1e-2),
+    "weight.grad": Tolerance(2e-2),
+    "bias.grad": Tolerance(2e-2),
 }
-"""A spike that rounding flips changes the gradients of its neuron, and a little all those of its channel."""
+"""A spike that rounding flips changes the gradients of its neuron, and a little all those of its channel. torch sums channels
+last in float32: at T = 32 its mean is 7e-6 off (channels first and here: 3e-8), and these sums 1.2e-2."""
 ALLOWED = {name + which: near for name, near in NEAR.items() for which in reference.NORMALISED}
 
 

@@ -2,6 +2,7 @@
 
 No library can run it layer by layer: step t needs the spikes of t - 1. "step by step, autograd per step" is the loop that
 `Recurrent` takes where it is no operator: a product and a fused layer of one step each, which autograd strings together.
+"the products alone" are matrix products without any neuron: what no layer can beat.
 """
 
 from __future__ import annotations

@@ -174,6 +174,7 @@ def recurrent(case: Case) -> Modes:
 
     return {
         "copy": lambda: copy_work(case, linear_inputs(case)[0]),
+        "the products alone": lambda: products(case),
         fused(case): lambda: recurrent_work(lambda weight: module(weight, fused(case)), case),
         "step by step, autograd per step": lambda: recurrent_work(partial(stepped, case), case),
         "eager torch": lambda: recurrent_work(lambda weight: module(weight, "torch"), case),
@@ -181,6 +182,22 @@ def recurrent(case: Case) -> Modes:
             lambda weight: lambda x: reference.plain_loop(x, feedback=lambda s: s @ weight.T), case
         ),
     }
+
+
+def products(case: Case) -> Work:
+    """Not a layer: a recurrent one's matrix products, which none can do without."""
+    x, weight, gradient = linear_inputs(case)
+    out = torch.empty_like(x[0])
+
+    def run() -> None:
+        for x_t in x:
+            torch.mm(x_t, weight.t(), out=out)
+        if case["passes"] == BOTH:
+            for g_t in gradient:
+                torch.mm(g_t, weight, out=out)
+            torch.mm(gradient.flatten(0, 1).t(), x.flatten(0, 1))
+
+    return Work(run=run, result=dict)
 
 
 def matrix(weight: torch.nn.Parameter) -> torch.nn.Linear:

@@ -101,7 +101,7 @@ def test_recurrence_as_one_operator_beside_the_loop() -> None:
         row = stage.race("recurrent", case, reference.recurrent, recurrent.ALLOWED, 1000)
     loop = "step by step, autograd per step"
     assert row["reasons"] == {}
-    assert {"copy", "numba", loop, "eager torch", "plain loop"} == set(row["median_ms"])
+    assert {"copy", "the products alone", "numba", loop, "eager torch", "plain loop"} == set(row["median_ms"])
     assert row["apart"]["numba"].keys() == {"spikes", "x.grad", "weight.grad"}
     own, nbytes = 4 * 8 * 8, 4 * case["T"] * case["N"]
     assert row["kept_bytes"]["numba"] == 2 * nbytes + own  # the spikes, what the adjoint needs, and the weight

@@ -136,14 +136,21 @@ class Recurrent(Stateful):
 
 @dataclass(frozen=True)
 class Matrix:
-    """`nn.Linear`: one step's current from its spikes s [1, B, ..., n], and the gradients, from g, that of the current: of one
-    step's spikes, g [B, ..., n], alone or added to others; of the weight over all steps at once, g and s [T, B, ..., n]."""
+    """`nn.Linear`: one step's current, x + feedback of the spikes s [1, B, ..., n], and the gradients, from g, that of the current:
+    of one step's spikes, g [B, ..., n], alone or added to others; of the weight over all steps at once, g and s [T, B, ..., n]."""
 
     channels: int = -1
     """The axis of [T, B, *features] that the bias belongs to."""
 
-    def current(self, s: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return linear(s, weight, bias)
+    def current(self, x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        if s.ndim == 3 and out.dtype == s.dtype:  # what `linear` does, without a tensor for each step
+            if bias is None:
+                torch.mm(s[0], weight.t(), out=out[0])
+            else:
+                torch.addmm(bias, s[0], weight.t(), out=out[0])
+            out += x
+        else:
+            torch.add(x, linear(s, weight, bias), out=out)
 
     def g_spikes(self, g: Tensor, weight: Tensor) -> Tensor:
         return torch.matmul(g, weight)
@@ -167,8 +174,8 @@ class Convolution:
     groups: int
     channels: int = 2
 
-    def current(self, s: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return torch.convolution(s.squeeze(0), weight, bias, *self._how())
+    def current(self, x: Tensor, s: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        torch.add(x, torch.convolution(s.squeeze(0), weight, bias, *self._how()), out=out)
 
     def g_spikes(self, g: Tensor, weight: Tensor) -> Tensor:
         # g stands in for the spikes: only their shape matters
@@ -250,7 +257,7 @@ class RecurrentFunction(torch.autograd.Function):
         xs, spikes, (charge, *_), (fired, *_) = (as_named(z, about.order).split(1) for z in (x, out, current, made))
         s = x.new_zeros(spikes[0].shape) if last is None else last.to(x.dtype).unsqueeze(0)
         for t in range(steps):
-            torch.add(xs[t], about.product.current(s, weight, bias), out=charge)
+            about.product.current(xs[t], s, weight, bias, charge)
             run(t)
             s = spikes[t] if made is out else spikes[t].copy_(fired)
 
