@@ -33,7 +33,7 @@ from tfexplore.backends.groups import begin_with, collect, spread
 from tfexplore.backends.streaming import add, cut, fence, prefetch, write
 
 PIECE = np.uint64(512)
-# a block's gradients and parameters fit the L1 cache; with keep="input", CHUNK x NEEDS of its values wait in the L2 cache: 128 KiB
+# a block's gradients and parameters fit the L1 cache, and CHUNK x NEEDS of its values, with keep="input", the L2 cache: 128 KiB
 BLOCK = np.uint64(4 * 1024 // np.dtype(real).itemsize)
 
 
