@@ -136,8 +136,11 @@ class Recurrent(Stateful):
 
 @dataclass(frozen=True)
 class Matrix:
-    """`nn.Linear`: one step's current, x + feedback of the spikes s [1, B, ..., n], and the gradients, from g, that of the current:
-    of one step's spikes, g [B, ..., n], alone or added to others; of the weight over all steps at once, g and s [T, B, ..., n]."""
+    """`nn.Linear`: one step's current, which is x and the feedback of the spikes s, [1, B, ..., n].
+
+    And the gradients, from g, that of the current: of one step's spikes, g [B, ..., n], alone or added to others; of the weight
+    over all steps at once, g and s [T, B, ..., n].
+    """
 
     channels: int = -1
     """The axis of [T, B, *features] that the bias belongs to."""
