@@ -20,8 +20,9 @@
 //   3  chunks of 16 steps (8 in half precision): 151 registers, 57 instructions, 24 KB in flight
 //   4  divisions by what is known in three operations (divide.cuh), those of gradients by an approximate reciprocal, a chunk's
 //      values in shared memory: 86 registers, 29 instructions, 80 KB in flight
-//   5  nothing is moved for an end of time that is not requested (this one): on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in
-//      float32, 0.88 -> 0.92 in bfloat16
+//   5  nothing is moved for an end of time that is not requested: on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in float32,
+//      0.88 -> 0.92 in bfloat16
+//   6  parameters that groups of neurons share, lengths, a constant x, traces (this one): not measured on a GPU so far
 // Counted there (ncu, version 4): the DRAM moves what is derived, 32 % (float32) and 60 % (bfloat16) of the issue slots are used, and
 // warps wait for the memory. Evict-first loads and stores: 3 to 7 % slower; version 4 with learned parameters in bfloat16: 6 % faster.
 // __launch_bounds__(THREADS) made the compiler save registers for more blocks, and spill.

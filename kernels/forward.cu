@@ -10,7 +10,8 @@
 // (pack.cuh); lengths [samples], the steps of each; watched [T, WATCHED, N]; kept [T, NEEDS, N] with
 // KEEP_POTENTIAL, [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) with KEEP_INPUT,
 // bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is absent is null: start
-// where all neurons begin alike, state where it is not requested, lengths where all samples have T steps. With few steps these would be a good part of all bytes.
+// where all neurons begin alike, state where it is not requested, lengths where all samples have T steps. With few steps these
+// would be a good part of all bytes.
 // Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 // for "bits".
 //
@@ -18,8 +19,9 @@
 //   1  one thread per neuron, 4-byte accesses, the loop over time unrolled by 4: 32 registers
 //   2  16-byte accesses, AHEAD = 4 steps in flight before the first use: 40 registers, 30 instructions
 //   3  the division by tau in three operations (divide.cuh), AHEAD = 8, no test of T within a batch: 60 and 18
-//   4  nothing is moved for an end of time that is not requested (this one): on an H200, T = 32, 0.90 -> 0.94 of a copy's pace in
-//      float32, 0.80 -> 0.85 in bfloat16
+//   4  nothing is moved for an end of time that is not requested: on an H200, T = 32, 0.90 -> 0.94 of a copy's pace in float32,
+//      0.80 -> 0.85 in bfloat16
+//   5  parameters that groups of neurons share, lengths, a constant x, traces (this one): not measured on a GPU so far
 // Tried on an H200 and left out: as the x of a step is used, that of AHEAD steps later is loaded: 89 registers, as fast in
 // float32, 0.52 instead of 0.86 in bfloat16. Blocks of 64 or 256 threads: within 2 %. Evict-first loads and stores: 2 to 4 % slower.
 // With few neurons (N = 10,000) one in a thread takes half as long as four.
