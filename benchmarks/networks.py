@@ -275,17 +275,11 @@ def forward_and_backward(made: Training, part: str) -> Callable[[], None]:
     A BatchNorm that is part of a layer's kernel is one of its arguments, and counts with the neurons.
     """
     kinds: dict[str, Any] = {NEURONS: type(made.library.neuron()), WEIGHTS: WEIGHTED, NORM: _BatchNorm}
-    calls: dict[nn.Module, list[tuple[Tensor, dict[str, Any]]]] = {
-        module: [] for module in made.net.modules() if isinstance(module, kinds[part])
-    }
-
-    def listen(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Any]) -> None:
-        calls[module].append((args[0].detach().requires_grad_(args[0].requires_grad), named))
-
-    hooks = [module.register_forward_pre_hook(listen, with_kwargs=True) for module in calls]
-    made.loss()
-    for hook in hooks:
-        hook.remove()
+    calls = calls_of(made, kinds[part])
+    if part == NORM:
+        neurons = calls_of(made, kinds[NEURONS])
+        within = [value for given in neurons.values() for _, named in given for value in named.values()]
+        calls = {norm: given for norm, given in calls.items() if not any(norm is each for each in within)}
     called = {module: given for module, given in calls.items() if given}
     with made.library.begin(made.net), torch.no_grad():
         gradients = {
@@ -303,6 +297,22 @@ def forward_and_backward(made: Training, part: str) -> Callable[[], None]:
                 torch.autograd.grad([module(x, **named) for x, named in given], wanted, gradients[module])
 
     return run
+
+
+def calls_of(made: Training, kind: Any) -> dict[nn.Module, list[tuple[Tensor, dict[str, Any]]]]:
+    """What modules of this kind are given in one training step, in all their calls."""
+    calls: dict[nn.Module, list[tuple[Tensor, dict[str, Any]]]] = {
+        module: [] for module in made.net.modules() if isinstance(module, kind)
+    }
+
+    def listen(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Any]) -> None:
+        calls[module].append((args[0].detach().requires_grad_(args[0].requires_grad), named))
+
+    hooks = [module.register_forward_pre_hook(listen, with_kwargs=True) for module in calls]
+    made.loss()
+    for hook in hooks:
+        hook.remove()
+    return calls
 
 
 def optimise(made: Training) -> Callable[[], None]:

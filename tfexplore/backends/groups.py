@@ -25,20 +25,20 @@ def begin_with(given: Any, alike: Any, lo: Any, hi: Any, states: Any) -> None:
 @njit(nogil=True)
 def spread(values: Any, inner: Any, lo: Any, hi: Any, rows: Any) -> None:
     """rows[k, i - lo] = values[k, (i // inner) % COUNT] for lo <= i < hi."""
-    count = np.uint64(values.shape[1])
+    count, one = np.uint64(values.shape[1]), np.uint64(1)
     for k in range(values.shape[0]):
-        i, own, row = lo, values[k], rows[k]
+        i, own, row, place = lo, values[k], rows[k], lo // inner % count
+        stop = min(hi, lo + count - place if inner == one else (lo // inner + one) * inner)
         while i < hi:
-            place = i // inner % count
-            if inner == 1:  # as many as follow one another; loops, since a slice takes longer than the copy of a few
-                stop = min(hi, i + count - place)
+            if inner == one:  # as many as follow one another; loops, since a slice takes longer than the copy of a few
                 for j in range(stop - i):
                     row[i - lo + j] = own[place + j]
+                place, i, stop = np.uint64(0), stop, min(hi, stop + count)
             else:
-                stop, value = min(hi, (i // inner + np.uint64(1)) * inner), own[place]
+                value = own[place]
                 for j in range(i - lo, stop - lo):
                     row[j] = value
-            i = stop
+                place, i, stop = place + one if place + one < count else np.uint64(0), stop, min(hi, stop + inner)
 
 
 @njit(nogil=True, fastmath={"reassoc"})
@@ -47,18 +47,18 @@ def collect(rows: Any, inner: Any, lo: Any, hi: Any, sums: Any) -> None:
 
     In the order that vectorises, the same every time.
     """
-    count = np.uint64(sums.shape[1])
+    count, one = np.uint64(sums.shape[1]), np.uint64(1)
     for k in range(rows.shape[0]):
-        i, row, own = lo, rows[k], sums[k]
+        i, row, own, place = lo, rows[k], sums[k], lo // inner % count
+        stop = min(hi, lo + count - place if inner == one else (lo // inner + one) * inner)
         while i < hi:
-            place = i // inner % count
-            if inner == 1:
-                stop = min(hi, i + count - place)
+            if inner == one:
                 for j in range(stop - i):
                     own[place + j] += row[i - lo + j]
+                place, i, stop = np.uint64(0), stop, min(hi, stop + count)
             else:
-                stop, found = min(hi, (i // inner + np.uint64(1)) * inner), 0.0
+                found = 0.0
                 for j in range(i - lo, stop - lo):
                     found += row[j]
                 own[place] += found
-            i = stop
+                place, i, stop = place + one if place + one < count else np.uint64(0), stop, min(hi, stop + inner)

@@ -23,7 +23,7 @@ from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
 from tfexplore.neurons.step import Step, by_value, step_of
 from tfexplore.neurons.step import normalised as normalised_input
-from tfexplore.nn import constant, own, transforms
+from tfexplore.nn import constant, own, together, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
 from tfexplore.nn.normalise import Normalised, normalised, normalises_apart
@@ -210,8 +210,11 @@ class Layer(Stateful):
             check_input(x)
             if not isinstance(batch_norm, _BatchNorm):
                 raise TypeError(f"batch_norm must be a BatchNorm of torch.nn, but got {type(batch_norm).__name__}.")
+            more = (state, self.provider, self.padding, self.sink, lengths, traced or None, return_state or None)
             if normalises_apart(batch_norm, x):
                 x = batch_norm(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            elif all(each is None for each in more) and (out := self._together(batch_norm, x)) is not None:
+                return out
             else:
                 # before the state is taken: over several ranks, all must come here before one goes on
                 current = constant.current(x)
@@ -297,6 +300,15 @@ class Layer(Stateful):
                     self.calls.clear()
                 found = self.calls[kind] = kernel, self.given(x, None, order), order
         return found
+
+    def _together(self, norm: _BatchNorm, x: Tensor) -> Tensor | None:
+        """The output behind the BatchNorm, as one node of autograd's graph where that is possible."""
+        if self.step.per_neuron:
+            return None
+        with_grad = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in norm.parameters()))
+        _, step_name = normalised_step(self.step)
+        key = self.kernel(x, self.keep if with_grad else "nothing", step_name)
+        return None if key is None else together.run(norm, x, key, self.by_value)
 
     def kernel(
         self,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -196,6 +197,18 @@ def no_double_backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
     raise RuntimeError(
         "The fused kernels have no second derivative (create_graph=True, or double backward); use backend='torch' for it."
     )
+
+
+class Gradients(torch.autograd.Function):
+    """The backward pass where it must be differentiable itself, which it is not."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, work: Callable[[], tuple[Tensor | None, ...]], *_: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        return work()
+
+    backward = staticmethod(no_double_backward)
 
 
 forward.register_autograd(_operator_backward, setup_context=_setup_operator_context)

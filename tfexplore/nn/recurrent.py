@@ -8,7 +8,7 @@ what is saved for backward are the spikes and what the adjoint needs. It stays s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -275,20 +275,8 @@ class RecurrentFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph=True: raises where a second derivative is taken
-            return *Gradients.apply(lambda: backward(ctx, *gradients), *gradients, *ctx.saved_tensors), None
+            return *ops.Gradients.apply(lambda: backward(ctx, *gradients), *gradients, *ctx.saved_tensors), None
         return *backward(ctx, *gradients), None
-
-
-class Gradients(torch.autograd.Function):
-    """The backward pass where it must be differentiable itself, which it is not."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, work: Callable[[], tuple[Tensor | None, ...]], *_: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        return work()
-
-    backward = staticmethod(ops.no_double_backward)
 
 
 def backward(
