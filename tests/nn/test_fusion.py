@@ -104,6 +104,64 @@ def test_every_reset_and_other_neurons(case):
     same(results(together, layer, norm(), x), results(apart, layer, norm(), x), 1e-10)
 
 
+def plainly(run: Any, layer: Layer, batch_norm: nn.BatchNorm2d, x: Tensor) -> dict[str, Tensor]:
+    """Spikes, running statistics and gradients of a call that asks for nothing else, which is one node of autograd's graph."""
+    x = x.detach().requires_grad_()
+    out = run(layer, x, batch_norm)
+    wanted = {"x": x, **{name: p for name, p in batch_norm.named_parameters() if p.requires_grad}}
+    found = torch.autograd.grad(out, list(wanted.values()), noise(*out.shape, seed=10, dtype=out.dtype))
+    made = {"out": out.detach(), **{f"running {name}": buffer.clone() for name, buffer in batch_norm.named_buffers()}}
+    return made | {f"gradient of {name}": g for name, g in zip(wanted, found, strict=True)}
+
+
+def names_behind(tensor: Tensor) -> list[str]:
+    """The nodes of autograd's graph, from the last one on."""
+    names, node = [], tensor.grad_fn
+    while node is not None:
+        names.append(type(node).__name__)
+        node = node.next_functions[0][0]
+    return names
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_call_is_one_node(kind):
+    layer = tfexplore.LIF(v_threshold=0.4, backend="numba").double()
+    one, other = norm(**KINDS[kind]), norm(**KINDS[kind])
+    for seed, last in ((0, False), (1, True)):
+        x = 2 * noise(T, B, C, H, W, seed=seed, dtype=torch.float64) + 0.7
+        same(plainly(together, layer, one, lying(x, last)), plainly(apart, layer, other, x), 1e-10)
+    found = names_behind(together(layer, (2 * x).requires_grad_(), one))
+    assert found == ["TogetherBackward", "AccumulateGrad"]
+
+
+@pytest.mark.parametrize("case", [(neurons.LIF, {"reset": reset, "detach_reset": detach}, keep) for reset in ("soft", "hard")
+                                  for detach in (True, False) for keep in ("input", "potential")]
+                                 + [(neurons.ALIF, {}, "auto"), (neurons.LI, {}, "auto")],
+                         ids=lambda case: "-".join(map(str, (case[0].__name__, *case[1].values(), case[2]))))  # fmt: skip
+def test_one_node_of_every_kernel(case):
+    """Over more steps than a chunk has; x is a part of a larger tensor; one of the parameters does not learn."""
+    cls, options, keep = case
+    layer = Layer(cls(**options), backend="numba", keep=keep).double()
+    one, other = norm(), norm()
+    for each in (one, other):
+        each.weight.requires_grad_(False)
+    x = (2 * noise(40, 2 * B, C, H, W, seed=0, dtype=torch.float64) + 0.7)[:, ::2]
+    same(plainly(together, layer, one, x), plainly(apart, layer, other, x), 1e-10)
+
+
+def test_one_node_where_the_input_does_not_learn_and_in_half_precision():
+    layer, x = tfexplore.LIF(backend="numba"), (2 * noise(T, B, C, H, W, seed=0) + 0.7).bfloat16()
+    one, other = norm(torch.float32), norm(torch.float32)
+    out = together(layer, x, one)
+    assert out.dtype == x.dtype
+    g = noise(*out.shape, seed=10)
+    mine = torch.autograd.grad(out, list(one.parameters()), g.bfloat16())
+    theirs = torch.autograd.grad(apart(layer, x.float(), other), list(other.parameters()), g.bfloat16().float())
+    assert max(distance(*pair) for pair in zip(mine, theirs, strict=True)) <= 1e-4 * g.numel() ** 0.5
+    with torch.no_grad():
+        assert together(layer, x, one).grad_fn is None
+
+
 @pytest.mark.parametrize("keep", ["input", "potential", "bits"])
 def test_whatever_is_saved_for_backward(keep):
     """In float32, in which no threshold is crossed by rounding here; together with parameters that have a shape."""
