@@ -119,7 +119,7 @@ def names_behind(tensor: Tensor) -> list[str]:
     names, node = [], tensor.grad_fn
     while node is not None:
         names.append(type(node).__name__)
-        node = node.next_functions[0][0]
+        node = node.next_functions[0][0] if node.next_functions else None
     return names
 
 
