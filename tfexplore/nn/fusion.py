@@ -11,8 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from tfexplore.machine.torch_private import convolved, has_hooks
 from tfexplore.nn.layers import Layer
-from tfexplore.nn.normalise import is_torchs_own, normalised
-from tfexplore.nn.schedules import active
+from tfexplore.nn.normalise import active, is_torchs_own, normalised
 from tfexplore.nn.wrappers import FoldTime
 
 

@@ -60,11 +60,13 @@ def normalised(norm: _BatchNorm, x: Tensor, axis: int, repeats: int = 1) -> Norm
             f"{tuple(x.shape)}."
         )
     real = state_dtype(x.dtype)
-    if norm.training or norm.running_mean is None or norm.running_var is None:
+    if active(norm):
         x, mean, variance = Moments.apply(x, axis)
         mean, variance, count = over_processes(norm, mean, variance, repeats * x.numel() // x.shape[axis])
         remember(norm, mean, variance, count)
     else:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         mean, variance = norm.running_mean.to(real), norm.running_var.to(real)
     scale = torch.rsqrt(variance + norm.eps)
     if norm.affine:
@@ -72,6 +74,11 @@ def normalised(norm: _BatchNorm, x: Tensor, axis: int, repeats: int = 1) -> Norm
     centre = mean.detach()
     shift = (centre - mean) * scale  # 0, with the mean's gradient
     return Normalised(x, centre, scale, shift + norm.bias if norm.affine else shift)
+
+
+def active(norm: _BatchNorm) -> bool:
+    """Whether it normalises by the statistics of its input: in training mode, or without running statistics."""
+    return norm.training or norm.running_mean is None
 
 
 def is_torchs_own(norm: _BatchNorm) -> bool:

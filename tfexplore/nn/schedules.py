@@ -14,12 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tfexplore.nn.checks import check_input
+from tfexplore.nn.normalise import active
 from tfexplore.nn.states import carry_on
-
-
-def active(norm: _BatchNorm) -> bool:
-    """Whether it normalises by the statistics of its input: in training mode, or without running statistics."""
-    return norm.training or norm.running_mean is None
 
 
 def active_batch_norms(net: nn.Module) -> dict[str, _BatchNorm]:

@@ -25,7 +25,7 @@ from tfexplore import backends
 from tfexplore.backends import Given
 from tfexplore.nn import constant, ops
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order
-from tfexplore.nn.normalise import added, in_channels, moments, reduced, remember
+from tfexplore.nn.normalise import active, added, in_channels, moments, reduced, remember
 
 CHANNELS = 2
 """Their axis of x [T, B, C, ...]."""
@@ -44,7 +44,7 @@ class About:
 def run(norm: _BatchNorm, x: Tensor, key: str, scalars: Sequence[float]) -> Tensor | None:
     """The output behind the BatchNorm in training mode of a layer with this kernel; None where it takes the general way."""
     count = x.numel() // norm.num_features
-    here = (norm.training or norm.running_mean is None) and reduced(norm) is None and constant.once(x) is None
+    here = active(norm) and reduced(norm) is None and constant.once(x) is None
     if not here or x.ndim <= CHANNELS or x.shape[CHANNELS] != norm.num_features or count == 1:
         return None
     weight, bias = (norm.weight, norm.bias) if norm.affine else (None, None)
