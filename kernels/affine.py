@@ -12,7 +12,7 @@ ONE, PIECE = np.uint64(1), np.uint64(512)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def affine(first, last, rows, stream, g, x, inner, mean, slope, offset, out):
+def affine(first, last, rows, stream, part, g, x, inner, mean, slope, offset, out):
     """Neurons first <= i < last of every row; `stream`: the tensors are larger than the cache."""
     count, filled = np.uint64(slope.shape[0]), np.empty(PIECE, x.dtype)
     for r in range(rows):

@@ -38,8 +38,11 @@ BLOCK = np.uint64(8 * 1024 // np.dtype(real).itemsize)  # states and parameters 
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(first, last, steps, stream, x, start, per_neuron, inner, scalars, out, state, kept, watched):
-    """Neurons first <= i < last, given as uint64, and their first `steps`; `stream`: the tensors are larger than the cache."""
+def forward(first, last, steps, stream, part, x, start, per_neuron, inner, scalars, out, state, kept, watched):
+    """Neurons first <= i < last, given as uint64, and their first `steps`; `stream`: the tensors are larger than the cache.
+
+    `part` is the number of this part of the neurons, for kernels that add up.
+    """
     none, numbers, alike = np.uint64(0), shared(scalars), scalars[SCALARS:]
     states = np.empty((STATES, BLOCK), real)
     row, q_rows = np.empty(PIECE, real), np.empty((NEEDS, PIECE), real)

@@ -81,7 +81,7 @@ def test_counting_arrays_confirm_the_words_of_the_pair(kind: type[neurons.Neuron
         log.clear()
         given = [Counted(name, arrays[name], log) if name in with_time else arrays[name] for name in ARGUMENTS[kernel]]
         for i in range(count):  # a thread is a block of one neuron
-            python(kernel, variant).run(*leading(kernel, i, i + 1, steps), *given)
+            python(kernel, variant).run(*leading(i, i + 1, steps), *given)
         for action, found in (("reads", log.reads), ("writes", log.writes)):
             counted |= {(kernel, action, array): n for array, n in found.items()}
     chunks = (steps - variant.chunk) / steps if keep == "input" else 1  # the states before the first are not kept

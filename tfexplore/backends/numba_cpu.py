@@ -30,7 +30,7 @@ from torch import Tensor
 
 from tfexplore.backends import Given, sizes
 from tfexplore.backends.buffers import LARGE, empty
-from tfexplore.backends.threads import share
+from tfexplore.backends.threads import entry, share
 from tfexplore.codegen.numba_source import MODULE, numba_source
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint, write_once
@@ -38,8 +38,8 @@ from tfexplore.machine.paths import PACKAGE, cache_dir, kernels_dir
 
 UNIT = 1024
 """Neurons come to a thread in multiples of this: whole cache lines, and enough for the vectorised loops."""
-SMALL = 1 << 20
-"""Element-steps below which a second thread costs more than it saves (measured: they meet between 0.6 and 1.3 million)."""
+SMALL = 1 << 16
+"""Element-steps below which a second thread costs more than it saves (measured: they meet between 30,000 and 60,000)."""
 
 Part: TypeAlias = tuple[int, int, int]
 """The neurons first <= i < last, and their number of steps."""
@@ -51,7 +51,11 @@ _compiling = threading.RLock()
 def load(variant_source: str, loop: str) -> Callable[..., None]:
     """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
     text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
-    used = [(PACKAGE / "backends" / name).read_text(encoding="utf-8") for name in ("streaming.py", "groups.py")]
+    used = [
+        (PACKAGE / "backends" / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("streaming", "groups", "sharing")
+        if f"from tfexplore.backends.{name} import" in text
+    ]
     part = imported(variant_source, text)
     return load_from(cache_dir() / "numba" / fingerprint(part, text, *used), part, loop, text)
 
@@ -116,34 +120,54 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def caller(kernel: Any, written: int, parts: Sequence[Part], rows: int = 0) -> Callable[..., None]:
+def caller(kernel: Any, written: int, parts: Sequence[Part]) -> Callable[..., None]:
     """Calls the kernel with its arrays, on these parts of the neurons, in torch's number of threads.
 
-    written: bytes of each tensor [T, N] that it writes; from half the cache on, stores bypass it. rows: where not 0, the kernel
-    is given the number of its part among so many.
+    written: bytes of each tensor [T, N] that it writes; from half the cache on, stores bypass it.
     """
     from tfexplore.backends.streaming import CACHE  # here: without Numba, this module still imports
 
     stream = written > CACHE // 2
-    each = [
-        (np.uint64(first), np.uint64(last), steps, stream, *((number % rows,) if rows else ()))
-        for number, (first, last, steps) in enumerate(parts)
-    ]
-    small = sum((last - first) * steps for first, last, steps in parts) < SMALL
+    each = [(np.uint64(first), np.uint64(last), steps, stream, k) for k, (first, last, steps) in enumerate(parts)]
+    edges = np.array(parts, np.int64)
+    size = sum((last - first) * steps for first, last, steps in parts)
+    threads = 1 if size < SMALL else min(torch.get_num_threads(), len(parts))
 
     def call(*arrays: Any) -> None:
-        if not kernel.overloads:  # compiled, or loaded from the disk, when it is first called: here with no neurons
-            with uncollected():
-                kernel(np.uint64(0), np.uint64(0), 0, False, *((0,) if rows else ()), *arrays)
-        if len(each) == 1:
-            kernel(*each[0], *arrays)
-        elif small:
+        if threads > 1 and (openmp := entry()):
+            load("", "share")(openmp, threads, compiled(kernel, kinds(arrays)), edges, stream, *arrays)
+            return
+        if not kernel.overloads:
+            compiled(kernel, kinds(arrays))
+        if threads == 1:
             for leading in each:
                 kernel(*leading, *arrays)
         else:
             share(lambda k: kernel(*each[k], *arrays), len(each))
 
     return call
+
+
+Kind: TypeAlias = tuple[np.dtype[Any], int]
+"""An array's dtype and number of dimensions; 0 for a number."""
+
+
+def kinds(arrays: Sequence[Any]) -> tuple[Kind, ...]:
+    return tuple([(array.dtype, array.ndim) for array in arrays])
+
+
+@functools.lru_cache(maxsize=4096)
+def compiled(kernel: Any, arrays: tuple[Kind, ...]) -> int:
+    """The address of the kernel's machine code for contiguous arrays of these kinds, compiled or loaded from the disk."""
+    from numba import from_dtype, types
+
+    given = [types.Array(from_dtype(dtype), ndim, "C") if ndim else from_dtype(dtype) for dtype, ndim in arrays]
+    signature = (types.uint64, types.uint64, types.int64, types.boolean, types.int64, *given)
+    with uncollected():
+        kernel.compile(signature)
+    found = kernel.overloads[signature]
+    address: int = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+    return address
 
 
 @functools.lru_cache(maxsize=1024)
@@ -157,7 +181,7 @@ def of_parts(
 ) -> tuple[Callable[..., None], int]:
     """The same for these parts; the backward pass adds the gradients of each to rows of its own."""
     written = steps * neurons * np.dtype(variant.real).itemsize
-    return caller(load(source(variant), loop), written, parts, len(parts) * (loop == "backward")), len(parts)
+    return caller(load(source(variant), loop), written, parts), len(parts)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -179,7 +179,7 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     rows = numba.rows(lying, name_of_state(x))
     parts = numba.parts_of(*rows.shape)
     sums = np.zeros((len(parts), 2, x.shape[axis]))
-    numba.caller(numba.load("", "moments"), 0, parts, len(parts))(rows, np.uint64(inner), shift, sums)
+    numba.caller(numba.load("", "moments"), 0, parts)(rows, np.uint64(inner), shift, sums)
     total, square = sums.sum(0) / (x.numel() // x.shape[axis])
     return tuple(torch.from_numpy(z).to(state_dtype(x.dtype)) for z in (shift + total, square - total * total))  # type: ignore[return-value]
 

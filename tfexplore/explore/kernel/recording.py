@@ -34,8 +34,6 @@ ARGUMENTS = {
     "moments": ("x", "inner", "shift", "sums"),
     "affine": ("g", "x", "inner", "mean", "slope", "offset", "out"),
 }  # fmt: skip
-NUMBERED = ("backward", "moments")
-"""Kernels that are given the number of their part of the neurons, for the rows of their sums."""
 UNCOUNTED = ("scalars", "inner")
 LOCALS = {"z": "{}", "h": "h_{}", "s": "s", "after": "{} after", "g": "g_{}"}
 """The loop's local variables that are shown, and what they are called for a state."""
@@ -135,9 +133,9 @@ def data(variant: Variant, neuron: Neuron, threads: int, steps: int) -> Arrays:
     }
 
 
-def leading(kernel: str, first: int, last: int, steps: int) -> tuple[Any, ...]:
-    """The kernel's arguments before its arrays: these neurons, in the cache."""
-    return (np.uint64(first), np.uint64(last), steps, False, *((0,) if kernel in NUMBERED else ()))
+def leading(first: int, last: int, steps: int) -> tuple[Any, ...]:
+    """The kernel's arguments before its arrays: these neurons, in the cache, all in one part."""
+    return np.uint64(first), np.uint64(last), steps, False, 0
 
 
 def record(kernel: str, loop: Loop, thread: int, arrays: Arrays) -> list[Moment]:
@@ -165,7 +163,7 @@ def record(kernel: str, loop: Loop, thread: int, arrays: Arrays) -> list[Moment]
     sys.settrace(lambda frame, *_: trace if frame.f_code is loop.run.__code__ else None)
     try:
         with np.errstate(all="ignore"):
-            loop.run(*leading(kernel, thread, thread + 1, len(arrays["x"])), *given)
+            loop.run(*leading(thread, thread + 1, len(arrays["x"])), *given)
     finally:
         sys.settrace(before)
     return moments

@@ -167,7 +167,7 @@ def stepped(neuron: Neuron, kernel: str = "forward", keep: str = "input", thread
     variant = Variant(step_of(neuron), keep=keep)
     arrays = data(variant, neuron, threads, steps)
     if kernel == "backward":
-        before = leading("forward", 0, threads, steps)
+        before = leading(0, threads, steps)
         python("forward", variant).run(*before, *(arrays[name] for name in ARGUMENTS["forward"]))
     loop = python(kernel, variant)
     recorded = [record(kernel, loop, thread, arrays) for thread in range(threads)]
