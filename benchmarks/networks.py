@@ -39,6 +39,8 @@ RATE, MOMENTUM, CLASSES = 0.05, 0.9, 10
 PER_STEP = "BatchNorm over the batch at each step, not over all steps"
 DELAYED = "the reset subtracts the threshold in the next step, after the decay"
 RESULTS = ("first loss", "its gradients' norms", "later losses")
+EXACT = " in float64"
+"""Ends the names of the same results of the same training in float64."""
 REFERENCES = ("", ", BatchNorm per step", " (delayed reset)", ", BatchNorm per step (delayed reset)")
 WEIGHTED = (nn.Conv2d, nn.Linear)
 
@@ -152,6 +154,7 @@ class Training:
 
     def __init__(self, case: Case, library: Library) -> None:
         network = NETWORKS[case["network"]]
+        self.case = case
         self.library, self.norm = library, network.norm
         self.net: nn.Module = network.make(library, case.get("width", network.width))
         images = (case["B"], *network.shape)
@@ -163,7 +166,7 @@ class Training:
                 layer.weight.copy_(weight)
                 if layer.bias is not None:
                     layer.bias.zero_()
-        self.net.to(case["device"])
+        self.net.to(case["device"], getattr(torch, case["dtype"]))
         self.net = library.prepare(self.net)
         self.x = x.expand(case["T"], *images)
         self.labels = torch.arange(case["B"], device=case["device"]) % CLASSES
@@ -249,11 +252,23 @@ def training(case: Case, libraries: dict[str, Library]) -> Modes:
     return modes
 
 
+def exact(case: Case, library: Library) -> Arrays:
+    """The results in float64, where sums in another order make no spike flip; none under autocast, which has no such products."""
+    if "autocast" in case:
+        return {}
+    found = Training(case | {"dtype": "float64"}, library).result()
+    return {name + EXACT: values for name, values in found.items()}
+
+
 def whole(make: Callable[[], Training]) -> Work:
     made = make()
+
+    def result() -> Arrays:
+        return made.result() | exact(made.case, made.library)
+
     return Work(
         run=made.step,
-        result=made.result,
+        result=result,
         kept=lambda: kept_bytes(made.loss),
         equation=made.equation,
     )
@@ -363,9 +378,9 @@ def plain(stepped: bool, delayed: bool) -> Library:
 
 
 def expected(case: Case) -> Arrays:
-    """The results of all references, in the case's own dtype."""
-    case = case | {"autocast": "float32"}
+    """The results of all references, in the case's own dtype and in float64."""
+    single = case | {"autocast": "float32"}
     found: Arrays = {}
     for library in (plain(False, False), plain(True, False), plain(True, True)):
-        found |= Training(case, library).result()
+        found |= Training(single, library).result() | exact(case, library)
     return found

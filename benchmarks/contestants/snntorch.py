@@ -123,6 +123,7 @@ def training(case: Case) -> Modes:
         fold=nn.Sequential,
         walk=walk,
         begin=begin,
+        prepare=prepare,
         stepped=True,
         delayed=True,
     )
@@ -134,3 +135,12 @@ def begin(net: nn.Module) -> nullcontext[None]:
         if isinstance(module, snntorch.Leaky):
             module.reset_mem()
     return nullcontext()
+
+
+def prepare(net: nn.Sequential) -> nn.Sequential:
+    """Its spikes are float32 whatever comes in; a network in float64, in which results are compared, needs them in float64."""
+    if next(net.parameters()).dtype == torch.float64:
+        for module in net.modules():
+            if isinstance(module, snntorch.Leaky):
+                module.register_forward_hook(lambda module, given, spikes: spikes.double())
+    return net
