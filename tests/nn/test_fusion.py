@@ -337,16 +337,17 @@ def test_a_channel_without_variance_leaves_its_statistics_finite():
     same(results(together, tfexplore.LI(), one, x), results(apart, tfexplore.LI(), other, x), 1e-10)
 
 
-def test_many_neurons_in_several_parts(monkeypatch):
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-5), (torch.float64, 1e-10)])
+def test_many_neurons_in_several_parts(monkeypatch, dtype, near):
     """Threads share them; each adds up sums of its own, and stores go past the cache."""
     monkeypatch.setattr(numba_cpu, "SMALL", 1)
     monkeypatch.setattr(streaming, "CACHE", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    x = 2 * noise(T, 3, C, 31, 33, seed=0) + 0.7
+    x = 2 * noise(T, 3, C, 31, 33, seed=0, dtype=dtype) + 0.7
     layer = tfexplore.ParametricLIF(backend="numba")
     for last in (False, True):
-        found = results(together, layer, norm(torch.float32), lying(x, last))
-        same(found, results(apart, layer, norm(torch.float32), x), 2e-5)
+        found = results(together, layer, norm(dtype), lying(x, last))
+        same(found, results(apart, layer, norm(dtype), x), near)
 
 
 # -- fuse ------------------------------------------------------------------------------------------------------------

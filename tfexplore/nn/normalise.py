@@ -175,7 +175,7 @@ def moments(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         )
         return mean, variance
     lying, inner, _ = in_channels(x, axis)
-    shift = x.detach()[(0,) * axis].reshape(x.shape[axis], -1)[:, 0].double().numpy()  # an element of each channel
+    shift = numba.array(x[(0,) * axis].reshape(x.shape[axis], -1)[:, 0], "float64")  # an element of each channel
     rows = numba.rows(lying, name_of_state(x))
     parts = numba.parts_of(*rows.shape)
     sums = np.zeros((len(parts), 2, x.shape[axis]))
