@@ -129,6 +129,7 @@ TABLE: list[Bad] = [
     # -- traces, lengths, BatchNorm
     ("trace unknown", lambda: tfexplore.ALIF()(X, trace=("v", "w")), ValueError, r"a trace must be one of 'h', 'v', 'b', but got 'w' \(the output is returned anyway\)\."),
     ("trace of spikes", lambda: lif()(X, trace="s"), ValueError, r"a trace must be one of 'h', 'v', but got 's' .*"),
+    ("trace of last spikes", lambda: Recurrent(lif(), nn.Linear(4, 4))(X, trace="last spikes"), ValueError, r"a trace must be one of 'h', 'v', but got 'last spikes' .*"),
     ("trace True", lambda: lif()(X, trace=True), TypeError, r"trace must be a name or several, such as 'v', but got True\."),
     ("layer's list of lengths", lambda: lif()(X, lengths=[3, 1]), TypeError, r"lengths must be a tensor of integers, but got list\."),
     ("layer's lengths above T", lambda: lif()(X, lengths=torch.tensor([4, 1])), ValueError, r"lengths must be from 0 to T = 3, but got \[4, 1\]\."),

@@ -178,6 +178,47 @@ def test_lif_with_a_matrix_agrees_with_a_loop_that_is_not_ours(detach, operators
     assert all(distance(found[name], wanted[name]) < 1e-12 for name in wanted)
 
 
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_traces_and_their_gradients_are_those_of_a_loop_that_is_not_ours(reset, operators):
+    """A loss on the spikes and on both traces; alone, and together with the state."""
+    linear, x = weighted(nn.Linear(4, 4), torch.float64), CASES[1].input(30, (BATCH, 4), dtype=torch.float64)
+    net, x = Recurrent(tfexplore.LIF(tau=3.0, reset=reset), linear), x.requires_grad_()
+    spikes, state, v, h = net(x, trace=("v", "h"), return_state=True)
+
+    wanted: list[list[Tensor]] = [[], [], []]
+    potential, s = torch.zeros(BATCH, 4, dtype=torch.float64), torch.zeros(BATCH, 4, dtype=torch.float64)
+    for x_t in x:
+        s, potential, *both = oracle.lif((x_t + linear(s))[None], potential, 3.0, reset=reset)
+        s = s[0]
+        for kept, value in zip(wanted, (s, both[1][0], both[0][0]), strict=True):
+            kept.append(value)
+    expected = [torch.stack(values) for values in wanted]
+    assert 0.05 < expected[0].mean() < 0.95
+    assert torch.equal(spikes, expected[0])
+    assert all(distance(*pair) < 1e-12 for pair in zip((v, h), expected[1:], strict=True))
+    assert torch.equal(state[0], v[-1])
+    assert torch.equal(net(x, trace="v")[1], v)
+    weights = [noise(*x.shape, seed=k, dtype=x.dtype) for k in range(3)]
+    gradients = [
+        torch.autograd.grad(sum((w * z).sum() for w, z in zip(weights, found, strict=True)), [x, *linear.parameters()])
+        for found in ((spikes, v, h), expected)
+    ]
+    assert all(distance(*pair) < 1e-12 for pair in zip(*gradients, strict=True))
+    assert not operators
+
+
+def test_traces_of_sequences_of_different_length_are_those_of_each_alone():
+    net, x = Recurrent(tfexplore.ALIF(), weighted(nn.Linear(4, 4))), CASES[1].input(STEPS, (BATCH, 4))
+    lengths = torch.tensor([STEPS, 4, 0])
+    spikes, v, b = net(x, trace=("v", "b"), lengths=lengths)
+    for k, steps in enumerate(lengths.tolist()):
+        alone = net(x[:steps, k : k + 1], trace=("v", "b"))
+        for found, wanted in zip((spikes, v, b), alone, strict=True):
+            assert distance(found[:steps, k], wanted[:, 0]) <= 1e-6  # a product of one row adds in another order
+            assert not found[steps:, k].any()
+    assert net(x[:0], trace="v")[1].shape == (0, BATCH, 4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("feedback", [FEEDBACKS[0], CONVOLUTIONS[1]], ids=["matrix", "conv"])
 @pytest.mark.parametrize("neuron", [neurons.LIF(), neurons.LI(), neurons.ParametricLIF()], ids=repr)

@@ -194,18 +194,8 @@ class Layer(Stateful):
             >>> [round(g, 2) for g in x.grad.flatten().tolist()]
             [1.75, 1.5, 1.0]
         """
-        if not isinstance(trace, str | tuple | list):
-            raise TypeError(f"trace must be a name or several, such as 'v', but got {trace!r}.")
-        traced = (trace,) if isinstance(trace, str) else tuple(trace)
-        if unknown := [name for name in traced if name not in ("h", *self.state_names)]:
-            raise ValueError(
-                f"a trace must be one of 'h', {', '.join(map(repr, self.state_names))}, but got {unknown[0]!r} (the output is "
-                "returned anyway)."
-            )
-        traces: dict[str, Tensor] = {}
+        traced = self.traced(trace)
         run: Callable[..., tuple[Tensor, State]] = self.run
-        if traced:
-            run = functools.partial(run, trace=traced, traces=traces)
         if batch_norm is not None:
             check_input(x)
             if not isinstance(batch_norm, _BatchNorm):
@@ -220,8 +210,7 @@ class Layer(Stateful):
                 current = constant.current(x)
                 repeats = x.shape[0] // current.shape[0]
                 run = functools.partial(run, norm=normalised(batch_norm, current, axis=2, repeats=repeats))
-        made = self.called(run, x, state, return_state, lengths)
-        return (*(made if return_state else (made,)), *(traces[name] for name in traced)) if traced else made
+        return self.called(run, x, state, return_state, traced, lengths)
 
     def run(
         self,
@@ -234,7 +223,7 @@ class Layer(Stateful):
         lengths: Tensor | None = None,
         norm: Normalised | None = None,
     ) -> tuple[Tensor, State]:
-        """As in `Stateful`; the traces of `trace` are put into `traces`. norm: how x is normalised."""
+        """As in `Stateful`. norm: how x is normalised."""
         plain = state is None and self.sink is None and not (trace or want_state) and lengths is None and norm is None
         if plain and not torch.compiler.is_compiling() and (known := self.known(x)):
             kernel, given, order = known

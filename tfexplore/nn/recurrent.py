@@ -37,8 +37,8 @@ class Recurrent(Stateful):
     the layer's, then the last spikes.
 
     On a fused backend, `nn.Linear(n, n)` and a convolution that keeps the shape (stride 1, zero padding), as
-    `FoldTime(nn.Conv2d(...))`, 1-D or 3-D alike, are one operator over all steps; any other feedback, autocast, `record`,
-    `torch.compile` and what else observes operators take a loop of modules, with the same spikes, bit for bit.
+    `FoldTime(nn.Conv2d(...))`, 1-D or 3-D alike, are one operator over all steps; any other feedback, autocast, `trace`,
+    `record`, `torch.compile` and what else observes operators take a loop of modules, with the same spikes, bit for bit.
 
     Args:
         layer: a layer of neurons.
@@ -75,17 +75,28 @@ class Recurrent(Stateful):
     def state_names(self) -> tuple[str, ...]:
         return (*self.layer.state_names, "last spikes")
 
+    @property
+    def trace_names(self) -> tuple[str, ...]:
+        return self.layer.trace_names
+
     def run(
-        self, x: Tensor, state: State | None, want_state: bool = True, *, lengths: Tensor | None = None
+        self,
+        x: Tensor,
+        state: State | None,
+        want_state: bool = True,
+        *,
+        trace: tuple[str, ...] = (),
+        traces: dict[str, Tensor] | None = None,
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         lengths = checked_lengths(lengths, x)
         if state is not None:
             check_state(state[-1:], ("last spikes",), x, state_dtype(x.dtype))
         product, key = product_of(self.feedback, x), None
-        if product is not None and x.numel() > 0 and lengths is None and not self._is_watched(x, state):
+        if product is not None and x.numel() > 0 and lengths is None and not trace and not self._is_watched(x, state):
             key = self._kernel(x, state)
         if product is None or key is None:
-            return self._loop(x, state, lengths)
+            return self._loop(x, state, lengths, trace, traces)
         layer, order = self.layer, memory_order(x)
         module = self.feedback[0] if isinstance(self.feedback, FoldTime) else self.feedback
         inner, last = (None, None) if state is None else (state[:-1], state[-1])
@@ -113,17 +124,29 @@ class Recurrent(Stateful):
         with_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *(state or ()), *self.parameters()))
         return self.layer.kernel(x, "potential" if with_grad else "nothing")
 
-    def _loop(self, x: Tensor, state: State | None, lengths: Tensor | None) -> tuple[Tensor, State]:
+    def _loop(
+        self,
+        x: Tensor,
+        state: State | None,
+        lengths: Tensor | None,
+        trace: tuple[str, ...],
+        traces: dict[str, Tensor] | None,
+    ) -> tuple[Tensor, State]:
         """The same step by step, through modules."""
         inner, s = (None, x.new_zeros(x.shape[1:])) if state is None else (state[:-1], state[-1])
         if len(x) == 0:
-            out, inner = self.layer.run(x, inner)
+            out, inner = self.layer.run(x, inner, trace=trace, traces=traces)
             return out, (*inner, s)
-        outs = []
+        outs: list[Tensor] = []
+        seen: dict[str, list[Tensor]] = {name: [] for name in trace}
         for t, x_t in enumerate(torch_reference.one_by_one(x.split(1))):
             left = None if lengths is None else (lengths - t).clamp(0, 1)
             # `run` and not a call: this module keeps the layer's state, not the provider
-            out, inner = self.layer.run(x_t + self.feedback(s.to(x.dtype).unsqueeze(0)), inner, lengths=left)
+            current = x_t + self.feedback(s.to(x.dtype).unsqueeze(0))
+            now: dict[str, Tensor] = {}
+            out, inner = self.layer.run(current, inner, trace=trace, traces=now, lengths=left)
+            for name, value in now.items():
+                seen[name].append(value)
             fired = out[0].to(inner[0].dtype)
             if left is None:
                 s = fired
@@ -131,6 +154,8 @@ class Recurrent(Stateful):
                 s = torch.where(left.view(-1, *(1,) * (fired.ndim - 1)) > 0, fired, s)
             outs.append(out)
         assert inner is not None
+        if traces is not None:
+            traces |= {name: torch.cat(values) for name, values in seen.items()}
         return torch.cat(outs), (*inner, s)
 
 
