@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from tfexplore import backends, neurons
-from tfexplore.backends import tuned
+from tfexplore.backends import numba_cpu, tuned
 from tfexplore.codegen.keep import fastest
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
@@ -69,12 +69,13 @@ def warm() -> Iterator[Progress]:
 
 
 def run(name: str, device: str, neuron: Neuron, variant: Variant) -> None:
-    """One pass over a single neuron: compiling is a side effect of running."""
+    """One pass: compiling is a side effect of running. On a CPU over so many neurons that threads share them."""
     variant = tuned.built(variant, torch.cuda.current_device()) if name == "cuda" else variant
     module, dtype, step = backends.module(name), getattr(torch, variant.real), variant.step
-    x = torch.zeros(1, 1, dtype=dtype, device=device)
+    count = numba_cpu.SMALL if name == "numba" else 1
+    x = torch.zeros(1, count, dtype=dtype, device=device)
     per_neuron = x.new_full((len(step.per_neuron), 1), 2.0) if step.per_neuron else None
-    given = backends.Given(1, by_value(neuron), x.new_zeros(len(step.before), 1), per_neuron)
+    given = backends.Given(1, by_value(neuron), x.new_zeros(len(step.before), count), per_neuron)
     _, state, kept, _ = module.forward(variant, x, given)
     if variant.keep != "nothing":
         module.backward(variant, x, x, state, None, given, kept)
