@@ -228,9 +228,9 @@ print("plain loop: more than one piece for every step")
 print("fused:", pieces(fused(current)))
 
 # %% [markdown]
-# The fused layer is one operator: the four are its backward pass, two changes of shape (before and after), and the input. Its
-# **backward kernel** is a loop from the last step to the first, with the adjoint inside; $g_v$ stays in a register from
-# one step to the next, as $v$ did in the forward pass. This is the generated part, for a CPU:
+# The fused layer is one operator: the two are its backward pass, and the input. Its **backward kernel** is a loop from the last
+# step to the first, with the adjoint inside; $g_v$ stays in a register from one step to the next, as $v$ did in the forward
+# pass. This is the generated part, for a CPU:
 
 # %%
 print(codegen.source_of(neuron, "adjoint", keep="input"))
