@@ -224,6 +224,7 @@ def pieces(tensor):
 current = torch.rand(64, 1, 1000, requires_grad=True)
 loop, fused = LIF(backend="torch"), LIF()
 assert pieces(loop(current)) > 64
+assert pieces(fused(current)) == 2
 print("plain loop: more than one piece for every step")
 print("fused:", pieces(fused(current)))
 
