@@ -160,15 +160,18 @@ class Training:
         images = (case["B"], *network.shape)
         layers = [module for module in self.net.modules() if isinstance(module, WEIGHTED)]
         spread = [(tuple(layer.weight.shape), math.sqrt(2 / layer.weight[0].numel())) for layer in layers]
-        x, *weights = inputs(case, (images, 1.0), *spread)
+        real = getattr(torch, case["dtype"])
+        x, *weights = inputs(
+            case | {"dtype": "float32"}, (images, 1.0), *spread
+        )  # the same, drawn once, in float64 too
         with torch.no_grad():
             for layer, weight in zip(layers, weights, strict=True):
                 layer.weight.copy_(weight)
                 if layer.bias is not None:
                     layer.bias.zero_()
-        self.net.to(case["device"], getattr(torch, case["dtype"]))
+        self.net.to(case["device"], real)
         self.net = library.prepare(self.net)
-        self.x = x.expand(case["T"], *images)
+        self.x = x.to(real).expand(case["T"], *images)
         self.labels = torch.arange(case["B"], device=case["device"]) % CLASSES
         self.optimiser = torch.optim.SGD(self.net.parameters(), lr=RATE, momentum=MOMENTUM)
         self.autocast = getattr(torch, case.get("autocast", "float32"))
@@ -252,11 +255,11 @@ def training(case: Case, libraries: dict[str, Library]) -> Modes:
     return modes
 
 
-def exact(case: Case, library: Library) -> Arrays:
+def exact(kind: type[Training], case: Case, library: Library) -> Arrays:
     """The results in float64, where sums in another order make no spike flip; none under autocast, which has no such products."""
     if "autocast" in case:
         return {}
-    found = Training(case | {"dtype": "float64"}, library).result()
+    found = kind(case | {"dtype": "float64"}, library).result()
     return {name + EXACT: values for name, values in found.items()}
 
 
@@ -264,7 +267,7 @@ def whole(make: Callable[[], Training]) -> Work:
     made = make()
 
     def result() -> Arrays:
-        return made.result() | exact(made.case, made.library)
+        return made.result() | exact(type(made), made.case, made.library)
 
     return Work(
         run=made.step,
@@ -382,5 +385,5 @@ def expected(case: Case) -> Arrays:
     single = case | {"autocast": "float32"}
     found: Arrays = {}
     for library in (plain(False, False), plain(True, False), plain(True, True)):
-        found |= Training(single, library).result() | exact(case, library)
+        found |= Training(single, library).result() | exact(Training, case, library)
     return found

@@ -15,7 +15,7 @@ import torch
 from numba import njit
 
 from tfexplore.backends import numba_cpu, threads
-from tfexplore.backends.threads import share
+from tfexplore.backends.threads import in_pool
 
 THREADS = 3
 TOO_MANY = 1 << 46  # float64 numbers: more than a process can address
@@ -123,9 +123,9 @@ def test_an_error_of_the_pool_comes_back_and_the_next_call_works() -> None:
 
     for _ in range(3):
         with pytest.raises(ValueError, match="piece 5"):
-            share(work, 12)
+            in_pool(work, 12)
     done: list[int] = []
-    share(done.append, 12)
+    in_pool(done.append, 12)
     assert len(done) == 12
 
 
@@ -137,5 +137,5 @@ def test_the_pool_has_as_many_threads_as_torch() -> None:
             together.wait(timeout=60)
         used.add(threading.get_ident())
 
-    share(work, 50)
+    in_pool(work, 50)
     assert len(used) == THREADS

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from tfexplore.backends import Given, sizes
 from tfexplore.backends.buffers import LARGE, empty
-from tfexplore.backends.threads import entry, share
+from tfexplore.backends.threads import entry, in_pool
 from tfexplore.codegen.numba_source import MODULE, numba_source
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint, write_once
@@ -143,7 +143,7 @@ def caller(kernel: Any, written: int, parts: Sequence[Part]) -> Callable[..., No
             for leading in each:
                 kernel(*leading, *arrays)
         else:
-            share(lambda k: kernel(*each[k], *arrays), len(each))
+            in_pool(lambda k: kernel(*each[k], *arrays), len(each))
 
     return call
 
@@ -161,8 +161,10 @@ def compiled(kernel: Any, arrays: tuple[Kind, ...]) -> int:
     """The address of the kernel's machine code for contiguous arrays of these kinds, compiled or loaded from the disk."""
     from numba import from_dtype, types
 
+    from tfexplore.backends.sharing import LEADING
+
     given = [types.Array(from_dtype(dtype), ndim, "C") if ndim else from_dtype(dtype) for dtype, ndim in arrays]
-    signature = (types.uint64, types.uint64, types.int64, types.boolean, types.int64, *given)
+    signature = (*LEADING, *given)
     with uncollected():
         kernel.compile(signature)
     found = kernel.overloads[signature]

@@ -18,6 +18,8 @@ from tfexplore.backends.streaming import intrinsic
 BYTE, INT, LONG = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
 START = ir.FunctionType(ir.VoidType(), [ir.FunctionType(ir.VoidType(), [BYTE]).as_pointer(), BYTE, INT, INT])
 """GOMP_parallel(body, what it is given, threads, flags)."""
+LEADING = (types.uint64, types.uint64, types.int64, types.boolean, types.int64)
+"""What every kernel is given before its arrays: first, last, steps, stream, part."""
 
 
 @intrinsic
@@ -33,13 +35,12 @@ def in_threads(
         isinstance(each, types.Integer) or (isinstance(each, types.Array) and each.layout == "C") for each in arrays
     ):
         raise TypeError(f"A kernel is given whole numbers and contiguous arrays, not {arrays}.")
-    given = (types.uint64, types.uint64, types.int64, types.boolean, types.int64, *arrays)
+    given = (*LEADING, *arrays)
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         start, threads, *shared = arguments
-        kept = ir.LiteralStructType(
-            [LONG, LONG, *(value.type for value in shared)]
-        )  # the next part, whether one failed
+        # the number of the next part, and whether one failed
+        kept = ir.LiteralStructType([LONG, LONG, *(value.type for value in shared)])
         whole = cgutils.alloca_once_value(builder, ir.Constant(kept, None))
         for place, value in enumerate(shared):
             builder.store(value, cgutils.gep_inbounds(builder, whole, 0, 2 + place))
@@ -59,9 +60,8 @@ def in_threads(
         edges = builder.inttoptr(edges, LONG.as_pointer())
         kind = context.call_conv.get_function_type(types.none, given)
         run = builder.inttoptr(kernel, kind.as_pointer())
-        unused = [
-            cgutils.alloca_once(builder, pointer.pointee) for pointer in kind.args[:2]
-        ]  # its result, its exception
+        # a compiled function stores its result and its exception there
+        unused = [cgutils.alloca_once(builder, pointer.pointee) for pointer in kind.args[:2]]
         check, work, end = (builder.append_basic_block(name) for name in ("check", "work", "end"))
         builder.branch(check)
         builder.position_at_end(check)
@@ -70,7 +70,7 @@ def in_threads(
         builder.position_at_end(work)
         row = builder.mul(part, ir.Constant(LONG, 3))
         bounds = [builder.load(builder.gep(edges, [builder.add(row, ir.Constant(LONG, k))])) for k in range(3)]
-        values = [*bounds, stream, part, *cgutils.unpack_tuple(builder, arrays, len(given) - 5)]
+        values = [*bounds, stream, part, *cgutils.unpack_tuple(builder, arrays)]
         code = builder.call(run, [*unused, *context.get_arg_packer(given).as_arguments(builder, values)])
         fine = builder.or_(*(builder.icmp_signed("==", code, ok) for ok in (RETCODE_OK, RETCODE_NONE)))
         with builder.if_then(builder.not_(fine)):

@@ -3,7 +3,7 @@
 On Linux, torch's operators run in the threads of the OpenMP library that it ships. For a while after each operator those
 spin, waiting for the next one; other threads beside them lose half of the machine. So kernels run in the same threads, through
 the library's own entry (GOMP_parallel, what a compiler makes of `#pragma omp parallel`): `kernels/share.py`. Where torch has
-another library (macOS, Windows), and in a forked child, in which OpenMP's threads are gone, `share` has a Python thread pool.
+another library (macOS, Windows), and in a forked child, in which OpenMP's threads are gone, `in_pool` has a Python thread pool.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="tfexplore")
 
 
-def share(work: Callable[[int], object], pieces: int) -> None:
+def in_pool(work: Callable[[int], object], pieces: int) -> None:
     """work(0), ..., work(pieces - 1) in Python threads, as many as torch has; raises what one of them raised.
 
     The work must release the GIL to gain anything.
