@@ -150,7 +150,7 @@ def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tens
     for t, x_t in enumerate(one_by_one(x.to(start.dtype).unbind(0))):
         if goes_on is not None:  # what is behind the end may be anything: 0 times it would be NaN in the gradients
             x_t = torch.where(t < goes_on, x_t, 0)
-        h = do["charge"](z, x_t, p)
+        h = do["charge"](z if step.temporal_gradient else tuple(each.detach() for each in z), x_t, p)
         if step.fire is None:
             s = torch.zeros_like(h[0])
         else:

@@ -10,6 +10,9 @@ through charge -> fire -> reset reads::
     g_z'  = sum_h g_h dh/dz'                    what the step before receives
     g_p   = sum over all of them, d/dp          for each learned parameter p, to be summed over time
 
+Without a temporal gradient every g_z' is 0 (Meng et al., ICCV 2023): each step has the gradients of its own output and traces,
+the last step also those of the states that it left.
+
 `adjoint_of` fills in the partial derivatives, drops what is zero, and lists what it needs of the forward pass. Where that is
 the outcome of comparisons only (did it fire? was u within the surrogate's window?), `in_bits` makes each a bit.
 """
@@ -116,7 +119,8 @@ def adjoint_of(step: Step, traced: tuple[str, ...] = ()) -> Adjoint:
     if "h" in g_traced:
         body[-len(g_charged)] = (g_charged[0], body[-len(g_charged)][1] + g_traced["h"])
     body.append((g_x, through_charge(step.x)))
-    body += [(g, through_charge(z)) for g, z in zip(g_before, step.before, strict=True)]
+    through_time = through_charge if step.temporal_gradient else lambda _: sympy.S.Zero
+    body += [(g, through_time(z)) for g, z in zip(g_before, step.before, strict=True)]
     body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_learned, step.learned, strict=True)]
 
     mentioned = set().union(*(value.free_symbols for _, value in body))

@@ -34,6 +34,7 @@ class Step:
         scalars: the parameters that all neurons share, the surrogate's scales among them.
         per_neuron: the parameters with values of their own for groups of neurons: the learned ones, then those with a shape.
         learned: those of them that have a gradient.
+        temporal_gradient: whether a gradient flows to the states before the step.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Step:
     scalars: tuple[sympy.Symbol, ...]
     per_neuron: tuple[sympy.Symbol, ...]
     learned: tuple[sympy.Symbol, ...]
+    temporal_gradient: bool = True
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -138,6 +140,17 @@ def normalised(step: Step) -> Step:
         per_neuron=(scale, shift, *step.per_neuron, centre),
         learned=(scale, shift, *step.learned),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def cut_in_time(step: Step) -> Step:
+    """The same step, through which no gradient flows to the steps before: the states before it are numbers.
+
+    >>> from tfexplore import neurons
+    >>> cut_in_time(step_of(neurons.IF())).temporal_gradient
+    False
+    """
+    return dataclasses.replace(step, temporal_gradient=False)
 
 
 def choices(value: Value) -> sympy.Expr:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -21,13 +21,12 @@ from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
-from tfexplore.neurons.step import Step, by_value, step_of
-from tfexplore.neurons.step import normalised as normalised_input
-from tfexplore.nn import constant, own, together, transforms
+from tfexplore.neurons.step import by_value, cut_in_time, step_of
+from tfexplore.nn import constant, memoryless, own, together, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
 from tfexplore.nn.normalise import Normalised, normalised, normalises_apart
-from tfexplore.nn.routes import kernel_for, name_of, state_dtype
+from tfexplore.nn.routes import kernel_for, name_of, normalised_step, state_dtype
 from tfexplore.nn.stateful import Stateful
 
 MOST_CALLS = 256
@@ -54,10 +53,15 @@ class Layer(Stateful):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` in the order of `neuron.states`, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` in the order of `neuron.states`, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -76,6 +80,8 @@ class Layer(Stateful):
     _neuron: Neuron
     bounds: dict[str, Bound]
     fixed: own.Fixed
+    _temporal = "on"  # also of a layer that was saved before there was a choice
+    _temporal_gradient = True
 
     def __init__(
         self,
@@ -85,6 +91,8 @@ class Layer(Stateful):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None:
         super().__init__()
         if not isinstance(neuron, Neuron):
@@ -98,6 +106,7 @@ class Layer(Stateful):
                     f"channels={channels} has no effect: {type(neuron).__name__} learns no parameter (see learn=) and draws none."
                 )
         self.neuron = neuron = own.drawn(neuron, channels)
+        self.temporal, self.temporal_gradient = temporal, temporal_gradient
         keeping.check(keep, self.step, smooth)
         self.backend, self.keep, self.channels, self.smooth = backend, keep, channels, smooth
         self.raw = nn.ParameterDict(own.learned_from(neuron, self.bounds, channels))
@@ -122,16 +131,48 @@ class Layer(Stateful):
                 f"this layer has values for {before.shaped or 'no parameter'}, but the new neuron others, for {neuron.shaped}; "
                 "make a new layer."
             )
-        step = step_of(neuron)
+        self._computes(neuron, self._temporal_gradient)
+
+    def _computes(self, neuron: Neuron, temporal_gradient: bool) -> None:
+        """Sets what follows from these two."""
+        step = step_of(neuron) if temporal_gradient else cut_in_time(step_of(neuron))
         keeping.check(getattr(self, "keep", "auto"), step)
         self._neuron, self.step, self.step_name, self.by_value = neuron, step, name_of(step), by_value(neuron)
+        self._temporal_gradient = temporal_gradient
         self.calls: dict[tuple[Any, ...], Known] = {}
         self.bounds = dict(parameters_of(type(neuron)))
         self.own_initial = any(value.free_symbols & {*step.per_neuron} for value in step.initial)
 
     @property
+    def temporal(self) -> str:
+        """ "on", or "off" for a layer without memory."""
+        return self._temporal
+
+    @temporal.setter
+    def temporal(self, temporal: str) -> None:
+        if temporal not in ("on", "off"):
+            raise ValueError(f"temporal must be 'on' or 'off', but got {temporal!r}.")
+        self._temporal = temporal
+
+    @property
+    def temporal_gradient(self) -> bool:
+        """Whether the gradient flows from step to step."""
+        return self._temporal_gradient
+
+    @temporal_gradient.setter
+    def temporal_gradient(self, temporal_gradient: bool) -> None:
+        if not isinstance(temporal_gradient, bool):
+            raise TypeError(f"temporal_gradient must be True or False, but got {temporal_gradient!r}.")
+        if temporal_gradient != self._temporal_gradient:
+            self._computes(self._neuron, temporal_gradient)
+
+    @property
     def state_names(self) -> tuple[str, ...]:
-        return self.neuron.states
+        return self.neuron.states if self._temporal == "on" else ()
+
+    @property
+    def trace_names(self) -> tuple[str, ...]:
+        return ("h", *self.neuron.states)
 
     @property
     def learned(self) -> dict[str, Tensor]:
@@ -224,23 +265,41 @@ class Layer(Stateful):
         norm: Normalised | None = None,
     ) -> tuple[Tensor, State]:
         """As in `Stateful`. norm: how x is normalised."""
-        plain = state is None and self.sink is None and not (trace or want_state) and lengths is None and norm is None
+        lengths, sink = checked_lengths(lengths, x), self.sink
+        watched = trace if sink is None else (*trace, *sink.kernel_names(self))
+        # in one order: each would be a kernel of its own
+        named = tuple(name for name in self.trace_names if name in watched)
+        differentiable = bool(trace or (sink is not None and sink.differentiable))
+        given, asked = (x, lengths, norm), (named, differentiable)
+        if self._temporal == "off":
+            own.check_shapes({**self.raw, **dict(self.fixed.named_buffers())}, x)
+            out, after, found = self._walked(*memoryless.folded(*given), None, False, *asked)
+            out, *rows = (memoryless.unfolded(z, x) for z in (out, *found.values()))
+            found = dict(zip(found, rows, strict=True))
+        else:
+            out, after, found = self._walked(*given, state, want_state, *asked)
+        if traces is not None:
+            traces |= {name: found[name] for name in trace}
+        if sink is not None:
+            sink.add(self, out, {name: found[name] for name in sink.kernel_names(self)})
+        return out, after
+
+    def _walked(
+        self, x: Tensor, lengths: Tensor | None, norm: Normalised | None, state: State | None, want_state: bool,
+        named: tuple[str, ...], differentiable: bool,
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:  # fmt: skip
+        """The spikes, the state after the last step, and the traces that are named."""
+        plain = state is None and not (named or want_state) and lengths is None and norm is None
         if plain and not torch.compiler.is_compiling() and (known := self.known(x)):
             kernel, given, order = known
-            return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), ()
-        lengths = checked_lengths(lengths, x)
+            return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), (), {}
         once = constant.once(x)
         current = norm.x if norm is not None else x if once is None else once
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
             order = None  # the neurons of a sample must be neighbours
         step, step_name = (self.step, self.step_name) if norm is None else normalised_step(self.step)
-        given = self.given(x, state, order, norm)._replace(lengths=lengths)
-        sink, named = self.sink, trace
-        if sink is not None:
-            named = (*trace, *sink.kernel_names(self))
-        # in one order: each would be a kernel of its own
-        named = tuple(name for name in ("h", *self.state_names) if name in named)
+        given = self.given(x, state, order, norm, lengths)
         if x.numel() == 0:
             after: Tensor | None
             recorded: Tensor | None
@@ -249,7 +308,7 @@ class Layer(Stateful):
         else:
             tensors = (current, given.start, given.per_neuron)
             with_grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-            traced = with_grad and bool(trace or (sink is not None and sink.differentiable))
+            traced = with_grad and differentiable
             keep = self.keep if with_grad else "nothing"
             # `once` itself, and not the shapes, which a compiler may take for symbols
             kernel_name = self.kernel(x, keep, step_name, named, traced, once is not None)
@@ -260,19 +319,13 @@ class Layer(Stateful):
             else:
                 out, recorded, after = transforms.fused(kernel_name, as_in_memory(current, order), given, want_state)
                 out = as_named(out, order)
-        if recorded is not None and named:
-            found = {n: unflattened(w, x.shape[1:], order) for n, w in zip(named, recorded.unbind(1), strict=True)}
-            if traces is not None:
-                traces |= {name: found[name] for name in trace}
-            if sink is not None:
-                sink.add(self, out, {name: found[name] for name in sink.kernel_names(self)})
-        elif sink is not None:
-            sink.add(self, out, {})
+        rows = () if recorded is None or not named else recorded.unbind(1)
+        found = {name: unflattened(row, x.shape[1:], order) for name, row in zip(named, rows, strict=True)}
         if not want_state:
-            return out, ()
+            return out, (), found
         assert after is not None
         after = unflattened(after, x.shape[1:], order)
-        return out, tuple(after[k] for k in range(len(after)))
+        return out, tuple(after[k] for k in range(len(after))), found
 
     def known(self, x: Tensor) -> Known | None:
         """What a plain call needs, found once for each kind of x: a small layer takes no longer than finding it would.
@@ -292,12 +345,14 @@ class Layer(Stateful):
 
     def _together(self, norm: _BatchNorm, x: Tensor) -> Tensor | None:
         """The output behind the BatchNorm, as one node of autograd's graph where that is possible."""
-        if self.step.per_neuron:
+        if self.step.per_neuron or constant.once(x) is not None:
             return None
+        whole, x = x, x if self._temporal == "on" else memoryless.folded(x)[0]
         with_grad = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in norm.parameters()))
         _, step_name = normalised_step(self.step)
         key = self.kernel(x, self.keep if with_grad else "nothing", step_name)
-        return None if key is None else together.run(norm, x, key, self.by_value)
+        out = None if key is None else together.run(norm, x, key, self.by_value)
+        return out if out is None or self._temporal == "on" else memoryless.unfolded(out, whole)
 
     def kernel(
         self,
@@ -312,12 +367,14 @@ class Layer(Stateful):
         place = (self.backend, x.device.type, x.device.index or 0, x.dtype)
         return kernel_for(step_name or self.step_name, *place, keep, record, self.smooth, traced, once)
 
-    def given(self, x: Tensor, state: State | None, order: Order, norm: Normalised | None = None) -> Given:
+    def given(
+        self, x: Tensor, state: State | None, order: Order, norm: Normalised | None = None, lengths: Tensor | None = None
+    ) -> Given:  # fmt: skip
         """What the kernels take besides x, whose neurons lie in this order; norm: of x before the neuron."""
         values = own_values = self.learned | dict(self.fixed.named_buffers()) if self.step.per_neuron else {}
         if norm is not None:  # in the order of the step
             values = {"x_scale": norm.scale, "x_shift": norm.shift, **own_values, "x_centre": norm.centre}
-        per_neuron, inner = grouped(self._checked(x, values), x.shape[1:], order) if values else (None, 1)
+        per_neuron, inner = grouped(own.checked(values, x), x.shape[1:], order) if values else (None, 1)
         start = None
         if state is not None:
             check_state(state, self.neuron.states, x, state_dtype(x.dtype))
@@ -328,17 +385,10 @@ class Layer(Stateful):
             begin = torch_reference.initial(self.step, rows, self.by_value[: len(self.step.scalars)])
             count, neurons = rows.shape[1], math.prod(x.shape[1:])
             start = torch_reference.spread(torch.stack([value.expand(count) for value in begin]), inner, neurons)
-        return Given(x.shape[0], self.by_value, start, per_neuron, inner)
-
-    def _checked(self, x: Tensor, values: Mapping[str, Tensor]) -> list[Tensor]:
-        """The parameters of groups of neurons, where x is, in the state's dtype."""
-        for key, value in values.items():
-            if value.device != x.device:
-                raise ValueError(
-                    f"x is on {x.device}, but the layer's {key} is on {value.device}; move it: layer.to({str(x.device)!r})."
-                )
-            own.check_shape(key, value, x)
-        return [value.to(state_dtype(x.dtype)) for value in values.values()]
+        # with lengths, the kernels cut: a sample without a step here keeps its state as it is
+        if start is not None and not self._temporal_gradient and lengths is None and x.shape[0]:
+            start = start.detach()
+        return Given(x.shape[0], self.by_value, start, per_neuron, inner, lengths)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -348,13 +398,8 @@ class Layer(Stateful):
         return f"{type(self.neuron).__name__}({self.extra_repr()})"
 
     def extra_repr(self) -> str:
-        shown = {"backend": "auto", "keep": "auto", "channels": None, "smooth": False}
+        shown = {
+            "backend": "auto", "keep": "auto", "channels": None, "smooth": False, "temporal": "on", "temporal_gradient": True,
+        }  # fmt: skip
         changed = [f"{key}={getattr(self, key)!r}" for key, usual in shown.items() if getattr(self, key) != usual]
         return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])
-
-
-@functools.cache
-def normalised_step(step: Step) -> tuple[Step, str]:
-    """The step behind a normalisation, and its name."""
-    behind = normalised_input(step)
-    return behind, name_of(behind)

@@ -21,7 +21,7 @@ class NeuronLayer(Layer):
     """A layer that makes its own neuron: it takes the neuron's parameters and the options of `Layer` together."""
 
     kind: ClassVar[type[Neuron]]
-    options: ClassVar[tuple[str, ...]] = ("backend", "keep", "channels", "smooth")
+    options: ClassVar[tuple[str, ...]] = ("backend", "keep", "channels", "smooth", "temporal", "temporal_gradient")
 
     def __init_subclass__(cls, kind: type[Neuron]) -> None:
         super().__init_subclass__()

@@ -48,10 +48,15 @@ class IF(NeuronLayer, kind=neurons.IF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -78,6 +83,8 @@ class IF(NeuronLayer, kind=neurons.IF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class LIF(NeuronLayer, kind=neurons.LIF):
@@ -112,10 +119,15 @@ class LIF(NeuronLayer, kind=neurons.LIF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -144,6 +156,8 @@ class LIF(NeuronLayer, kind=neurons.LIF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
@@ -175,10 +189,15 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -207,6 +226,8 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class ALIF(NeuronLayer, kind=neurons.ALIF):
@@ -243,10 +264,15 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v and b, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v and b, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -277,6 +303,8 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
@@ -312,10 +340,15 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v and i, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v and i, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -345,6 +378,8 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class LI(NeuronLayer, kind=neurons.LI):
@@ -378,10 +413,15 @@ class LI(NeuronLayer, kind=neurons.LI):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -409,6 +449,8 @@ class LI(NeuronLayer, kind=neurons.LI):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class QIF(NeuronLayer, kind=neurons.QIF):
@@ -444,10 +486,15 @@ class QIF(NeuronLayer, kind=neurons.QIF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -478,6 +525,8 @@ class QIF(NeuronLayer, kind=neurons.QIF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class EIF(NeuronLayer, kind=neurons.EIF):
@@ -513,10 +562,15 @@ class EIF(NeuronLayer, kind=neurons.EIF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -547,6 +601,8 @@ class EIF(NeuronLayer, kind=neurons.EIF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
@@ -585,10 +641,15 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v and w, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v and w, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -619,6 +680,8 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...
 
 class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
@@ -654,10 +717,15 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
             those that are drawn from a distribution.
         smooth: the spike is replaced by its smooth primitive (`Surrogate.primitive`), so that `torch.autograd.gradcheck` can
             test the kernels.
+        temporal: `"on"`, or `"off"` for a layer without memory: each time step starts from the neuron's initial state and leaves
+            none (Hu et al., ICML 2024). May be set at any time.
+        temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
+            numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
-        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input)
+        - state: a tuple of `[B, *features]` for v, in float32 (float64 for float64 input); `()` with
+          `temporal="off"`
         - output: that of x, in x's dtype
 
     Raises:
@@ -685,4 +753,6 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
         keep: str = "auto",
         channels: int | None = None,
         smooth: bool = False,
+        temporal: str = "on",
+        temporal_gradient: bool = True,
     ) -> None: ...

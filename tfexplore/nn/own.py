@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, Values, is_distribution
+from tfexplore.nn.routes import state_dtype
 
 
 class Fixed(nn.Module):
@@ -66,11 +67,25 @@ def learned_from(neuron: Neuron, bounds: Mapping[str, Bound], channels: int | No
     return made
 
 
-def check_shape(key: str, value: Tensor, x: Tensor) -> None:
-    """Raises ValueError unless x [T, B, *features] has the value's sizes as its first features (a 1 fits any)."""
-    features = x.shape[2 : 2 + value.ndim]
-    if len(features) < value.ndim or any(size not in (1, of) for size, of in zip(value.shape, features, strict=True)):
-        sizes = ", ".join(map(str, value.shape))
-        raise ValueError(
-            f"{key} has values for [{sizes}], so x must be [T, B, {sizes}, ...], but got shape {tuple(x.shape)}."
-        )
+def check_shapes(values: Mapping[str, Tensor], x: Tensor) -> None:
+    """Raises ValueError unless x [T, B, *features] has each value's sizes as its first features (a 1 fits any)."""
+    for key, value in values.items():
+        features = x.shape[2 : 2 + value.ndim]
+        if len(features) < value.ndim or any(
+            size not in (1, of) for size, of in zip(value.shape, features, strict=True)
+        ):
+            sizes = ", ".join(map(str, value.shape))
+            raise ValueError(
+                f"{key} has values for [{sizes}], so x must be [T, B, {sizes}, ...], but got shape {tuple(x.shape)}."
+            )
+
+
+def checked(values: Mapping[str, Tensor], x: Tensor) -> list[Tensor]:
+    """The parameters of groups of neurons, where x is, in the state's dtype."""
+    for key, value in values.items():
+        if value.device != x.device:
+            raise ValueError(
+                f"x is on {x.device}, but the layer's {key} is on {value.device}; move it: layer.to({str(x.device)!r})."
+            )
+    check_shapes(values, x)
+    return [value.to(state_dtype(x.dtype)) for value in values.values()]

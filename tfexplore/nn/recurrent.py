@@ -34,11 +34,13 @@ class Recurrent(Stateful):
     .. math:: s_t, z_t = \mathrm{layer}(x_t + \mathrm{feedback}(s_{t-1}), z_{t-1})
 
     It can only be walked step by step, whatever the schedule: s[t-1] must be known before step t begins. Its hidden state is
-    the layer's, then the last spikes.
+    the layer's, then the last spikes; of a layer with `temporal="off"`, the last spikes alone. Of one with
+    `temporal_gradient=False`, the feedback takes them as numbers too.
 
     On a fused backend, `nn.Linear(n, n)` and a convolution that keeps the shape (stride 1, zero padding), as
-    `FoldTime(nn.Conv2d(...))`, 1-D or 3-D alike, are one operator over all steps; any other feedback, autocast, `trace`,
-    `record`, `torch.compile` and what else observes operators take a loop of modules, with the same spikes, bit for bit.
+    `FoldTime(nn.Conv2d(...))`, 1-D or 3-D alike, are one operator over all steps; any other feedback, a layer without memory,
+    autocast, `trace`, `record`, `torch.compile` and what else observes operators take a loop of modules, with the same spikes,
+    bit for bit.
 
     Args:
         layer: a layer of neurons.
@@ -100,6 +102,8 @@ class Recurrent(Stateful):
         layer, order = self.layer, memory_order(x)
         module = self.feedback[0] if isinstance(self.feedback, FoldTime) else self.feedback
         inner, last = (None, None) if state is None else (state[:-1], state[-1])
+        if last is not None and not layer.temporal_gradient:
+            last = last.detach()
         given = layer.given(x, inner, order)
         about = About(key, given._replace(start=None, per_neuron=None), product, order, want_state)
         tensors = as_in_memory(x, order), given.start, last, given.per_neuron, module.weight, module.bias
@@ -108,10 +112,11 @@ class Recurrent(Stateful):
         return out, (*unflattened(after, x.shape[1:], order).unbind(0), last) if want_state else ()
 
     def _is_watched(self, x: Tensor, state: State | None) -> bool:
-        """Whether something must see the steps, or the operators in them."""
+        """Whether something must see the steps, or the operators in them, or there is no state to walk with."""
         return (
             torch.compiler.is_compiling()
             or torch.is_autocast_enabled(x.device.type)
+            or self.layer.temporal == "off"
             or self.layer.sink is not None
             or bool(torch_reference.LISTENERS)
             or type(self.layer).run is not Layer.run
@@ -142,12 +147,13 @@ class Recurrent(Stateful):
         for t, x_t in enumerate(torch_reference.one_by_one(x.split(1))):
             left = None if lengths is None else (lengths - t).clamp(0, 1)
             # `run` and not a call: this module keeps the layer's state, not the provider
-            current = x_t + self.feedback(s.to(x.dtype).unsqueeze(0))
+            fed = s if self.layer.temporal_gradient else s.detach()
+            current = x_t + self.feedback(fed.to(x.dtype).unsqueeze(0))
             now: dict[str, Tensor] = {}
             out, inner = self.layer.run(current, inner, trace=trace, traces=now, lengths=left)
             for name, value in now.items():
                 seen[name].append(value)
-            fired = out[0].to(inner[0].dtype)
+            fired = out[0].to(state_dtype(x.dtype))
             if left is None:
                 s = fired
             else:  # the last spikes of a sample that has ended stay, as its state does
@@ -329,8 +335,10 @@ def backward(
     for t in reversed(range(steps)):
         run(t)
         g = g_currents[t] if g_charge is g_current else g_currents[t].copy_(g_x)
-        if t:
+        if t and variant.step.temporal_gradient:
             product.add_g_spikes(g_outs[t - 1], g, weight, g_spikes)
+        elif t:
+            g_spikes.copy_(g_outs[t - 1])
 
     g_start = g_state[0] if wanted[1] else None
     g_before = product.g_spikes(g, weight).to(g_state.dtype) if wanted[2] else None

@@ -12,7 +12,7 @@ from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint
 from tfexplore.machine.torch_private import constant_when_compiled, dynamo_is_loaded
-from tfexplore.neurons.step import Step
+from tfexplore.neurons.step import Step, normalised
 from tfexplore.nn import ops
 
 STEPS: dict[str, Step] = {}
@@ -26,6 +26,13 @@ def name_of(step: Step) -> str:
     while STEPS.setdefault(name, step) != step:  # other equations that print alike
         name += "'"
     return name
+
+
+@functools.cache
+def normalised_step(step: Step) -> tuple[Step, str]:
+    """The step behind a normalisation, and its name."""
+    behind = normalised(step)
+    return behind, name_of(behind)
 
 
 @constant_when_compiled

@@ -107,7 +107,9 @@ class Stateful(nn.Module):
             isinstance(given, tuple | list) and len(given) == len(names) and all(isinstance(z, Tensor) for z in given)
         ):
             came = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
-            raise TypeError(f"state must be a tuple of {len(names)} tensors ({', '.join(names)}), but got {came}.")
+            wanted = f"a tuple of {len(names)} tensors ({', '.join(names)}), but got {came}."
+            none = f"None or () for a layer with temporal='off', but got {came}; leave it out, or set temporal = 'on'."
+            raise TypeError(f"state must be {wanted if names else none}")
         if self.padding is not None:
             lengths = self.padding.take(self, x, lengths)
         start = None if given is None else tuple(given)

@@ -120,7 +120,7 @@ class Cut(Passes):
         return name + (f", call {call + 1}" if call else "")
 
     def take(self, layer: Stateful) -> State | None:
-        if self.ranks.first:
+        if self.ranks.first or not layer.state_names:
             return None
         name, place = self.name(layer), self._taken
         if self._first_of_kind:
@@ -138,6 +138,8 @@ class Cut(Passes):
     def leave(self, layer: Stateful, state: State, out: Tensor) -> Tensor:
         name, place = self.name(layer), self._sent
         self.called(layer)
+        if not state:  # a layer without memory: nothing crosses the cut
+            return out
         received, self._received = self._received, None
         if self.ranks.last:
             return out if received is None else AttachStates.apply(out, None, received, None)
