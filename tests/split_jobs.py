@@ -49,6 +49,16 @@ def recurrent(backend: str = "numba") -> nn.Module:
     return nn.Sequential(nn.Linear(12, 12), fed_back, nn.Linear(12, 5), LIF(v_threshold=0.1, backend=backend))
 
 
+def memoryless(backend: str = "numba") -> nn.Module:
+    """Layers whose state or gradient ends at every step, among others: what crosses the cuts is less."""
+    off, cut = {"temporal": "off", "backend": backend}, {"temporal_gradient": False, "backend": backend}
+    fed_back = tfexplore.Recurrent(LIF(v_threshold=0.3, **off), nn.Linear(12, 12))
+    return nn.Sequential(
+        nn.Linear(12, 12), LIF(v_threshold=0.3, **off), fed_back, nn.Linear(12, 12),
+        tfexplore.ALIF(v_threshold=0.2, **cut), nn.Linear(12, 5), LIF(v_threshold=0.1, **off),
+    )  # fmt: skip
+
+
 def conv(backend: str = "numba", norm: nn.Module | None = None) -> nn.Module:
     # a bias before a BatchNorm has no gradient but rounding
     convolution = nn.Conv2d(1, 4, 3, padding=1, bias=norm is None)

@@ -27,7 +27,7 @@ from tfexplore.codegen.cuda_source import DATA
 from tfexplore.codegen.keep import why_not
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons import Neuron, TimeConstant
-from tfexplore.neurons.step import normalised, step_of
+from tfexplore.neurons.step import cut_in_time, normalised, step_of
 from tfexplore.nn.layers import Layer
 from tools import candidates
 
@@ -97,12 +97,13 @@ def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron]
 
 @pytest.mark.parametrize(("neuron", "keep"), [(neurons.LIF(learn="tau"), "input"), (neurons.ALIF(), "potential")])
 def test_nvrtc_compiles_what_layers_ask_for_besides(neuron: Neuron, keep: str) -> None:
-    """Traces with gradients, a constant current, a BatchNorm, and all of them; the oldest architecture and a new one."""
+    """Traces with gradients, a constant current, a BatchNorm, all of them without a temporal gradient; the oldest and a new GPU."""
     pytest.importorskip("cuda.core", reason="compiles without a GPU through cuda-core; .[test] installs it on Linux")
     asked = [{"record": ("h", "v"), "traced": True}, {"constant": True}, {}]
     asked.append(asked[0] | asked[1])
     for chosen, data, arch in zip(asked, DATA, ("sm_75", "sm_90") * 2, strict=False):
         step = step_of(neuron) if chosen == asked[1] else normalised(step_of(neuron))
+        step = cut_in_time(step) if chosen == asked[3] else step
         real = "float64" if data == "float64" else "float32"
         made_for = Variant(step, real, data, keep=keep, **chosen).for_gpu()  # type: ignore[arg-type]
         for loop in LOOPS:

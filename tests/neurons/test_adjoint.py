@@ -17,7 +17,7 @@ import tfexplore
 from tfexplore import Layer, neurons, surrogates
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.adjoint import adjoint_of
-from tfexplore.neurons.step import step_of
+from tfexplore.neurons.step import cut_in_time, normalised, step_of
 
 FIRING = [case for case in CASES if case.cls.spiking]
 
@@ -137,6 +137,30 @@ def test_what_the_adjoint_needs_is_what_a_step_knows(cls):
             assert value.free_symbols <= given
             given.add(symbol)
         assert not any(value.has(sympy.Derivative, sympy.DiracDelta) for _, value in adjoint.body)
+
+
+@pytest.mark.parametrize("cls", NEURONS, ids=lambda cls: cls.__name__)
+def test_without_a_temporal_gradient_nothing_goes_to_the_step_before(cls):
+    """Every assignment leads to a result, and no more is needed; a normalised step is cut alike."""
+    for reset in cls.resets:
+        for traced in ((), ("h", *cls.states)):
+            step = step_of(cls(reset=reset, learn=tuple(cls().parameters)))
+            whole, cut = adjoint_of(step, traced), adjoint_of(cut_in_time(step), traced)
+            assert [value for symbol, value in cut.body if symbol in cut.g_before] == [0] * len(cls.states)
+            assert set(cut.needs) <= set(whole.needs)
+            used = {cut.g_x, *cut.g_before, *cut.g_learned}.union(*(value.free_symbols for _, value in cut.body))
+            assert all(symbol in used for symbol, _ in cut.body)
+            same = {symbol: value for symbol, value in whole.body if symbol not in whole.g_before}
+            assert all(value == same[symbol] for symbol, value in cut.body if symbol not in cut.g_before)
+        assert normalised(cut_in_time(step)) == cut_in_time(normalised(step)) != normalised(step)
+    assert cut_in_time(step) is cut_in_time(step_of(cls(reset=reset, learn=tuple(cls().parameters))))  # found, not made
+
+
+def test_without_a_temporal_gradient_less_is_needed():
+    """The slope of QIF's and EIF's charge, from step to step, is of v."""
+    for neuron in (neurons.QIF(), neurons.EIF()):
+        assert [s.name for s in adjoint_of(step_of(neuron)).needs] == ["h_v", "v"]
+        assert [s.name for s in adjoint_of(cut_in_time(step_of(neuron))).needs] == ["h_v"]
 
 
 def test_predicted_words_follow_from_the_needs():

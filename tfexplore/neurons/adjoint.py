@@ -122,6 +122,7 @@ def adjoint_of(step: Step, traced: tuple[str, ...] = ()) -> Adjoint:
     through_time = through_charge if step.temporal_gradient else lambda _: sympy.S.Zero
     body += [(g, through_time(z)) for g, z in zip(g_before, step.before, strict=True)]
     body += [(g, behind_charge(p) + through_charge(p)) for g, p in zip(g_learned, step.learned, strict=True)]
+    body = leading_to({g_x, *g_before, *g_learned}, body)
 
     mentioned = set().union(*(value.free_symbols for _, value in body))
     # s is a function of u, and u of the charged states
@@ -131,6 +132,16 @@ def adjoint_of(step: Step, traced: tuple[str, ...] = ()) -> Adjoint:
     needs = tuple(symbol for symbol in (*step.charged, *step.before, step.x) if symbol in mentioned)
     arrives = tuple(g_traced.values())
     return Adjoint(g_out, arrives, g_after, tuple(body), g_x, g_before, g_learned, needs, frozenset(recomputed))
+
+
+def leading_to(results: set[Symbol], body: Assignments) -> Assignments:
+    """The assignments that the results follow from: without a temporal gradient, some lead nowhere."""
+    wanted, kept = set(results), []
+    for symbol, value in reversed(body):
+        if symbol in wanted:
+            wanted |= value.free_symbols
+            kept.append((symbol, value))
+    return kept[::-1]
 
 
 BYTE = 8
