@@ -97,7 +97,7 @@ def test_nvrtc_compiles_every_kernel_for_every_architecture(neuron: type[Neuron]
 
 @pytest.mark.parametrize(("neuron", "keep"), [(neurons.LIF(learn="tau"), "input"), (neurons.ALIF(), "potential")])
 def test_nvrtc_compiles_what_layers_ask_for_besides(neuron: Neuron, keep: str) -> None:
-    """Traces with gradients, a constant current, a BatchNorm, all of them without a temporal gradient; the oldest and a new GPU."""
+    """Traces with gradients, a constant current, a BatchNorm, all of them without a temporal gradient; old and new."""
     pytest.importorskip("cuda.core", reason="compiles without a GPU through cuda-core; .[test] installs it on Linux")
     asked = [{"record": ("h", "v"), "traced": True}, {"constant": True}, {}]
     asked.append(asked[0] | asked[1])

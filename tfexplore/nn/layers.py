@@ -268,16 +268,17 @@ class Layer(Stateful):
         lengths, sink = checked_lengths(lengths, x), self.sink
         watched = trace if sink is None else (*trace, *sink.kernel_names(self))
         # in one order: each would be a kernel of its own
-        named = tuple(name for name in self.trace_names if name in watched)
+        named = tuple(name for name in self.trace_names if name in watched) if watched else ()
         differentiable = bool(trace or (sink is not None and sink.differentiable))
-        given, asked = (x, lengths, norm), (named, differentiable)
         if self._temporal == "off":
             own.check_shapes({**self.raw, **dict(self.fixed.named_buffers())}, x)
-            out, after, found = self._walked(*memoryless.folded(*given), None, False, *asked)
-            out, *rows = (memoryless.unfolded(z, x) for z in (out, *found.values()))
-            found = dict(zip(found, rows, strict=True))
+            steps = None if lengths is None else memoryless.valid(lengths, x)
+            current, norm = memoryless.folded(x, norm, steps)
+            out, after, found = self._walked(current, None, False, named, differentiable, None, norm)
+            out = memoryless.unfolded(out, x, steps)
+            found = {name: memoryless.unfolded(z, x, steps) for name, z in found.items()}
         else:
-            out, after, found = self._walked(*given, state, want_state, *asked)
+            out, after, found = self._walked(x, state, want_state, named, differentiable, lengths, norm)
         if traces is not None:
             traces |= {name: found[name] for name in trace}
         if sink is not None:
@@ -285,8 +286,8 @@ class Layer(Stateful):
         return out, after
 
     def _walked(
-        self, x: Tensor, lengths: Tensor | None, norm: Normalised | None, state: State | None, want_state: bool,
-        named: tuple[str, ...], differentiable: bool,
+        self, x: Tensor, state: State | None, want_state: bool, named: tuple[str, ...], differentiable: bool,
+        lengths: Tensor | None, norm: Normalised | None,
     ) -> tuple[Tensor, State, dict[str, Tensor]]:  # fmt: skip
         """The spikes, the state after the last step, and the traces that are named."""
         plain = state is None and not (named or want_state) and lengths is None and norm is None
@@ -347,12 +348,12 @@ class Layer(Stateful):
         """The output behind the BatchNorm, as one node of autograd's graph where that is possible."""
         if self.step.per_neuron or constant.once(x) is not None:
             return None
-        whole, x = x, x if self._temporal == "on" else memoryless.folded(x)[0]
+        whole, x = x, x if self._temporal == "on" else memoryless.folded(x, None, None)[0]
         with_grad = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in norm.parameters()))
         _, step_name = normalised_step(self.step)
         key = self.kernel(x, self.keep if with_grad else "nothing", step_name)
         out = None if key is None else together.run(norm, x, key, self.by_value)
-        return out if out is None or self._temporal == "on" else memoryless.unfolded(out, whole)
+        return out if out is None or self._temporal == "on" else memoryless.unfolded(out, whole, None)
 
     def kernel(
         self,

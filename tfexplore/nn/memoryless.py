@@ -13,23 +13,32 @@ from tfexplore.nn import constant
 from tfexplore.nn.normalise import Normalised
 
 
-def folded(
-    x: Tensor, lengths: Tensor | None = None, norm: Normalised | None = None
-) -> tuple[Tensor, Tensor | None, Normalised | None]:
-    """x [T, B, ...], its lengths [B] and how it is normalised, for the kernels: x [1, T*B, ...], where a length is 0 or 1."""
-    single = constant.once(x) is not None and lengths is None
+def valid(lengths: Tensor, x: Tensor) -> Tensor:
+    """The steps that each sample has, [T, B, 1, ...]: as lengths of 0 and 1, each run of them would be a call of a CPU's kernel.
+
+    >>> valid(torch.tensor([2, 1]), torch.zeros(2, 2)).tolist()
+    [[True, True], [True, False]]
+    """
+    steps = torch.arange(x.shape[0], device=x.device).view(-1, *(1,) * (x.ndim - 1))
+    return steps < lengths.view(-1, *(1,) * (x.ndim - 2))
+
+
+def folded(x: Tensor, norm: Normalised | None, own: Tensor | None) -> tuple[Tensor, Normalised | None]:
+    """x [T, B, ...], of which the `own` steps count, and how it is normalised -> [1, T*B, ...], or once where it is constant."""
     current = constant.current(x) if norm is None else norm.x
-    current = current if single else current.expand(x.shape).flatten(0, 1).unsqueeze(0)
-    if lengths is not None:
-        lengths = (torch.arange(len(x), device=x.device).unsqueeze(1) < lengths).flatten().long()
-    return current, lengths, None if norm is None else norm._replace(x=current)
+    if own is not None:  # what is behind the end may be anything
+        current = torch.where(own, current, 0)
+    if current.shape[0] == x.shape[0]:
+        current = current.reshape(1, x.shape[0] * x.shape[1], *x.shape[2:])
+    return current, None if norm is None else norm._replace(x=current)
 
 
-def unfolded(z: Tensor, x: Tensor) -> Tensor:
-    """What was computed for x folded, [1, T*B, ...], or once for all of its steps, [1, B, ...] -> [T, B, ...].
+def unfolded(z: Tensor, x: Tensor, own: Tensor | None) -> Tensor:
+    """What was computed for x folded -> [T, B, ...], 0 at the other steps.
 
     >>> x = torch.rand(3, 2, 1)
-    >>> torch.equal(unfolded(folded(x)[0], x), x)
+    >>> torch.equal(unfolded(folded(x, None, None)[0], x, None), x)
     True
     """
-    return constant.repeated(z, len(x)) if z.shape[1] == x.shape[1] else z.squeeze(0).unflatten(0, x.shape[:2])
+    z = constant.repeated(z, x.shape[0]) if z.shape[1] == x.shape[1] else z.reshape(x.shape)
+    return z if own is None else torch.where(own, z, 0)
