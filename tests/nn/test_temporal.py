@@ -207,6 +207,8 @@ def test_recurrent_detaches_the_spikes_that_return(backend, options):
         out, state, *traces = net(x, start, return_state=True, trace=trace)
         assert net.state_names == (*net.layer.state_names, "last spikes")
         assert len(state) == len(start)
+        is_one = backend == "numba" and not trace and "temporal" not in options
+        assert ("RecurrentFunction" in out.grad_fn.name()) == is_one
         assert torch.equal(out, torch.stack(outs))
         made = [out, *state, *traces]
         theirs = [torch.stack(outs), *(v, s)[-len(state) :], *(torch.stack(potentials) for _ in trace)]
@@ -216,6 +218,20 @@ def test_recurrent_detaches_the_spikes_that_return(backend, options):
         for mine, other in zip(found, expected, strict=True):
             assert (mine is None) == (other is None)
             assert mine is None or distance(mine, other) <= 1e-12
+
+
+def test_recurrent_without_memory_over_sequences_of_different_length():
+    """Each sample is that alone; its last spikes stay."""
+    net = Recurrent(tfexplore.ALIF(v_threshold=0.4, temporal="off"), nn.Linear(C, C)).double()
+    x, lengths = CASES[1].input(9, (3, C), dtype=torch.float64), torch.tensor([9, 4, 0])
+    out, (last,), b = net(x, lengths=lengths, return_state=True, trace="b")
+    for k, steps in enumerate(lengths.tolist()):
+        alone, (s,), each = net(x[:steps, k : k + 1], return_state=True, trace="b")
+        assert torch.equal(out[:steps, k : k + 1], alone)
+        assert torch.equal(last[k : k + 1], s)
+        assert distance(b[:steps, k : k + 1], each) <= 1e-12
+        assert not out[steps:, k].any()
+    assert out.any()
 
 
 # -- without memory --------------------------------------------------------------------------------------------------
@@ -301,18 +317,20 @@ def test_a_constant_current_is_walked_once(backend, options):
 @pytest.mark.parametrize("learn", [(), ("tau",)], ids=["fixed", "learned"])
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_batch_norm_has_its_statistics_of_time_and_batch(backend, learn, constant):
-    """In training, plain and with a trace, and in evaluation: torch's BatchNorm and then the layer."""
+    """In training, plain, with a trace, and padded, and in evaluation: torch's BatchNorm and then the layer."""
     layer = Layer(neurons.LIF(v_threshold=0.6, learn=learn), backend=backend, temporal="off").double()
     one, other = nn.BatchNorm2d(C, momentum=0.3).double(), nn.BatchNorm2d(C, momentum=0.3).double()
     image = noise(1 if constant else 5, B, C, 4, 3, seed=0, dtype=torch.float64) + 0.7
     image.requires_grad_()
     x = image.expand(5, -1, -1, -1, -1) if constant else image.movedim(2, -1).contiguous().movedim(-1, 2)
-    for trace, train in ((), True), (("h",), True), ((), False):
+    lengths = torch.tensor([3, 5])
+    for trace, train, padded in ((), True, None), (("h",), True, None), (("h",), True, lengths), ((), False, None):
         one.train(train)
         other.train(train)
+        options = {"trace": trace, "lengths": padded}
         makes = [
-            layer(x, batch_norm=one, trace=trace),
-            layer(other(x.flatten(0, 1)).unflatten(0, x.shape[:2]), trace=trace),
+            layer(x, batch_norm=one, **options),
+            layer(other(x.flatten(0, 1)).unflatten(0, x.shape[:2]), **options),
         ]
         gradients = []
         for norm, made in zip((one, other), makes, strict=True):

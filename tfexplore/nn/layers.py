@@ -145,7 +145,7 @@ class Layer(Stateful):
 
     @property
     def temporal(self) -> str:
-        """ "on", or "off" for a layer without memory."""
+        """Whether a step goes on from the state before: "on", or "off" for a layer without memory."""
         return self._temporal
 
     @temporal.setter
@@ -156,7 +156,7 @@ class Layer(Stateful):
 
     @property
     def temporal_gradient(self) -> bool:
-        """Whether the gradient flows from step to step."""
+        """Whether a gradient flows from each step to the one before."""
         return self._temporal_gradient
 
     @temporal_gradient.setter
@@ -271,7 +271,8 @@ class Layer(Stateful):
         named = tuple(name for name in self.trace_names if name in watched) if watched else ()
         differentiable = bool(trace or (sink is not None and sink.differentiable))
         if self._temporal == "off":
-            own.check_shapes({**self.raw, **dict(self.fixed.named_buffers())}, x)
+            if self.step.per_neuron:  # as x is named, not folded
+                own.check_shapes({**self.raw, **dict(self.fixed.named_buffers())}, x)
             steps = None if lengths is None else memoryless.valid(lengths, x)
             current, norm = memoryless.folded(x, norm, steps)
             out, after, found = self._walked(current, None, False, named, differentiable, None, norm)
