@@ -46,8 +46,8 @@ __all__ = [
     "neurons", "nn", "padded", "penalties", "record", "schedules", "step_by_step", "surrogates",
 ]  # fmt: skip
 
-LATER = ("explore", "puzzles", "timesplit")
-"""They need plotly or torch.distributed, and are imported when they are first used."""
+LATER = ("explore", "puzzles", "reversible", "timesplit")
+"""Imported when they are first used: not everybody needs them, nor plotly and torch.distributed."""
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tfexplore.machine import torch_private
@@ -115,3 +115,15 @@ def test_hooks_are_seen() -> None:
         handle = register(hook)
         assert torch_private.has_hooks(linear)
         handle.remove()
+
+
+def test_tensors_are_replaced_wherever_a_network_has_them() -> None:
+    shared = nn.Linear(2, 2)
+    net = nn.ModuleList([shared, nn.Sequential(shared), nn.BatchNorm1d(2)])
+    weight, mean = shared.weight, net[2].running_mean
+    with torch_private.replaced(net, {weight: nn.Parameter(torch.zeros(2, 2)), mean: torch.ones(2)}):
+        assert not shared.weight.any()
+        assert net[1][0].weight is shared.weight
+        assert net[2].running_mean.all()
+    assert shared.weight is weight
+    assert net[2].running_mean is mean

@@ -6,7 +6,8 @@ tests/machine/test_torch_private.py holds each to its sentence, so that a releas
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -43,6 +44,25 @@ def after_backward(callback: Callable[[], None]) -> None:
     leaves.
     """
     torch.autograd.Variable._execution_engine.queue_callback(callback)
+
+
+@contextmanager
+def replaced(net: nn.Module, by: Mapping[Tensor, Tensor]) -> Iterator[None]:
+    """Within this block, the modules of `net` have other tensors for these parameters and buffers, wherever they have them.
+
+    `nn.Module._parameters` and `_buffers`, since PyTorch 0.1; `torch.func.functional_call` writes them. In their stead: that one,
+    which leaves its own tensors in a module that the network has under two names.
+    """
+    new = {id(old): tensor for old, tensor in by.items()}
+    tables: list[Any] = [table for m in net.modules() for table in (m._parameters, m._buffers)]
+    before = [(table, key, old) for table in tables for key, old in table.items() if old is not None and id(old) in new]
+    try:
+        for table, key, old in before:
+            table[key] = new[id(old)]
+        yield
+    finally:
+        for table, key, old in before:
+            table[key] = old
 
 
 def operators_are_observed(*tensors: Tensor | None) -> bool:

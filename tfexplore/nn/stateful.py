@@ -17,6 +17,9 @@ class Stateful(nn.Module):
     `carry` sets a state provider in `provider`, `record` a sink for traces in `sink`, `padded` the samples' lengths in `padding`.
     """
 
+    alike = True
+    """Whether every hidden state has x's shape without time."""
+
     def __init__(self) -> None:
         super().__init__()
         self.provider: Any = None

@@ -73,6 +73,12 @@ class TimeSplit(nn.Module):
     def __init__(self, net: nn.Module, *, micro_batches: int = 1, ranks: Ranks | DeviceMesh | None = None) -> None:
         super().__init__()
         checked_count("micro_batches", micro_batches)
+        for layer in stateful(net):
+            if not layer.alike:
+                raise ValueError(
+                    f"a time split sends the states of a layer as one tensor, but those of a {type(layer).__name__} have shapes "
+                    "of their own; train it in one process, with keep='bits' or 'last'."
+                )
         if isinstance(ranks, DeviceMesh):
             if ranks.ndim != 1:
                 raise ValueError(
