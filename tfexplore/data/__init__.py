@@ -7,7 +7,7 @@ torch.Size([5, 2, 64])
 """
 
 from tfexplore.data import encoders
-from tfexplore.data.datasets import Split, digits
+from tfexplore.data.datasets import Split, digits, mnist
 from tfexplore.data.encoders import currents
 
-__all__ = ["Split", "currents", "digits", "encoders"]
+__all__ = ["Split", "currents", "digits", "encoders", "mnist"]

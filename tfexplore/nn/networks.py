@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -73,13 +74,14 @@ def built_in(network: str, seed: int = 0, hidden: int = 128) -> tuple[nn.Sequent
 
 
 def images(data: Split | None = None) -> Split:
-    """The digits as images with one channel, [n, 1, 8, 8].
+    """The digits, or other square pictures, as images with one channel, [n, 1, 8, 8].
 
     >>> images().train_images.shape
     torch.Size([1438, 1, 8, 8])
     """
     data = data or digits()
-    shape = (-1, 1, 8, 8)
+    side = math.isqrt(data.train_images.shape[1])
+    shape = (-1, 1, side, side)
     return data._replace(train_images=data.train_images.view(shape), test_images=data.test_images.view(shape))
 
 
