@@ -12,7 +12,9 @@ import torch
 from benchmarks import harness, record
 from tfexplore.measure.clock import machine
 
-NAMES = ("neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "split")
+NAMES = (
+    "neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "memory", "split", "cuts",
+)  # fmt: skip
 
 
 def run(

@@ -89,7 +89,8 @@ def _warm_arguments(warm: argparse.ArgumentParser) -> None:
 
 
 def _bench_arguments(bench: argparse.ArgumentParser) -> None:
-    names = "benchmarks to run: neuron, small, keep, linear_lif, recurrent, batchnorm, training, growth, split; default: all"
+    every = "neuron, small, keep, linear_lif, recurrent, batchnorm, training, growth, memory, split, cuts"
+    names = f"benchmarks to run: {every}; default: all"
     bench.add_argument("names", nargs="*", metavar="NAME", help=names)
     sizes = bench.add_mutually_exclusive_group()
     quick, full = "a few small cases, which are not recorded", "every size that memory holds: hours on a CPU"

@@ -2,6 +2,7 @@
 
     clock        medians of rounds, CUDA events, a copy's bandwidth   `seconds`, `rounds`, `copy_bandwidth`, `machine`
     timeline     what the layers of a network executed, as events     `what_ran`, `Event`, `Events`
+    peaks        bytes in use at once, and saved for backward         `peak`, `Peak`
     counting     arrays that count the words read and written         `Counted`, `Log`, `Access`
     results      recorded measurements                                `records`, `curve`, `Record`, `Curve`
 
@@ -12,10 +13,11 @@ fastest GPU builds).
 
 from tfexplore.measure.clock import copy_bandwidth, machine, rounds, seconds
 from tfexplore.measure.counting import Access, Counted, Log
+from tfexplore.measure.peaks import Peak, peak
 from tfexplore.measure.results import Curve, Record, curve, records
 from tfexplore.measure.timeline import Event, Events, what_ran
 
 __all__ = [
-    "Access", "Counted", "Curve", "Event", "Events", "Log", "Record", "copy_bandwidth", "curve", "machine", "records", "rounds",
-    "seconds", "what_ran",
+    "Access", "Counted", "Curve", "Event", "Events", "Log", "Peak", "Record", "copy_bandwidth", "curve", "machine", "peak",
+    "records", "rounds", "seconds", "what_ran",
 ]  # fmt: skip
