@@ -182,6 +182,7 @@ def drawn(traces: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "moved"),
     [
+        ("cuts", {"network": "sew", "batches": 80}),
         ("kernel", {"micro_step": 30, "kernel": "backward", "steps": 7}),
         ("memory", {"way": "fused, keep bits", "neuron": "ALIF"}),
         ("neuron", {"strength": 0.4, "steps": 120, "current": "noise", "reset": "hard"}),

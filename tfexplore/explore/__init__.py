@@ -12,11 +12,14 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
     from tfexplore.explore.breakdown.explorer import breakdown
     from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
+    from tfexplore.explore.cuts.explorer import Cuts as cuts
     from tfexplore.explore.follow.explorer import Follow as follow
+    from tfexplore.explore.inverse.explorer import Inverse as inverse
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
     from tfexplore.explore.memory.explorer import Memory as memory
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
+    from tfexplore.explore.policies.explorer import MemoryOverTime as memory_over_time
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
@@ -26,6 +29,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.split.explorer import SplitRun as split_run
     from tfexplore.explore.training.explorer import Training as training
     from tfexplore.explore.training.networks import losses
+    from tfexplore.explore.twins.explorer import TwinsExplorer as twins
 else:  # the pure functions of these modules (kept, points, walks ...) need neither
 
     def __getattr__(name: str) -> Any:
@@ -37,10 +41,13 @@ else:  # the pure functions of these modules (kept, points, walks ...) need neit
 __all__ = [
     "breakdown",
     "compile_cost",
+    "cuts",
     "follow",
+    "inverse",
     "kernel",
     "losses",
     "memory",
+    "memory_over_time",
     "neuron",
     "race",
     "roofline",
@@ -52,6 +59,7 @@ __all__ = [
     "split_run",
     "surrogate",
     "training",
+    "twins",
 ]
 
 if (

@@ -1,0 +1,1 @@
+"""The same training twice: by backpropagation through time, and with the levels walked back."""
