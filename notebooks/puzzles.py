@@ -522,6 +522,117 @@ def best_ranks(serial, communication, most):
 puzzles.check("best_ranks", best_ranks)
 
 # %% [markdown]
+# ## 7 · Reversible time
+#
+# These belong to the notebook `07_reversible_time`.
+
+# %% [markdown] nbgrader={"grade_id": "invert_level-text"}
+# ### Puzzle: walk one level back
+#
+# A step of a level was `c = F(below, above) + alpha * before`. Here is `c`, the state that it left, with what it saw: `below` and
+# `above`. The function `F` computes again what the step added. With the number `alpha`, return the state that was there before
+# the step.
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("invert_level")`
+
+
+# %% nbgrader={"grade_id": "invert_level"}
+def invert_level(c, below, above, F, alpha):
+    """The state of the level before the step that left it in c; F(below, above) is what the step added."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "invert_level-check"}
+puzzles.check("invert_level", invert_level)
+
+# %% [markdown] nbgrader={"grade_id": "invert_levels-text"}
+# ### Puzzle: in which order?
+#
+# Now four levels. In the step they went from the lowest up: level $l$ saw the spikes of the level below *after* its step, and
+# those of the level above *before* its step,
+#
+# $$c_l[t] = F_l\big(s_{l-1}[t],\ s_{l+1}[t-1]\big) + \alpha\, c_l[t-1].$$
+#
+# `c` is the list of the states behind the step, `x` is what level 0 saw below. `F` is a list of functions: `F[l](below, above)`
+# computes $F_l$ again, and the top level has nothing above, `None`. The function `see` gives the spikes of a state. With the
+# number `alpha`, return the list of the states before the step.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("invert_levels")`
+
+
+# %% nbgrader={"grade_id": "invert_levels"}
+def invert_levels(c, x, F, see, alpha):
+    """The states of all levels before the step that left them in c[0], c[1], ...: a list of arrays."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "invert_levels-check"}
+puzzles.check("invert_levels", invert_levels)
+
+# %% [markdown] nbgrader={"grade_id": "safe_steps-text"}
+# ### Puzzle: when does it break?
+#
+# Numbers are rounded: a state is off by one rounding, $2^{-m}$ with `mantissa` $= m$. A step of the inverse takes the error that
+# is there, adds a rounding of its own, and divides by `alpha`: $\text{error} \leftarrow (\text{error} + 2^{-m}) / \alpha$,
+# beginning at 0. How many steps can be inverted so that the error is at most $2^{-w}$, with `wanted` $= w$?
+#
+# Stuck? There are 2 hints, one per call: `puzzles.hint("safe_steps")`
+
+
+# %% nbgrader={"grade_id": "safe_steps"}
+def safe_steps(alpha, mantissa, wanted):
+    """How many steps can be inverted, so that the error stays at 2**-wanted or below; one rounding is 2**-mantissa."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "safe_steps-check"}
+puzzles.check("safe_steps", safe_steps)
+
+# %% [markdown] nbgrader={"grade_id": "keep_two_bits-text"}
+# ### Puzzle: what must be kept?
+#
+# The other levels see a state `c` through a spike: 1 where `c >= 0.5`, else 0. Its gradient is that of clamping to [0, 1]: `g_c`
+# is `g_s` where `0 <= c <= 1`, and 0 elsewhere. So the backward pass has two yes-or-no questions about each state.
+#
+# In the forward pass, read `c` once and write the answers into `kept`. Then `c` is gone. In the backward pass write `s[t]`, so
+# that the levels can be computed again, and `g_c[t]`. All are [T, N]; `kept` has room for a *byte* of each state: use a quarter
+# of it.
+#
+# **Traffic budget:** 4.125 words per element-step (one neuron at one time step).
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("keep_two_bits")`
+
+
+# %% nbgrader={"grade_id": "keep_two_bits"}
+def keep_two_bits(c, kept, s, g_s, g_c):
+    """Forward: read c, write kept. Backward, without c: write the spikes s, and g_c, the gradient of c."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "keep_two_bits-check"}
+puzzles.check("keep_two_bits", keep_two_bits)
+
+# %% [markdown] nbgrader={"grade_id": "alpha_gradient-text"}
+# ### Puzzle: the gradient of alpha, without the states
+#
+# With `c[t] = f[t] + alpha * c[t-1]`, beginning at 0, the gradient of alpha is $\sum_t g_t \cdot c_{t-1}$, where $g_t$ is the
+# gradient of `c[t]`. But only bits of the states were kept, no numbers! What comes by in the backward pass is, for every step
+# from the *last* one to the first, `f` (computed again anyway) and `g`: arrays of neurons. Return the gradient of alpha
+# anyway, a single number. A row is gone when the next one comes.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("alpha_gradient")`
+
+
+# %% nbgrader={"grade_id": "alpha_gradient"}
+def alpha_gradient(backwards, alpha):
+    """The gradient of alpha; backwards yields f and g of every step, from the last one to the first."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "alpha_gradient-check"}
+puzzles.check("alpha_gradient", alpha_gradient)
+
+# %% [markdown]
 # ## The score
 #
 # What this session has checked; run it again after each puzzle.
@@ -530,5 +641,5 @@ puzzles.check("best_ranks", best_ranks)
 puzzles.progress()
 
 # %% [markdown]
-# **Where to read on:** the notebooks `01_the_neuron` to `06_split_time` explain what the puzzles ask for. For a teacher:
+# **Where to read on:** the notebooks `01_the_neuron` to `07_reversible_time` explain what the puzzles ask for. For a teacher:
 # `python tools/puzzles.py teacher FOLDER` writes the notebooks with their solutions as a course for nbgrader.

@@ -37,7 +37,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_puzzles_for_every_notebook() -> None:
-    assert len({puzzle.notebook for puzzle in ALL.values()}) == 6
+    assert len({puzzle.notebook for puzzle in ALL.values()}) == 7
     assert len({puzzle.title for puzzle in ALL.values()}) == len(ALL)
 
 
@@ -152,6 +152,7 @@ def test_budgets_follow_from_the_equations() -> None:
         "fuse_the_loop": 2,
         "whole_backward": 3,  # h and g_s read, g_x written
         "recompute": 3 + 1 / 32,  # x and g_s read, g_x written, a state for 32 steps
+        "keep_two_bits": 4 + 4 / 32,  # c and g_s read, s and g_c written, two bits of each state written and read
         "keep_bits": 3 + 2 / 32,  # u and g_s read, g_u written, a bit written and read
     }
 
@@ -267,6 +268,17 @@ def two_passes_by_pop(x, h, out, tau, v_threshold):
         out[t] = c.pop() >= v_threshold
 
 
+def reads_the_state_twice(c, kept, s, g_s, g_c):
+    size = c.shape[1] // 8
+    for t in range(len(c)):
+        kept[t, :size] = np.packbits(c[t] >= 0.5)
+        row = c[t]
+        kept[t, size : 2 * size] = np.packbits((row >= 0) & (row <= 1))
+    for t in range(len(c)):
+        s[t] = np.unpackbits(kept[t, :size])
+        g_c[t] = g_s[t] * np.unpackbits(kept[t, size : 2 * size])
+
+
 WASTEFUL = [
     ("walk_the_grid", step_by_step, 4, "state read 1"),
     ("carry_the_state", from_the_start_each_time, 5.25, "x read 2.5"),
@@ -277,6 +289,7 @@ WASTEFUL = [
     ("recompute", stores_potentials, 5 + 1 / 32, "g_x written 2"),
     ("recompute", walks_anew_for_every_step, 2 + 33 / 2 + 1 / 32, "x read 16.5"),
     ("keep_bits", a_byte_for_a_bit, 3.5, "kept written 0.25"),
+    ("keep_two_bits", reads_the_state_twice, 5 + 4 / 32, "c read 2"),
     ("fuse_the_loop", deletes_in_the_end, 4, "Your own `currents` holds 768 words"),
     ("fuse_the_loop", deletes_without_a_call_between, 4, "Your own `charged` holds 768 words"),
     ("fuse_the_loop", two_passes_by_pop, 4, "Your own `c` holds 768 words"),
@@ -335,6 +348,30 @@ def test_the_bits_must_go_through_what_is_kept(answer: Any) -> None:
     verdict = puzzles.check("keep_bits", answer)
     assert verdict.outcome == "wrong"
     assert "the answers did not go through `kept`. In the backward pass `u` is gone" in verdict.sentence
+
+
+def test_the_two_bits_must_go_through_what_is_kept() -> None:
+    def at_once(c, kept, s, g_s, g_c):
+        row = np.array(c)
+        s[:] = row >= 0.5
+        g_c[:] = np.where((row >= 0) & (row <= 1), g_s, 0)
+
+    verdict = puzzles.check("keep_two_bits", at_once)
+    assert verdict.outcome == "wrong"
+    assert "the answers did not go through `kept`. In the backward pass `c` is gone" in verdict.sentence
+
+
+def test_the_states_of_all_steps_are_not_there_for_alphas_gradient() -> None:
+    def stores(backwards, alpha):
+        c, total, before = 0.0, 0.0, None
+        for f, g in reversed(list(backwards)):
+            total = total + (0.0 if before is None else np.sum(g * before))
+            before = c = f + alpha * c
+        return total
+
+    verdict = puzzles.check("alpha_gradient", stores)
+    assert verdict.outcome == "wrong"
+    assert "was used when the walk had gone on" in verdict.sentence
 
 
 def test_the_chunks_are_not_there_all_at_once() -> None:

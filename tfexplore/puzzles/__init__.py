@@ -20,6 +20,7 @@ from tfexplore.puzzles.charge_fire_reset import PUZZLES as NEURON
 from tfexplore.puzzles.check import find, judge
 from tfexplore.puzzles.kernel import PUZZLES as KERNEL
 from tfexplore.puzzles.puzzle import Case, Complaint, Puzzle
+from tfexplore.puzzles.reversible import PUZZLES as REVERSIBLE
 from tfexplore.puzzles.split import PUZZLES as SPLIT
 from tfexplore.puzzles.training import PUZZLES as TRAINING
 from tfexplore.puzzles.verdict import OUTCOMES, Verdict, framed, show, tiles
@@ -30,7 +31,9 @@ __all__ = [
     "solution",
 ]  # fmt: skip
 
-ALL: dict[str, Puzzle] = {puzzle.name: puzzle for puzzle in (*NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING, *SPLIT)}
+ALL: dict[str, Puzzle] = {puzzle.name: puzzle for puzzle in (
+    *NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING, *SPLIT, *REVERSIBLE
+)}  # fmt: skip
 """Every puzzle by name, in the order of the notebooks."""
 
 _verdicts: dict[str, Verdict] = {}
