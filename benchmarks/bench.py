@@ -13,7 +13,8 @@ from benchmarks import harness, record
 from tfexplore.measure.clock import machine
 
 NAMES = (
-    "neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "memory", "split", "cuts",
+    "neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "memory", "inverse", "split",
+    "cuts",
 )  # fmt: skip
 
 

@@ -70,11 +70,11 @@ def test_the_error_grows_until_spikes_flip(shown: Any) -> None:
     first = np.flatnonzero(exactness.flips.sum(0))[-1]
     assert 0 < first < 20
     assert (exactness.states[:, first + 1 :].max(0) <= 4 * exactness.bound[first + 1 :] + 1e-12).all()
-    assert "spikes have flipped on the way" in shown.message.value
+    assert "comparisons have flipped on the way" in shown.message.value
     assert "cosine" in shown.message.value
     assert 'role="alert"' in shown.message.value
     shown.back = 5
-    assert "no spike has flipped" in shown.message.value
+    assert "no comparison has flipped" in shown.message.value
     assert 'role="status"' in shown.message.value
     shown.back = 0
     assert "nothing has been inverted yet" in shown.message.value

@@ -94,13 +94,13 @@ def test_double_precision_inverts_sixteen_steps() -> None:
     assert all(far(made[name], expected[name]) <= 1e-10 for name in expected)
 
 
-@pytest.mark.parametrize(("keep", "anchors"), [("last", 5), ("auto", None), ("levels", None)])
+@pytest.mark.parametrize(("keep", "anchors"), [("last", 4), ("auto", None), ("levels", None)])
 def test_levels_that_see_each_other_as_numbers(keep: str, anchors: int | None) -> None:
     net, x = dense(nn.Identity(), keep=keep, anchors=anchors), torch.randn(33, 2, 5)
     _, expected, g_x = by_loop(net, x, read=lambda c: c.clone())
     _, made, made_g_x = by_net(net, x)
-    assert far(made_g_x, g_x) <= 1e-3
-    assert all(far(made[name], expected[name]) <= 1e-3 for name in expected)
+    assert far(made_g_x, g_x) <= 1e-4
+    assert all(far(made[name], expected[name]) <= 1e-4 for name in expected)
 
 
 @pytest.mark.parametrize("keep", [*KEPT, "last"])

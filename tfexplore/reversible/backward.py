@@ -160,6 +160,7 @@ class Backward:
         self.g_alphas: list[Tensor | None] = [None] * len(alphas)
         self.g_state: list[Tensor | None] = [None] * len(state)
         self.g_weights: dict[str, Tensor] = {}
+        self.weights: dict[nn.Module, list[Tensor]] = {}
         self.later: list[Tensor | None] = [None] * len(alphas)
         """e of alpha's gradient, where no numbers are kept."""
 
@@ -217,7 +218,7 @@ class Backward:
         with torch.set_grad_enabled(g is not None), self.autocast.again():
             made: Tensor = module(under, over)
         if g is not None and made.requires_grad:
-            weights = [p for p in module.parameters() if p.requires_grad]
+            weights = self.weights_of(module)
             inputs = [leaf for leaf in (under, over) if leaf is not None and leaf.requires_grad]
             if t == self.plan.steps - 1:
                 check_leaves(made, [*inputs, *weights], f"level {k}")
@@ -234,6 +235,12 @@ class Backward:
                     name = self.names[id(weight)]
                     self.g_weights[name] = self.g_weights[name] + gradient if name in self.g_weights else gradient
         return made.detach().to(self.plan.dtype)
+
+    def weights_of(self, module: nn.Module) -> list[Tensor]:
+        """Those of a level with a gradient."""
+        if module not in self.weights:
+            self.weights[module] = [p for p in module.parameters() if p.requires_grad]
+        return self.weights[module]
 
     def step_before(self, t: int, k: int, now: Known, made: Tensor) -> Known:
         """The level behind the step before: its state as it was kept, or by the inverse, or unknown where bits are enough."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from tfexplore.nn import constant
 from tfexplore.nn.checks import check_input
 from tfexplore.reversible.backward import run
 from tfexplore.reversible.levels import ReversibleTime
+from tfexplore.reversible.reading import seen
 from tfexplore.reversible.recompute import Generators, drawn, set_generators
 from tfexplore.reversible.safety import MANTISSA, Choice, lost
 from tfexplore.reversible.walk import Plan, walk
@@ -30,7 +32,8 @@ class Exactness:
 
     Args:
         states: the largest error of a level's state behind each step, `[L, T]`; in the units of the state.
-        flips: how many neurons are seen differently behind each step, `[L, T]`; where levels are read as numbers: 0.
+        flips: how many neurons are seen differently behind each step, `[L, T]`: their spike, or whether its gradient passes;
+            0 where levels are read as numbers.
         neurons: of each level, the batch included.
         bound: what rounding alone predicts for the error behind each step, `[T]`: the largest state times
             :math:`2^{-m} \\sum_j |\\alpha|^{-j}`, with m bits of mantissa.
@@ -60,7 +63,7 @@ class Exactness:
         words = [f"{back} steps back the states are off by {short(states[0])}"]
         if flips.any():
             first = back - int(np.flatnonzero(flips)[-1])
-            words.append(f"the first spikes flip {first} steps back, {int(flips.sum()):,} in total")
+            words.append(f"the first comparisons flip {first} steps back, {int(flips.sum()):,} in total")
         return "; ".join([*words, f"the weights' gradient {self.verdict}"]) + "."
 
 
@@ -98,12 +101,11 @@ def error(net: ReversibleTime, x: Tensor) -> Exactness:
     x = x.detach()
     plan, alphas = net.plan(x, None, Choice("graph", "")), [alpha.detach() for alpha in net.alphas]
     there, found = walks(net, x)
-    with torch.no_grad():
-        seen, refound = ([list(map(plan.see, levels)) for levels in walked] for walked in (there, found))
+    outcomes, refound = ([list(map(partial(compared, plan), levels)) for levels in walked] for walked in (there, found))
     if isinstance(net.read, nn.Identity):
-        refound = seen
+        refound = outcomes
     states = table(there, found, lambda a, b: (a - b).abs().max())
-    flips = table(seen, refound, lambda a, b: (a != b).sum())
+    flips = table(outcomes, refound, lambda a, b: (a != b).any(0).sum())
     largest = max(c.abs().max().item() for levels in there for c in levels)
     least = min(alpha.abs().min().item() for alpha in alphas)
     back = np.arange(plan.steps)[::-1]
@@ -112,6 +114,12 @@ def error(net: ReversibleTime, x: Tensor) -> Exactness:
     size, neurons = exact.norm() * inverted.norm(), tuple(c.numel() for c in there[-1])
     off, cosine = float((exact - inverted).norm() / exact.norm()), float(exact @ inverted / size)
     return Exactness(states, flips.astype(int), neurons, bound, off, cosine)
+
+
+def compared(plan: Plan, state: Tensor) -> Tensor:
+    """What the other levels see of a level, and the slope with which its gradient passes."""
+    made = seen(plan.see, state)
+    return torch.stack([made.values, made.back(torch.ones_like(made.values)).to(made.values.dtype)])
 
 
 def undrawn(x: Tensor) -> AbstractContextManager[None]:

@@ -72,9 +72,9 @@ class Backwards:
             f"{back} {'step' if back == 1 else 'steps'} back, the states are off by {short(made.states[:, at].max())} at most"
         ]
         if flips:
-            parts.append(f"{flips:,} {'spike has' if flips == 1 else 'spikes have'} flipped on the way")
+            parts.append(f"{flips:,} {'comparison has' if flips == 1 else 'comparisons have'} flipped on the way")
         elif np.isfinite(self.threshold):
-            parts.append("and no spike has flipped, so the weights' gradients are still exact")
+            parts.append("and no comparison has flipped, so the weights' gradients are still exact")
         words = ", ".join(parts) + "."
         if back == self.steps - 1:
             words += f" Trained like this, the weights' gradient {made.verdict}."
