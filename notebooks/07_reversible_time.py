@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-# # Split time over devices
-# %% [markdown]
 # # Time walked backwards
 #
 # **About 45 minutes.** At the end you will have
@@ -51,20 +49,25 @@ print(curves.sentence())
 # %% [markdown]
 # **Do:**
 #
-# 1. Which curves are flat? Which of those still have BPTT's gradient? (Point at a curve: its cosine with BPTT's is shown.)
-# 2. *Largest T* = 128, and **Start**. By how much has BPTT grown, by how much the *bits*?
-# 3. *Memory shown*: what autograd saves. The dotted lines are predicted from the equations. Which sign lies off its line, and
-#    why may it?
+# 1. Which curve is flat, and has it BPTT's gradient? (Point at a sign: the cosine between the two gradients is shown.) Which of
+#    those that have it grow the least?
+# 2. *Largest T* = 128, and **Start** (a minute or two). By how much has BPTT grown, by how much the *bits*?
+# 3. *Memory shown*: saved for backward. The dotted lines are predicted from the equations. Which signs lie off their lines, and
+#    why may they?
 # 4. *Network* = two convolutional layers: what is left of the policies, for ordinary layers?
 #
 # <details><summary>An answer</summary>
 #
-# 1. Flat are those that cut the gradient (truncated BPTT, SLTT), and *last*, which keeps only the last states. Of these only the
-#    last has BPTT's gradient, and only as far as it is allowed to go. *Bits* grow, but sixteen times more slowly than the states.
-# 2. BPTT four times. The bits are so few that what one step needs while it is computed again outweighs them.
-# 3. Points lie on their lines, but for what is counted and not predicted: the bytes of a step that is under way.
+# 1. Only *SLTT*, which cuts the gradient at every step: at $T = 32$ its cosine is 0.57. The *bits* have BPTT's gradient and
+#    hardly grow, a sixteenth as fast as the levels' *states*. Checkpointing, truncated BPTT and the *anchors* grow like
+#    $\sqrt{T}$. The *last* states alone would be flat and right, but they have one sign only, at $T = 4$: for more steps they are
+#    refused, and you will see why.
+# 2. BPTT four times, the bits one and a half times: most of what they hold is what one step needs while it is computed again.
+# 3. SLTT's the most, by a fifth, and by less those of truncated BPTT and of the levels walked back, at small $T$: what is saved
+#    in a step that is under way is counted and not predicted. (Checkpointing has no sign: it saves out of autograd's sight.)
 # 4. Checkpointing, and those that cut. An ordinary layer cannot be walked back; it can be recomputed from a saved state (notebook
-#    04), which checkpointing does for whole chunks of time.
+#    04), which checkpointing does for whole chunks of time. It may also keep less of each step, its input or bits; then memory
+#    still grows like $T$.
 # </details>
 #
 # ## Levels
@@ -161,7 +164,7 @@ assert not exactness.flips[:, -8:].any(), "but not in the last 8"
 # 1. Press **play**. The error grows along a straight line, on a logarithmic axis. Which factor per step? Then it jumps: when?
 # 2. Find a neuron (another *level*, another *neuron*) whose ticks differ: the other levels see a spike that was not there.
 # 3. *α* = 0.9: how far back does it hold now? And *α* = 0.3? Why would a network that forgets quickly be harder to invert?
-# 4. *T* = 64 and *α* = 0.7, then *precision* = float64: what do 29 more bits buy?
+# 4. *T* = 64 and *α* = 0.7, then *precision* = float64: what do 29 more bits buy, here and at *α* = 0.5?
 # 5. Levels seen *as numbers*: is there a cliff?
 #
 # <details><summary>An answer</summary>
@@ -169,10 +172,11 @@ assert not exactness.flips[:, -8:].any(), "but not in the last 8"
 # 1. By $1/\alpha = 2$: each step forgets one bit, and going back cannot bring it again. As long as no spike flips, the other
 #    levels see exactly what they saw, and the gradients of the weights are exact to the last bit. With the first flip, $F$ is
 #    that of another network, off by whole spikes, and this error too doubles at every step, through all levels.
-# 2. For instance neuron 5 of level 1, at the beginning.
+# 2. For instance neuron 5 of level 0, in the first four steps.
 # 3. At 0.9 far beyond 24 steps. At 0.3 a dozen steps are too many: what is left of a state after $k$ steps is $\alpha^k$ of it,
 #    and the rest of the digits has been rounded away.
-# 4. Some 29 steps more at α = 0.5, 56 at 0.7.
+# 4. In 64 steps no spike flips any more. A step at α = 0.7 forgets half a bit, so 29 bits buy some 56 steps. At 0.5 it is a bit
+#    per step, and 29 of them.
 # 5. No: the error goes on growing, and every gradient is off a little from the first step on.
 # </details>
 
@@ -306,14 +310,15 @@ if len(trained.losses["bits"]) >= 5:  # you did not stop it before
 #
 # 1. *T* = 4, then 64. When do two bits pay? Where does their memory come from, if not from time?
 # 2. *Second one keeps* the levels' states: now the losses agree to the last bit. With two bits they part after a while. Why?
-# 3. Keep *the last states only*. Which numbers does the refusal name?
+# 3. Keep *the last states only*, at *T* = 64. Which numbers does the refusal name?
 #
 # <details><summary>An answer</summary>
 #
-# 1. BPTT holds 1 MiB for each time step. Walked back, a step needs about as much as BPTT does for four, whatever $T$: what a
-#    level computes within one step, and the gradients of the weights.
-# 2. The gradient of $\alpha$ is summed in another order, so it differs in its last digits. After one update so do all weights, by
-#    some $10^{-9}$; some batches later one spike flips. The two trainings are then as different as two seeds, and as good.
+# 1. BPTT holds 1 MiB for each time step. Walked back, a training step needs about as much as BPTT does for four or five, at
+#    $T$ = 4 as at 64: what the levels compute within one time step, and the gradients of the weights.
+# 2. The gradient of $\alpha$ is summed in another order, so it differs in its last digits. After some batches an $\alpha$ does so
+#    too, then every weight, by some $10^{-8}$, and at last a spike flips. From there on the two trainings go their own ways, as
+#    two seeds do, and are as good.
 # 3. $T$ = 64, α = 0.9: the inverse loses 13 of 24 bits, but among over a hundred thousand neurons some state lies so close to the
 #    threshold that 22 bits are wanted.
 # </details>
@@ -345,14 +350,15 @@ print(cut.sentence())
 #
 # Cutting the four stage ends leaves more of the gradient than cutting all others, but that is four layers against thirteen: four
 # layers chosen at random do as much harm, and four chosen at random, kept, as much good. A cut changes the gradients of all
-# weights *before* it, so later layers tend to weigh more; the end of a stage weighs less than its neighbours. With more training,
-# on 5,000 digits of MNIST (`tfexplore bench cuts`), it is the same in both networks: the picture of the paper did not appear.
+# weights *before* it, so later layers tend to weigh more; stage ends are not those that weigh most. With more training, on 5,000
+# digits of MNIST (`tfexplore bench cuts`), to cut another layer of each stage instead did more harm in most comparisons, in both
+# networks: the picture of the paper did not appear.
 # That says nothing of other networks and data. It is why a control belongs to an experiment.
 # </details>
 #
 # ## A network of your own
 #
-# Everything above takes yours: `explore.inverse(net, x)`, `explore.memory_over_time(net, x)`, `explore.cuts(net, ends)`. And in
+# These explorers take yours: `explore.inverse(net, x)`, `explore.memory_over_time(net, x)`, `explore.cuts(net, ends)`. And in
 # one sentence:
 
 # %%

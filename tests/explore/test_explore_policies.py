@@ -311,6 +311,15 @@ def test_the_picture_labels_and_words(levels: Any) -> None:
     assert repr(levels).startswith("MemoryOverTime(shown='peak of memory', network='levels', policies='all', batch=4")
 
 
+def test_the_cosine_stands_under_the_pointer(levels: Any) -> None:
+    lines = {mark.name: mark for mark in levels.sheet().panels["memory"].marks}
+    points = levels.result.points["SLTT"]
+    assert len(lines["SLTT"].words) == len(points)
+    for words, point in zip(lines["SLTT"].words, points.values(), strict=True):
+        assert f"cosine with BPTT's gradient: {point.cosine:.4f}" in words
+    assert not any("cosine" in words for words in lines["BPTT"].words)
+
+
 def test_errors() -> None:
     x = torch.rand(8, 2, 4)
     with pytest.raises(TypeError, match=r"together, memory_over_time\(net, x\), or neither"):

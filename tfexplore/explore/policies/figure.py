@@ -9,7 +9,7 @@ from tfexplore.explore.base import style
 from tfexplore.explore.base.sheet import Axis, Line, Panel, Sheet
 from tfexplore.explore.policies import policies as ways
 from tfexplore.explore.policies.curves import MIB, Curves, Point
-from tfexplore.explore.policies.policies import CHECKPOINTING
+from tfexplore.explore.policies.policies import CHECKPOINTING, Policy
 
 LOOKS = {
     ways.BPTT: (style.ROSE, "circle"), ways.INPUT: (style.PURPLE, "triangle"), ways.BITS: (style.GREEN, "star"),
@@ -35,7 +35,7 @@ def sheet(found: Curves, shown: str) -> Sheet:
         label = name if predicted or at else ""
         memory += [
             Line(name, at, [v / MIB for v in size], colour, sign=sign, size=size_of, label=label,
-                 words=f"{name} ({policy.words}), T = {{x}}: {{y:.3g}} MiB, {shown}"),
+                 words=under_the_pointer(found, policy, shown, at)),
             Line(f"{name}: predicted", list(predicted), [v / MIB for v in predicted.values()], colour, "dot", 1.5, label=label,
                  words=f"{name}, T = {{x}}: {{y:.3g}} MiB saved, predicted"),
         ]  # fmt: skip
@@ -51,6 +51,16 @@ def sheet(found: Curves, shown: str) -> Sheet:
         "time": Panel(time, title="time of a training step", x=x, y=upright("times BPTT", ratios, (0.5, 2.0))),
     }
     return Sheet(panels, [["memory", "memory", "time"]], height=470, legend="below")
+
+
+def under_the_pointer(found: Curves, policy: Policy, shown: str, at: Sequence[int]) -> list[str]:
+    """A text for every point: its memory, and how much of the gradient is left."""
+    said = []
+    for steps in at:
+        point = found.points[policy.name][steps]
+        words = f"{policy.name} ({policy.words}), T = {steps}: {value(point, shown) / MIB:.3g} MiB, {shown}"
+        said.append(words if policy is ways.BPTT else f"{words}<br>cosine with BPTT's gradient: {point.cosine:.4f}")
+    return said
 
 
 def value(point: Point, shown: str) -> float:

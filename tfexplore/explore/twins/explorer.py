@@ -53,7 +53,7 @@ class TwinsExplorer(Runner):
     )
     resumable = True
 
-    keep = Choice("second one keeps", tuple(KEEPS), help="of every time step")
+    keep = Choice("second one keeps", KEEPS, help="of every time step")
     steps = Scale("time steps T", {steps: str(steps) for steps in STEPS})
     epochs = Slider("epochs", 1, 10)
 
