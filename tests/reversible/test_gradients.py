@@ -290,3 +290,22 @@ def test_turned_off_is_the_clamp_and_round_of_the_plain_loop() -> None:
     assert torch.equal(ours.grad, theirs.grad)
     layer = turned_off().eval()
     assert layer(torch.tensor([[[0.5]]])).item() == turned_off()(torch.tensor([[[0.5]]])).item() == 1.0
+
+
+@pytest.mark.parametrize("keep", ["auto", "levels", "last"])
+@pytest.mark.parametrize("kind", ["potential", "hook", "forward"])
+def test_levels_that_are_read_by_more_than_a_spike(kind: str, keep: str) -> None:
+    class Twice(tfexplore.Layer):
+        def forward(self, *args: Any, **options: Any) -> Any:
+            return 2 * super().forward(*args, **options)
+
+    read: tfexplore.Layer = tfexplore.LI(temporal="off") if kind == "potential" else turned_off()
+    if kind == "hook":
+        read.register_forward_hook(lambda module, given, out: 2 * out)
+    if kind == "forward":
+        read = Twice(read.neuron, temporal="off")
+    net, x = dense(read, keep=keep, alpha=0.9), torch.randn(5, 3, 5)
+    assert net.choice(x).name != "bits"
+    _, expected, _ = by_loop(net, x, read=read)
+    _, made, _ = by_net(net, x)
+    assert all(far(g, expected[name]) < 1e-4 for name, g in made.items())
