@@ -91,6 +91,13 @@ def test_choices_and_their_reasons() -> None:
         dense(tfexplore.LIF(temporal="off"), keep="bits")(torch.zeros(4, 2, 5))
 
 
+def test_many_neurons_that_spike_want_more_bits_also_where_the_choice_is_free() -> None:
+    net, x = net_of(read=tfexplore.LIF(temporal="off"), alpha=0.9), images(16, batch=256)
+    free = net.choice(x)
+    net.keep, net.anchors = "last", free.anchors
+    assert net.choice(x).anchors == free.anchors  # what is free takes nothing that is refused
+
+
 def test_asking_for_the_choice_leaves_nothing_behind() -> None:
     net, x = net_of(keep="last"), images(3)
     before, drawn = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()

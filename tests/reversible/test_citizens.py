@@ -70,18 +70,25 @@ def test_a_second_backward_pass_and_a_second_derivative() -> None:
         g.sum().backward()
 
 
-def test_weights_that_change_before_the_backward_pass_are_noticed() -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", ["steps.0.0.down.weight", "steps.0.0.scale"])
+def test_weights_that_change_before_the_backward_pass_are_noticed(name: str, frozen: bool) -> None:
     net, x = dense(keep="bits"), torch.randn(6, 2, 5)
+    first: Any = net.steps[0][0]  # type: ignore[index]
+    first.register_buffer("scale", torch.ones(1))
+    first.requires_grad_(not frozen)
     loss = projected(net(x))
     with torch.no_grad():
-        net.get_parameter("steps.0.0.down.weight").mul_(2)
+        net.state_dict()[name].mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
 
 
-def test_functional_calls_are_differentiated_where_they_were_made() -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+def test_functional_calls_are_differentiated_where_they_were_made(frozen: bool) -> None:
     net, x = dense(keep="bits"), torch.randn(6, 2, 5)
-    other = {name: (2 * p.detach()).requires_grad_() for name, p in net.named_parameters()}
+    net.steps[0][1].requires_grad_(not frozen)  # type: ignore[index]
+    other = {name: (2 * p.detach()).requires_grad_(p.requires_grad) for name, p in net.named_parameters()}
     projected(torch.func.functional_call(net, other, (x,))).backward()
     net.load_state_dict({**net.state_dict(), **{name: p.detach() for name, p in other.items()}})
     projected(net(x)).backward()
@@ -198,7 +205,7 @@ class Counts(nn.Linear):
 
     def __init__(self, how: str) -> None:
         super().__init__(5, 6)
-        self.calls, self.list, self.how = 0, [0], how
+        self.calls, self.list, self.how, self.plain = 0, [0], how, torch.zeros(1)
         self.register_buffer("seen", torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,28 +213,60 @@ class Counts(nn.Linear):
             self.calls += 1
         elif self.how == "list":
             self.list.append(1)
+        elif self.how == "weight":
+            with torch.no_grad():
+                self.weight.mul_(0.9)
+        elif self.how == "tensor":
+            self.plain += 1
         else:
             self.seen += 1  # type: ignore[operator, misc]
         return super().forward(x)
 
 
-@pytest.mark.parametrize(("how", "name"), [("attribute", "calls"), ("list", "list"), ("buffer", "seen")])
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [("attribute", "calls"), ("list", "list"), ("buffer", "seen"), ("weight", "weight"), ("tensor", "plain")],
+)
 def test_hidden_side_effects_are_refused(how: str, name: str) -> None:
     net, x = ReversibleTime([Level(Counts(how))], (6,), keep="levels"), torch.randn(3, 2, 5)
     with pytest.raises(RuntimeError, match=f"level 0 changes its own 'down.{name}' .* keep='graph'"):
         net(x)
     net.keep = "graph"
+    if how != "weight":
+        net(x).sum().backward()
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_an_input_that_is_changed_in_place_is_refused(level: int) -> None:
+    net = dense(keep="levels")
+    module: Any = net.steps[0][level]  # type: ignore[index]
+    module.down.register_forward_pre_hook(lambda _, given: given[0].mul_(2) if len(given) else None)
+    with pytest.raises(RuntimeError, match=f"level {level} must leave what it is given as it is"):
+        net(torch.randn(3, 2, 5))
+
+
+@pytest.mark.parametrize("keep", ["auto", "last"])
+def test_weights_without_a_shape_are_refused(keep: str) -> None:
+    net, x = ReversibleTime([Level(nn.LazyLinear(6))], (6,), keep=keep), torch.randn(3, 2, 5)
+    with pytest.raises(ValueError, match="F must know the shapes of its weights, but has a LazyLinear"):
+        net(x)
+    net.keep = "graph"
+    net(x)
+    net.keep = keep
     net(x).sum().backward()
+    assert "steps.0.0.down.weight" in gradients(net)
 
 
-def test_a_tensor_that_is_no_parameter_is_refused() -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_a_tensor_that_is_no_parameter_is_refused(own: bool) -> None:
     hidden = torch.ones(6, requires_grad=True)
 
     class Hides(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) * hidden
 
-    net = ReversibleTime([Level(Hides(5, 6))], (6,), keep="levels")
+    levels: Any = [[Level(Hides(5, 6))], [Level(nn.Linear(5, 6))], [Level(nn.Linear(5, 6))]]
+    net = ReversibleTime(levels if own else levels[0], (6,), keep="levels", out=(0,))
     with pytest.raises(RuntimeError, match=r"level 0 uses a tensor of shape \[6\] that requires a gradient"):
         net(torch.randn(3, 2, 5)).sum().backward()
 
@@ -246,6 +285,7 @@ def test_neurons_with_a_memory_are_refused_within_a_level() -> None:
     [
         ({"keep": "all"}, "keep must be one of 'auto', 'graph', 'levels', 'bits', 'last', but got 'all'"),
         ({"out": "first"}, "out must be 'all', 'last', 'mean' or indices of steps, but got 'first'"),
+        ({"out": 3}, "out must be 'all', 'last', 'mean' or indices of steps, but got 3"),
         ({"anchors": 0, "keep": "last"}, "anchors"),
         ({"anchors": 3, "keep": "bits"}, "anchors=3 has no effect with keep='bits'"),
         ({"alpha": 1.5}, "a learned alpha must start between -1 and 1, but got 1.5"),
@@ -290,6 +330,8 @@ def test_calls_are_checked() -> None:
         shared(images(3), tuple(torch.zeros(2, c, s, s) for c, s in ((4, 4), (6, 4), (8, 2))))
     with pytest.raises(ValueError, match=re.escape("out must be increasing indices of the 3 steps, but got (3,)")):
         net_of(out=(3,))(images(3))
+    with pytest.raises(ValueError, match=re.escape("out must be increasing indices of the 3 steps, but got ()")):
+        net_of(out=())(images(3))
 
 
 def test_a_time_split_is_refused_with_the_reason() -> None:

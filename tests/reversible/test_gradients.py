@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -290,6 +291,40 @@ def test_turned_off_is_the_clamp_and_round_of_the_plain_loop() -> None:
     assert torch.equal(ours.grad, theirs.grad)
     layer = turned_off().eval()
     assert layer(torch.tensor([[[0.5]]])).item() == turned_off()(torch.tensor([[[0.5]]])).item() == 1.0
+
+
+def after(net: ReversibleTime, x: Tensor, change: Callable[[ReversibleTime], Any]) -> dict[str, Tensor]:
+    """The gradients where something happens to the network between its forward and its backward pass."""
+    net.zero_grad()
+    torch.manual_seed(4)
+    loss = projected(net(x))
+    change(net)
+    loss.backward()
+    return gradients(net)
+
+
+@pytest.mark.parametrize("keep", ["levels", "bits"])
+def test_the_modes_of_the_forward_pass_are_those_of_the_backward_pass(keep: str) -> None:
+    x = torch.randn(6, 4, 5)
+    found = []
+    for choice in ("graph", keep):
+        torch.manual_seed(0)
+        first = Level(nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), FoldTime(nn.BatchNorm1d(8))), nn.Linear(6, 8))
+        net = ReversibleTime([first, Level(nn.Linear(8, 6))], (8, 6), keep=choice)
+        found.append(after(net, x, lambda net: net.eval()))
+        assert not any(module.training for module in net.modules())
+    assert_same_bits(found[1], found[0], 1e-5)
+
+
+@pytest.mark.parametrize("keep", ["levels", "bits"])
+def test_weights_that_are_thawed_before_the_backward_pass_have_no_gradient(keep: str) -> None:
+    found = []
+    for choice in ("graph", keep):
+        net = dense(keep=choice)
+        net.steps[0][1].requires_grad_(False)  # type: ignore[index]
+        found.append(after(net, 2 * torch.ones(6, 2, 5), lambda net: net.requires_grad_(True)))
+    assert "steps.0.1.down.weight" not in found[0]
+    assert_same_bits(found[1], found[0], 1e-5)
 
 
 @pytest.mark.parametrize("keep", ["auto", "levels", "last"])

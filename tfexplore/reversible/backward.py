@@ -38,16 +38,16 @@ Place: TypeAlias = tuple[str, int, int]
 def run(plan: Plan, x: Tensor, alphas: Sequence[Tensor], state: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The output, then the levels behind the last step."""
     holder = plan.holder()
-    trained = holder.trained()
-    with_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *alphas, *state, *trained.values()))
+    tensors = holder.tensors()
+    with_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *alphas, *state, *tensors.values()))
     if plan.choice.name == "graph" or not with_grad:
         return unrolled(plan, x, alphas, state)
-    made: tuple[Tensor, ...] = Reversed.apply(plan, holder, tuple(trained), x, *alphas, *state, *trained.values())
+    made: tuple[Tensor, ...] = Reversed.apply(plan, holder, tuple(tensors), x, *alphas, *state, *tensors.values())
     return made
 
 
 class Reversed(torch.autograd.Function):
-    """All that has a gradient is an input: x, the alphas, the states before the first step, and the weights."""
+    """All that it depends on is an input: x, the alphas, the states before the first step, and the levels' own tensors."""
 
     @staticmethod
     def forward(
@@ -59,9 +59,12 @@ class Reversed(torch.autograd.Function):
 
         def call(t: int, level: int, module: nn.Module, below: Tensor, above: Tensor | None) -> Tensor:
             before = footprint(module) if t < len(plan.levels) else None  # its first call in this pass
+            given = [(z, z._version) for z in (below, above) if z is not None]
             made, draws[t, level] = drawn(lambda: module(below, above), x.device)
             if before is not None:
                 check_unchanged(before, module, f"level {level}")
+            if any(z._version != version for z, version in given):
+                raise RuntimeError(f"level {level} must leave what it is given as it is, but changes it in place.")
             return made
 
         autocast, outputs = Autocast(x.device), Outputs(plan)
@@ -106,15 +109,17 @@ class Gradients(ops.Gradients):
 
 
 def backward(ctx: Any, g_out: Tensor | None, *g_states: Tensor | None) -> tuple[Tensor | None, ...]:
-    """The gradients of x, the alphas, the states before the first step, and the weights."""
+    """The gradients of x, the alphas, the states before the first step, and the levels' own tensors."""
     saved = iter(ctx.saved_tensors)
     x = next(saved)
-    alphas, state, weights = ([next(saved) for _ in range(n)] for n in (len(g_states), ctx.given, len(ctx.names)))
+    alphas, state, tensors = ([next(saved) for _ in range(n)] for n in (len(g_states), ctx.given, len(ctx.names)))
     kept = {place: [next(saved) for _ in range(n)] for place, n in ctx.places.items()}
     back = Backward(ctx, x, alphas, state, kept, ctx.needs_input_grad[3:])
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        named = dict(zip(ctx.names, weights, strict=True))
-        ctx.holder.again(named, lambda leaves: back.run(g_out, g_states, leaves))
+        wanted = ctx.needs_input_grad[-len(tensors) :]
+        named = zip(ctx.names, tensors, wanted, strict=True)
+        leaves: dict[str, Tensor] = {name: nn.Parameter(t.detach(), w) for name, t, w in named}
+        ctx.holder.again(leaves, lambda: back.run(g_out, g_states, leaves))
     return back.g_x, *back.g_alphas, *back.g_state, *map(back.g_weights.get, ctx.names)
 
 
@@ -160,13 +165,13 @@ class Backward:
         self.g_alphas: list[Tensor | None] = [None] * len(alphas)
         self.g_state: list[Tensor | None] = [None] * len(state)
         self.g_weights: dict[str, Tensor] = {}
-        self.weights: dict[nn.Module, list[Tensor]] = {}
         self.later: list[Tensor | None] = [None] * len(alphas)
         """e of alpha's gradient, where no numbers are kept."""
 
     def run(self, g_out: Tensor | None, g_states: Sequence[Tensor | None], leaves: dict[str, Tensor]) -> None:
         plan, outputs = self.plan, Outputs(self.plan)
-        self.names = {id(leaf): name for name, leaf in leaves.items()}
+        self.names = {id(leaf): name for name, leaf in leaves.items() if leaf.requires_grad}
+        self.weights: dict[nn.Module, list[Tensor]] = {}
         now = [self.level(plan.steps - 1, k, self.number(plan.steps - 1, k)) for k in range(self.top + 1)]
         for level, g in zip(now, g_states, strict=True):
             level.arrive(None if g is None else g.unsqueeze(0))
@@ -218,9 +223,10 @@ class Backward:
         with torch.set_grad_enabled(g is not None), self.autocast.again():
             made: Tensor = module(under, over)
         if g is not None and made.requires_grad:
-            weights = self.weights_of(module)
             inputs = [leaf for leaf in (under, over) if leaf is not None and leaf.requires_grad]
-            if t == self.plan.steps - 1:
+            if (weights := self.weights.get(module)) is None:
+                weights = [z for z in (*module.parameters(), *module.buffers()) if id(z) in self.names]
+                self.weights[module] = weights
                 check_leaves(made, [*inputs, *weights], f"level {k}")
             found = torch.autograd.grad(made, [*inputs, *weights], g.to(made.dtype), allow_unused=True)
             gradients = dict(zip(map(id, (*inputs, *weights)), found, strict=True))
@@ -235,12 +241,6 @@ class Backward:
                     name = self.names[id(weight)]
                     self.g_weights[name] = self.g_weights[name] + gradient if name in self.g_weights else gradient
         return made.detach().to(self.plan.dtype)
-
-    def weights_of(self, module: nn.Module) -> list[Tensor]:
-        """Those of a level with a gradient."""
-        if module not in self.weights:
-            self.weights[module] = [p for p in module.parameters() if p.requires_grad]
-        return self.weights[module]
 
     def step_before(self, t: int, k: int, now: Known, made: Tensor) -> Known:
         """The level behind the step before: its state as it was kept, or by the inverse, or unknown where bits are enough."""

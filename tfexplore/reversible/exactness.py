@@ -142,7 +142,7 @@ def walks(net: ReversibleTime, x: Tensor) -> tuple[Walked, Walked]:
         made, draws[t, level] = drawn(lambda: module(below, above), x.device)
         return made
 
-    def both(_: object) -> tuple[Walked, Walked]:
+    def both() -> tuple[Walked, Walked]:
         there = [levels for _, levels in walk(plan, current, alphas, (), call)]
         return there, list(inverse(plan, current, alphas, there[-1], draws))[::-1]
 

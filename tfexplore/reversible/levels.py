@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn import constant
@@ -155,7 +156,8 @@ class ReversibleTime(Stateful):
             checked_count("anchors", self.anchors)
             if self.keep not in ("last", "auto"):
                 raise ValueError(f"anchors={self.anchors} has no effect with keep={self.keep!r}; it belongs to 'last'.")
-        if isinstance(self.out, str) and self.out not in ("all", "last", "mean"):
+        indices = isinstance(self.out, Sequence) and not isinstance(self.out, str)
+        if not indices and self.out not in ("all", "last", "mean"):
             raise ValueError(f"out must be 'all', 'last', 'mean' or indices of steps, but got {self.out!r}.")
         for where, module in (("F", self.steps), ("read", self.read)):
             for part in module.modules():
@@ -189,12 +191,21 @@ class ReversibleTime(Stateful):
         return self._choice(x, self.alphas)
 
     def _choice(self, x: Tensor, alphas: Sequence[Tensor]) -> Choice:
+        lazy = [
+            type(part).__name__ for part in self.steps.modules() if any(map(is_lazy, part.parameters(recurse=False)))
+        ]
+        if lazy and self.keep != "graph":
+            raise ValueError(
+                f"F must know the shapes of its weights, but has a {lazy[0]} that was never called; call it once, or the network "
+                "with keep='graph'."
+            )
         reason = why_not_bits(self.read)
         # of alphas of their own at every step, each has a gradient that needs the states as numbers
         for_alpha = self.own and any(alpha.requires_grad for alpha in alphas)
         inverts = self.keep in ("auto", "last") and (self.keep == "last" or bool(reason) or for_alpha)
         least = min(float(alpha.detach().abs().min()) for alpha in alphas) if inverts or for_alpha else 1.0
-        compared = self._compared(x) if self.keep == "last" and not isinstance(self.read, nn.Identity) else 0
+        numbers = isinstance(self.read, nn.Identity) or (self.keep == "auto" and not reason)
+        compared = self._compared(x) if inverts and not numbers else 0
         return safety.choose(self.keep, self.anchors, len(x), least, state_dtype(x.dtype), reason, compared, for_alpha)
 
     def _compared(self, x: Tensor) -> int:
@@ -243,13 +254,13 @@ class ReversibleTime(Stateful):
                 )
         return state or ()
 
-    def _steps_out(self, steps: int) -> tuple[int, ...] | str:
+    def _steps_out(self, steps: int) -> Sequence[int] | str:
         if self.out == "mean":
             return "mean"
         if self.out in ("all", "last"):
-            return tuple(range(steps)) if self.out == "all" else (steps - 1,)
+            return range(steps) if self.out == "all" else (steps - 1,)
         found = tuple(range(steps)[at] if -steps <= at < steps else -1 for at in self.out if isinstance(at, int))
-        if -1 in found or len(found) != len(self.out) or len(set(found)) != len(found) or list(found) != sorted(found):
+        if not found or -1 in found or len(found) != len(self.out) or list(found) != sorted(set(found)):
             raise ValueError(f"out must be increasing indices of the {steps} steps, but got {self.out!r}.")
         return found
 

@@ -62,30 +62,34 @@ class Autocast:
 
 
 class Holder(nn.Module):
-    """Modules under one roof, so that their parameters have one list of names."""
+    """Modules under one roof, so that their tensors have one list of names; `modes` has which of them are in training now."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         super().__init__()
         self.held = nn.ModuleList(dict.fromkeys(modules))
+        self.modes = [(module, module.training) for module in self.modules()]
 
-    def trained(self) -> dict[str, Tensor]:
-        """The parameters with a gradient, each once."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers, each once: all but the running statistics that move."""
+        moving = {id(b) for m in self.modules() if keeps_statistics(m) for b in m.buffers(recurse=False)}
+        return {name: t for name, t in (*self.named_parameters(), *self.named_buffers()) if id(t) not in moving}
 
-    def again(self, parameters: dict[str, Tensor], work: Callable[[dict[str, Tensor]], Result]) -> Result:
-        """What `work` gives with these parameters, as leaves of their own, in place of the modules'; nothing of it stays.
+    def again(self, leaves: dict[str, Tensor], work: Callable[[], Result]) -> Result:
+        """What `work` gives with these tensors in place of the modules', in the modes of then; nothing of it stays.
 
         So a hook of a parameter runs once, where its gradient arrives in the whole graph, and running statistics move once.
         """
-        own = dict(self.named_parameters())
-        leaves: dict[str, Tensor] = {name: nn.Parameter(p.detach()) for name, p in parameters.items()}
-        statistics = {b: b.clone() for m in self.modules() if keeps_statistics(m) for b in m.buffers(recurse=False)}
         inner = [module for module in self.modules() if isinstance(module, Stateful)]
         with ExitStack() as stack:
+            for module, training in self.modes:
+                stack.callback(setattr, module, "training", module.training)
+                module.training = training
+            own = self.tensors()
+            statistics = {b: b.clone() for m in self.modules() if keeps_statistics(m) for b in m.buffers(recurse=False)}
             for role in ("provider", "sink", "padding"):
                 stack.enter_context(attached(self, role, None, inner, []))
             stack.enter_context(replaced(self, {own[name]: leaf for name, leaf in leaves.items()} | statistics))
-            return work(leaves)
+            return work()
 
 
 def keeps_statistics(module: nn.Module) -> bool:
@@ -100,9 +104,17 @@ def footprint(module: nn.Module) -> dict[str, Any]:
             continue
         if not keeps_statistics(part):
             found |= {f"{name}.{key}": (id(b), b._version) for key, b in part.named_buffers(recurse=False)}
+        found |= {f"{name}.{key}": (id(p), p._version) for key, p in part.named_parameters(recurse=False)}
         own = {key: value for key, value in vars(part).items() if not key.startswith("_")}
-        found |= {f"{name}.{key}": (id(v), len(v) if isinstance(v, list | dict | set) else 0) for key, v in own.items()}
+        found |= {f"{name}.{key}": (id(v), inside(v)) for key, v in own.items()}
     return found
+
+
+def inside(value: Any) -> int:
+    """A number that changes with much of what may change in a value."""
+    if isinstance(value, Tensor):
+        return value._version
+    return len(value) if isinstance(value, list | dict | set) else 0
 
 
 def check_unchanged(before: dict[str, Any], module: nn.Module, where: str) -> None:

@@ -39,7 +39,7 @@ class Plan:
     channels: tuple[int, ...]
     read: nn.Module
     choice: Choice
-    out: tuple[int, ...] | str
+    out: Sequence[int] | str
     steps: int
     dtype: torch.dtype
     data: torch.dtype
@@ -135,7 +135,7 @@ class Outputs:
             return None if g_out is None else g_out / self.plan.steps
         if t not in self.plan.out:
             return None
-        place = list(self.plan.out).index(t)
+        place = self.plan.out.index(t)  # type: ignore[arg-type]
         return g_out[place : place + 1]
 
 
@@ -152,4 +152,4 @@ def shapes(levels: Sequence[nn.Module], read: nn.Module, channels: tuple[int, ..
     """Those of the levels' states [1, B, C, ...] for an input of one step; nothing of the step that finds them stays."""
     plan = Plan([levels], channels, read, Choice("graph", ""), (0,), 1, state_dtype(x.dtype), x.dtype)
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        return plan.holder().again({}, lambda _: [c.shape for c in next(walk(plan, x, (), ()))[1]])
+        return plan.holder().again({}, lambda: [c.shape for c in next(walk(plan, x, (), ()))[1]])
