@@ -328,15 +328,13 @@ def test_weights_that_are_thawed_before_the_backward_pass_have_no_gradient(keep:
 
 
 @pytest.mark.parametrize("keep", ["auto", "levels", "last"])
-@pytest.mark.parametrize("kind", ["potential", "hook", "forward"])
+@pytest.mark.parametrize("kind", ["potential", "forward"])
 def test_levels_that_are_read_by_more_than_a_spike(kind: str, keep: str) -> None:
     class Twice(tfexplore.Layer):
         def forward(self, *args: Any, **options: Any) -> Any:
             return 2 * super().forward(*args, **options)
 
     read: tfexplore.Layer = tfexplore.LI(temporal="off") if kind == "potential" else turned_off()
-    if kind == "hook":
-        read.register_forward_hook(lambda module, given, out: 2 * out)
     if kind == "forward":
         read = Twice(read.neuron, temporal="off")
     net, x = dense(read, keep=keep, alpha=0.9), torch.randn(5, 3, 5)

@@ -88,8 +88,8 @@ def why_not_bits(read: nn.Module) -> str:
         return f"the levels see each other through {type(read).__name__}, which is no layer of neurons"
     if read.step.fire is None:
         return f"the {read.step.name} that they are read by does not spike"
-    if type(read).forward is not Layer.forward or read._forward_hooks or read._forward_pre_hooks:
-        return f"the {read.step.name} that they are read by has a forward or a hook of its own"
+    if type(read).forward is not Layer.forward:
+        return f"the {read.step.name} that they are read by has a forward of its own"
     if read.step.per_neuron:
         return f"the {read.step.name} that they are read by has parameters of its own for channels, or learns them"
     reason = keeping.why_not(read.step, read.smooth)
