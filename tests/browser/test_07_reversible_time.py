@@ -66,6 +66,7 @@ def walk_back(page: Any, pictures: Any) -> None:
     found.get_by_label("levels are seen").select_option("as numbers")
     message(found).get_by_text("is off by").wait_for()
     wait_until(found, f"{trace('fired')}.x.length === 0")
+    wait_until(found, "node._fullLayout.shapes.find(one => one.name === 'threshold').visible === false")
     found.screenshot(path=pictures / "inverse_numbers.png")
 
 

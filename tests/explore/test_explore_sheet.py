@@ -196,6 +196,13 @@ def test_rules() -> None:
         at = mark.x if place == "x" else mark.y
         assert shape[f"{place}0"] == shape[f"{place}1"] == at
         assert set(drawn.get_xdata() if place == "x" else drawn.get_ydata()) == {at}
+        assert shape["visible"]
+
+
+def test_a_rule_without_a_place_is_not_drawn() -> None:
+    (shape,) = plotly_sheet.described(one(Rule("mark")))[1]["shapes"]
+    assert shape["visible"] is False
+    assert not [line for line in artists(one(Rule("mark")), Line2D) if line.get_gid() == "mark"]
 
 
 @pytest.mark.parametrize("mark", [Line("mark"), Points("mark"), Bars("mark"), Heat("mark"), Arrows("mark")], ids=repr)

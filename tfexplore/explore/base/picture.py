@@ -188,6 +188,8 @@ def arrows(axes: Axes, mark: Arrows, _: Panel) -> None:
 
 def rule(axes: Axes, mark: Rule, _: Panel) -> None:
     look = {"color": mark.colour, "linestyle": STYLES[mark.dash], "lw": 0.8 * mark.width}
+    if mark.x is None and mark.y is None:
+        return
     made = axes.axhline(mark.y, **look) if mark.x is None else axes.axvline(mark.x, **look)  # type: ignore[arg-type]
     made.set_gid(mark.name)
 

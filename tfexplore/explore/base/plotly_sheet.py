@@ -125,7 +125,8 @@ def rule(mark: Rule, n: str) -> dict[str, Any]:
     line = {"color": mark.colour, "dash": mark.dash, "width": mark.width}
     across = {"xref": f"x{n} domain", "x0": 0, "x1": 1, "yref": f"y{n}", "y0": mark.y, "y1": mark.y}
     upright = {"xref": f"x{n}", "x0": mark.x, "x1": mark.x, "yref": f"y{n} domain", "y0": 0, "y1": 1}
-    return {"type": "line", "name": mark.name, "line": line} | (across if mark.x is None else upright)
+    there = mark.x is not None or mark.y is not None  # without a place plotly would draw it aslant
+    return {"type": "line", "name": mark.name, "visible": there, "line": line} | (across if mark.x is None else upright)
 
 
 # -- marks ---------------------------------------------------------------------------------------------------------

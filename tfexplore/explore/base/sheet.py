@@ -117,7 +117,7 @@ class Arrows(Mark):
 
 @dataclass(frozen=True, eq=False)
 class Rule(Mark):
-    """A line across the panel at one x or one y; not in the legend."""
+    """A line across the panel at one x or one y, with neither no line; not in the legend."""
 
     x: float | None = None
     y: float | None = None

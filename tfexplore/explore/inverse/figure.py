@@ -30,6 +30,7 @@ def sheet(made: Backwards, level: int, neuron: int, back: int) -> Sheet:
     low, high = low - margin, high + 2 * margin
     along = Axis(low=0.5, high=steps + 0.5, silent=True)
     shown = found[first:]
+    flips = made.exactness.flips.sum(0)
     panels = {
         "state": Panel(
             [
@@ -47,10 +48,10 @@ def sheet(made: Backwards, level: int, neuron: int, back: int) -> Sheet:
         ),
         "error": Panel(errors(made, first), title="largest error of a state, by level", x=along, y=decades(made)),
         "flips": Panel(
-            [Bars("flips", at[first:], made.exactness.flips[:, first:].sum(0), thickness=0.7, colour=style.ROSE, upright=True,
+            [Bars("flips", at[first:], flips[first:], thickness=0.7, colour=style.ROSE, upright=True,
                   words="step {x}: {y:,.0f} of " + f"{sum(made.exactness.neurons):,} neurons")],
             title="neurons that are seen differently", x=Axis("time step", 0.5, steps + 0.5),
-            y=Axis(low=0, high=max(1.0, 1.1 * made.exactness.flips.sum(0).max()), form=",.0f"),
+            y=Axis(low=0, high=max(1.0, 1.1 * flips.max()), form=",.0f", every=whole(flips.max())),
         ),
     }  # fmt: skip
     return Sheet(
@@ -61,6 +62,15 @@ def sheet(made: Backwards, level: int, neuron: int, back: int) -> Sheet:
         height=620,
         legend="below",
     )
+
+
+def whole(high: float) -> float:
+    """The distance of ticks at whole numbers, at most four up to `high`.
+
+    >>> whole(0), whole(3), whole(720)
+    (1, 1, 200)
+    """
+    return next(digit * 10**k for k in range(20) for digit in (1, 2, 5) if 4 * digit * 10**k >= high)
 
 
 def spikes(
