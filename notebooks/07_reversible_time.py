@@ -63,7 +63,7 @@ print(curves.sentence())
 #    $\sqrt{T}$. The *last* states alone would be flat and right, but they have one sign only, at $T = 4$: for more steps they are
 #    refused, and you will see why.
 # 2. BPTT four times, the bits one and a half times: most of what they hold is what one step needs while it is computed again.
-# 3. SLTT's the most, by a fifth, and by less those of truncated BPTT and of the levels walked back, at small $T$: what is saved
+# 3. SLTT's, by a fifth, and at small $T$ those of truncated BPTT and of the levels walked back: what is saved
 #    in a step that is under way is counted and not predicted. (Checkpointing has no sign: it saves out of autograd's sight.)
 # 4. Checkpointing, and those that cut. An ordinary layer cannot be walked back; it can be recomputed from a saved state (notebook
 #    04), which checkpointing does for whole chunks of time. It may also keep less of each step, its input or bits; then memory
