@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -79,7 +80,8 @@ class ReversibleTime(Stateful):
         learn_alpha: whether alpha is trained. It is bounded by its parametrisation (see `Alpha`).
         read: how the levels see each other; None for spikes without memory (`turned_off`), `nn.Identity()` for the numbers.
         keep: `"graph"`, `"levels"`, `"bits"`, `"last"` or `"auto"`.
-        anchors: with "last", the states are kept as numbers every so many steps too.
+        anchors: with "last", the states are kept as numbers every so many steps too; with "auto", where it takes "last" and no
+            more is safe.
         out: which steps of the top level are returned: `"all"`, `"last"`, `"mean"` (over time), or their indices. Memory that
             does not grow with T wants another than "all", and an input that is the same at every step,
             `image.expand(T, ...)`.
@@ -117,7 +119,7 @@ class ReversibleTime(Stateful):
         levels: Sequence[nn.Module] | Sequence[Sequence[nn.Module]],
         channels: Sequence[int],
         *,
-        alpha: float | Sequence[float | Tensor] = 0.5,
+        alpha: float | Tensor | Sequence[float | Tensor] = 0.5,
         least: float = 0.0,
         learn_alpha: bool = True,
         read: nn.Module | None = None,
@@ -133,7 +135,8 @@ class ReversibleTime(Stateful):
             if len(row) != len(self.channels):
                 raise ValueError(f"channels must be one for each of the {len(row)} levels, but got {list(channels)}.")
         self.steps = nn.ModuleList(nn.ModuleList(row) for row in rows)
-        starts = [alpha] * len(self.channels) if isinstance(alpha, int | float) else list(alpha)
+        single = isinstance(alpha, Real) or (isinstance(alpha, Tensor) and alpha.ndim == 0)
+        starts: list[Any] = [alpha] * len(self.channels) if single else list(alpha)  # type: ignore[arg-type]
         if len(starts) != len(self.channels):
             raise ValueError(
                 f"alpha must be a number, or one for each of the {len(self.channels)} levels, but got {alpha!r}."

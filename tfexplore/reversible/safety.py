@@ -6,7 +6,8 @@ mantissa's 24 are lost (53 in float64). Where levels are read as numbers, F pass
 a bit more at each step (`tfexplore bench inverse` measured growth by 3.6 a step at 0.5, 2 from alpha alone). Where they are read
 through comparisons, the error has no effect at first; then a state within it of its threshold is seen on the other side, one
 spike flips, and the inverse of all that follows is another network's. So as many bits are wanted as make a flip unlikely among
-all the neurons.
+all the neurons, where states are spread out. Ones that lie on a threshold, as sums of few whole spikes do, may flip any time;
+bits know no such case.
 """
 
 from __future__ import annotations
