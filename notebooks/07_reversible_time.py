@@ -54,7 +54,7 @@ print(curves.sentence())
 # 2. *Largest T* = 128, and **Start** (a minute or two). By how much has BPTT grown, by how much the *bits*?
 # 3. *Memory shown*: saved for backward. The dotted lines are predicted from the equations. Which signs lie off their lines, and
 #    why may they?
-# 4. *Network* = two convolutional layers: what is left of the policies, for ordinary layers?
+# 4. *Network* = two convolutions: what is left of the policies, for ordinary layers?
 #
 # <details><summary>An answer</summary>
 #

@@ -271,6 +271,23 @@ def test_a_tensor_that_is_no_parameter_is_refused(own: bool) -> None:
         net(torch.randn(3, 2, 5)).sum().backward()
 
 
+def test_a_hook_that_changes_what_is_read_is_refused_with_bits() -> None:
+    net, x = dense(keep="bits"), torch.randn(6, 2, 5)
+    handle = net.read.register_forward_hook(lambda *a: None)  # one that only watches
+    net(x)
+    handle.remove()
+    net.read.register_forward_hook(lambda *a: 0.5 * a[2])
+    with pytest.raises(RuntimeError, match=r"a hook changes what read gives, .* keep='levels'"):
+        net(x)
+    net.keep = "levels"
+    projected(net(x)).backward()
+    made = gradients(net)
+    net.zero_grad()
+    net.keep = "graph"
+    projected(net(x)).backward()
+    assert all(torch.equal(g, made[name]) for name, g in gradients(net).items())
+
+
 def test_neurons_with_a_memory_are_refused_within_a_level() -> None:
     with pytest.raises(ValueError, match=r"F must have no memory of its own, but has a LIF .* temporal='off'"):
         ReversibleTime([Level(nn.Linear(5, 6), None, tfexplore.LIF())], (6,))

@@ -71,23 +71,20 @@ class Reversed(torch.autograd.Function):
         c: list[Tensor] = []
         in_bits = InBits(plan.read) if plan.choice.name == "bits" and isinstance(plan.read, Layer) else None
         kept: dict[Place, list[Tensor]] = {}
-        for t, c in walk(plan, x, alphas, state, call):
+        for t, c, s in walk(plan, x, alphas, state, call):
             outputs.add(t, c[-1])
             for k, z in enumerate(c):
                 if plan.keeps_numbers(t):
                     kept["numbers", t, k] = [z]
                 if in_bits is not None and plan.sees(k, t):
-                    kept["bits", t, k] = in_bits.kept(z)
+                    kept["bits", t, k] = bits = in_bits.kept(z)
+                    if t == 0 and not torch.equal(in_bits.seen(bits, z.shape, plan.dtype, plan.data).values, s[k]):
+                        raise RuntimeError(
+                            "a hook changes what read gives, which bits do not hold; take it away, or use keep='levels'."
+                        )
         autocast.forget()
-        ctx.plan, ctx.holder, ctx.names, ctx.draws, ctx.autocast, ctx.in_bits = (
-            plan,
-            holder,
-            names,
-            draws,
-            autocast,
-            in_bits,
-        )
-        ctx.given = len(state)
+        ctx.plan, ctx.holder, ctx.names, ctx.draws = plan, holder, names, draws
+        ctx.autocast, ctx.in_bits, ctx.given = autocast, in_bits, len(state)
         ctx.places, ctx.shapes = {place: len(tensors) for place, tensors in kept.items()}, [z.shape for z in c]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *rest, *(tensor for tensors in kept.values() for tensor in tensors))
@@ -267,9 +264,8 @@ class Backward:
         if part is None:
             return
         if alphas.ndim == 2:
-            part = torch.zeros_like(alphas).index_copy(
-                0, torch.tensor([t], device=part.device), part.to(alphas.dtype).unsqueeze(0)
-            )
+            of_step, part = part, torch.zeros_like(alphas)
+            part[t] = of_step
         self.g_alphas[k] = added(self.g_alphas[k], part.to(alphas.dtype))
 
     def input_gradient(self, t: int, g: Tensor | None) -> None:

@@ -143,7 +143,7 @@ def walks(net: ReversibleTime, x: Tensor) -> tuple[Walked, Walked]:
         return made
 
     def both() -> tuple[Walked, Walked]:
-        there = [levels for _, levels in walk(plan, current, alphas, (), call)]
+        there = [levels for _, levels, _ in walk(plan, current, alphas, (), call)]
         return there, list(inverse(plan, current, alphas, there[-1], draws))[::-1]
 
     with torch.no_grad(), undrawn(x):

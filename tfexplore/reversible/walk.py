@@ -82,8 +82,8 @@ def plainly(t: int, level: int, module: nn.Module, below: Tensor, above: Tensor 
 
 def walk(
     plan: Plan, x: Tensor, alphas: Sequence[Tensor], state: Sequence[Tensor], call: Call = plainly
-) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yields each step, and the levels behind it, [1, B, C, ...] each."""
+) -> Iterator[tuple[int, list[Tensor], list[Any]]]:
+    """Yields each step, the levels behind it, [1, B, C, ...] each, and what the others see of them."""
     top = len(plan.channels) - 1
     c: list[Any] = [z.unsqueeze(0) for z in state] or [None] * (top + 1)
     s: list[Any] = [plan.see(z) if z is not None and k > 0 else None for k, z in enumerate(c)]
@@ -96,7 +96,7 @@ def walk(
             c[k] = made if c[k] is None else made + plan.alpha(alphas, k, t, made) * c[k]
             if plan.sees(k, t):
                 s[k] = plan.see(c[k])
-        yield t, list(c)
+        yield t, list(c), s
 
 
 def check_level(level: int, made: Any, begins: tuple[int, int, int], before: Tensor | None) -> None:
@@ -131,8 +131,10 @@ class Outputs:
 
     def gradient(self, g_out: Tensor | None, t: int) -> Tensor | None:
         """That of the top level behind step t."""
-        if g_out is None or self.plan.out == "mean":
-            return None if g_out is None else g_out / self.plan.steps
+        if g_out is None:
+            return None
+        if self.plan.out == "mean":
+            return g_out / self.plan.steps
         if t not in self.plan.out:
             return None
         place = self.plan.out.index(t)  # type: ignore[arg-type]
@@ -143,7 +145,7 @@ def unrolled(plan: Plan, x: Tensor, alphas: Sequence[Tensor], state: Sequence[Te
     """The output, then the levels behind the last step: by autograd, which keeps all it wants of every step (BPTT)."""
     outputs = Outputs(plan)
     c: list[Tensor] = []
-    for t, c in walk(plan, x, alphas, state):
+    for t, c, _ in walk(plan, x, alphas, state):
         outputs.add(t, c[-1])
     return outputs.made(), *(z.squeeze(0) for z in c)
 

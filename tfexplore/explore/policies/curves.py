@@ -95,7 +95,7 @@ class Curves:
         last = done[-1]
         here = {policy.name: self.points[policy.name][last] for policy in self.runs(last)}
         base = here.pop(BPTT.name)
-        parts = [f"{self.what}: at T = {last} BPTT holds {mebibytes(base.memory.held)}"]
+        parts = [f"{self.what[:1].upper()}{self.what[1:]}: at T = {last} BPTT holds {mebibytes(base.memory.held)}"]
         for words, exact in (("of what has its gradient too", True), ("of what cuts it", False)):
             fit = {name: point for name, point in here.items() if (point.cosine > EXACT) == exact}
             if fit:

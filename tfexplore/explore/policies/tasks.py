@@ -19,9 +19,9 @@ from tfexplore.nn.wrappers import FoldTime
 from tfexplore.reversible import Level, ReversibleTime
 
 NETWORKS = {
-    "levels": "three reversible levels",
-    "conv": "two convolutional layers",
-    "mlp": "two layers of 128 neurons",
+    "levels": "reversible levels",
+    "conv": "two convolutions",
+    "mlp": "two dense layers",
 }
 CHANNELS, ALPHA, RATE = (16, 32, 64), 0.9, 5e-3
 

@@ -18,7 +18,7 @@ from tfexplore.nn.networks import BATCH
 from tfexplore.reversible import ReversibleTime
 
 BPTT = "graph"
-KEEPS = {"bits": "two bits of each state", "levels": "the levels' states", "last": "the last states only"}
+KEEPS = {"bits": "two bits of a state", "levels": "the levels' states", "last": "the last states only"}
 WORDS = {BPTT: "BPTT", **KEEPS}
 
 
