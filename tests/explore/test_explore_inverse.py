@@ -52,12 +52,12 @@ def by_hand(alpha: float, steps: int, read: str) -> tuple[list[list[np.ndarray]]
 
 @pytest.mark.parametrize("read", [SPIKES, NUMBERS])
 def test_the_walks_against_plain_loops(read: str) -> None:
-    made = explore.inverse(alpha=0.5, steps=12, read=read).result
-    there, found = by_hand(0.5, 12, read)
+    made = explore.inverse(alpha=0.5, steps=8, read=read).result
+    there, found = by_hand(0.5, 8, read)
     for level in range(3):
         np.testing.assert_allclose(made.there[level], [step[level] for step in there], atol=1e-5)
         np.testing.assert_allclose(made.found[level], [step[level] for step in found], atol=2e-2)
-        assert made.there[level].shape == (12, CHANNELS[level])
+        assert made.there[level].shape == (8, CHANNELS[level])
     if read == SPIKES:
         assert all((made.fired[k] == (made.there[k] >= 0.5)).all() for k in range(3))
     else:
