@@ -42,7 +42,7 @@ def alarm(found: Any) -> Any:
 def walk_back(page: Any, pictures: Any) -> None:
     found = explorer(page, "steps back")
     as_wide_as_the_page(page, found)
-    alarm(found).get_by_text(re.compile(r"23 steps back, .* [\d,]+ spikes have flipped .* is off by")).wait_for()
+    alarm(found).get_by_text(re.compile(r"23 steps back, .* [\d,]+ comparisons have flipped .* is off by")).wait_for()
     assert len(drawn(found, "found")) == len(drawn(found, "flips")) == 24
     found.screenshot(path=pictures / "inverse.png")
 
@@ -51,7 +51,7 @@ def walk_back(page: Any, pictures: Any) -> None:
     wait_until(found, f"{trace('found')}.x.length === 1")
     step(found, "steps back", "ArrowRight", presses=3)
     message(found).get_by_text("3 steps back, the states are off by").wait_for()
-    message(found).get_by_text("no spike has flipped, so the weights' gradients are still exact").wait_for()
+    message(found).get_by_text("no comparison has flipped, so the weights' gradients are still exact").wait_for()
     wait_until(found, f"{trace('level 1')}.x.length === 4")
     found.locator(".widget-play button").first.click()
     alarm(found).get_by_text("23 steps back").wait_for()

@@ -300,6 +300,30 @@ number `alpha`, return the list of the states before the step.
         },
     ),
     Puzzle(
+        safe_steps,
+        NOTEBOOK,
+        "when does it break?",
+        r"""
+Numbers are rounded: a state is off by one rounding, $2^{-m}$ with `mantissa` $= m$. A step of the inverse takes the error that
+is there, adds a rounding of its own, and divides by `alpha`: $\text{error} \leftarrow (\text{error} + 2^{-m}) / \alpha$,
+beginning at 0. How many steps can be inverted so that the error is at most $2^{-w}$, with `wanted` $= w$?
+""",
+        (
+            "Follow the error in a loop, and count the steps for as long as it stays small enough.",
+            "`while (error + 2.0**-mantissa) / alpha <= 2.0**-wanted:` the next step is still safe.",
+        ),
+        safe_cases,
+        "steps",
+        {
+            "Each step adds a rounding error of its own, besides multiplying the old one.": (
+                lambda alpha, mantissa, wanted: int(np.floor((mantissa - wanted) / np.log2(1 / alpha) + 1e-9))
+            ),
+            "That is one step too many: its error is already too large.": (
+                lambda alpha, mantissa, wanted: exactly(alpha, mantissa, wanted) + 1
+            ),
+        },
+    ),
+    Puzzle(
         keep_two_bits,
         NOTEBOOK,
         "what must be kept?",
@@ -343,30 +367,6 @@ anyway, a single number. A row is gone when the next one comes.
             ),
             "Older gradients fade: `e` is multiplied by alpha at each step.": (
                 lambda backwards, alpha: mistaken_alpha(backwards, 1.0)
-            ),
-        },
-    ),
-    Puzzle(
-        safe_steps,
-        NOTEBOOK,
-        "when does it break?",
-        r"""
-Numbers are rounded: a state is off by one rounding, $2^{-m}$ with `mantissa` $= m$. A step of the inverse takes the error that
-is there, adds a rounding of its own, and divides by `alpha`: $\text{error} \leftarrow (\text{error} + 2^{-m}) / \alpha$,
-beginning at 0. How many steps can be inverted so that the error is at most $2^{-w}$, with `wanted` $= w$?
-""",
-        (
-            "Follow the error in a loop, and count the steps for as long as it stays small enough.",
-            "`while (error + 2.0**-mantissa) / alpha <= 2.0**-wanted:` the next step is still safe.",
-        ),
-        safe_cases,
-        "steps",
-        {
-            "Each step adds a rounding error of its own, besides multiplying the old one.": (
-                lambda alpha, mantissa, wanted: int(np.floor((mantissa - wanted) / np.log2(1 / alpha) + 1e-9))
-            ),
-            "That is one step too many: its error is already too large.": (
-                lambda alpha, mantissa, wanted: exactly(alpha, mantissa, wanted) + 1
             ),
         },
     ),
