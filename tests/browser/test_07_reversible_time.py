@@ -35,7 +35,7 @@ def test_reversible_time(page: Any, lab: Any, pictures: Any) -> None:
 
 
 def alarm(found: Any) -> Any:
-    """What it says in red, where a spike has flipped or a run is refused."""
+    """What it says in red, where a comparison has flipped or a run is refused."""
     return found.locator("[role=alert]")
 
 
@@ -115,5 +115,5 @@ def stop_twins(page: Any, pictures: Any) -> None:
     message(found).get_by_text("Press Start to train").wait_for()
     step(found, "time steps T", "End")
     found.get_by_role("button", name="Start").click()
-    alarm(found).get_by_text(re.compile("keep='last' would give wrong gradients: .* loses 13 bits")).wait_for()
+    alarm(found).get_by_text(re.compile("keep='last' would give wrong gradients: .* loses 13 of 24 bits")).wait_for()
     found.locator("button:not([disabled])", has_text="Start").wait_for()
