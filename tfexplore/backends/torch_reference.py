@@ -81,9 +81,14 @@ def compiled(variant: Variant) -> dict[str, Callable[..., Any]]:
             for k, (z, value) in enumerate(zip(step.after, step.reset, strict=True))
         ),
     ]
-    text = "\n".join(python_function(member, TORCH) for member in members)
+    return on_tensors(members, step.name)
+
+
+def on_tensors(functions: Iterable[Function], name: str) -> dict[str, Callable[..., Any]]:
+    """Generated functions as Python's, by their names; name: of the neuron, for tracebacks."""
+    text = "\n".join(python_function(function, TORCH) for function in functions)
     space: dict[str, Any] = {"torch": torch, "where": where, "number": number}
-    exec(compile(text, f"<tfexplore {step.name}>", "exec"), space)
+    exec(compile(text, f"<tfexplore {name}>", "exec"), space)
     return space
 
 

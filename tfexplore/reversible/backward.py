@@ -28,6 +28,7 @@ from tfexplore.reversible.recompute import (
     drawn,
     footprint,
     set_generators,
+    undrawn,
 )  # fmt: skip
 from tfexplore.reversible.walk import Outputs, Plan, unrolled, walk
 
@@ -112,7 +113,7 @@ def backward(ctx: Any, g_out: Tensor | None, *g_states: Tensor | None) -> tuple[
     alphas, state, tensors = ([next(saved) for _ in range(n)] for n in (len(g_states), ctx.given, len(ctx.names)))
     kept = {place: [next(saved) for _ in range(n)] for place, n in ctx.places.items()}
     back = Backward(ctx, x, alphas, state, kept, ctx.needs_input_grad[3:])
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with undrawn(x):
         wanted = ctx.needs_input_grad[-len(tensors) :]
         named = zip(ctx.names, tensors, wanted, strict=True)
         leaves: dict[str, Tensor] = {name: nn.Parameter(t.detach(), w) for name, t, w in named}
@@ -173,7 +174,7 @@ class Backward:
         for level, g in zip(now, g_states, strict=True):
             level.arrive(None if g is None else g.unsqueeze(0))
         for t in reversed(range(plan.steps)):
-            now[-1].g = added(outputs.gradient(g_out, t), now[-1].g)
+            now[-1].arrive(outputs.gradient(g_out, t))
             before: list[Known] = []  # from the top down
             for k in reversed(range(self.top + 1)):
                 now[k].gather()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -17,7 +16,7 @@ from tfexplore.nn.checks import check_input
 from tfexplore.reversible.backward import run
 from tfexplore.reversible.levels import ReversibleTime
 from tfexplore.reversible.reading import seen
-from tfexplore.reversible.recompute import Generators, drawn, set_generators
+from tfexplore.reversible.recompute import Generators, drawn, set_generators, undrawn
 from tfexplore.reversible.safety import MANTISSA, Choice, lost
 from tfexplore.reversible.walk import Plan, walk
 
@@ -120,11 +119,6 @@ def compared(plan: Plan, state: Tensor) -> Tensor:
     """What the other levels see of a level, and the slope with which its gradient passes."""
     made = seen(plan.see, state)
     return torch.stack([made.values, made.back(torch.ones_like(made.values)).to(made.values.dtype)])
-
-
-def undrawn(x: Tensor) -> AbstractContextManager[None]:
-    """Within this context, random numbers may be drawn, and then they have not been."""
-    return torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else [])
 
 
 def table(one: Walked, other: Walked, differ: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:

@@ -18,10 +18,9 @@ import torch
 from sympy import Abs, Piecewise
 from torch import Tensor, nn
 
-from tfexplore.backends.torch_reference import number, numbers, where
+from tfexplore.backends.torch_reference import numbers, on_tensors
 from tfexplore.codegen import keep as keeping
-from tfexplore.codegen.functions import functions_of, python_function
-from tfexplore.codegen.printing import TORCH
+from tfexplore.codegen.functions import functions_of
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.step import Step
 from tfexplore.neurons.surrogates import Surrogate, Value
@@ -99,10 +98,7 @@ def why_not_bits(read: nn.Module) -> str:
 @functools.cache
 def compiled(step: Step) -> dict[str, Callable[..., Any]]:
     """The neuron's equations on tensors, its comparisons and its adjoint among them."""
-    text = "\n".join(python_function(function, TORCH) for function in functions_of(Variant(step, keep="bits")))
-    space: dict[str, Any] = {"torch": torch, "where": where, "number": number}
-    exec(compile(text, f"<tfexplore {step.name} in bits>", "exec"), space)
-    return space
+    return on_tensors(functions_of(Variant(step, keep="bits")), f"{step.name} in bits")
 
 
 class InBits:

@@ -7,7 +7,7 @@ own would compute something else, and is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +31,11 @@ def set_generators(states: Generators, device: torch.device) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)
+
+
+def undrawn(x: Tensor) -> AbstractContextManager[None]:
+    """Within this context, random numbers may be drawn where x is, and then they have not been."""
+    return torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else [])
 
 
 def drawn(call: Callable[[], Result], device: torch.device) -> tuple[Result, Generators | None]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tfexplore.nn.routes import state_dtype
-from tfexplore.reversible.recompute import Holder
+from tfexplore.reversible.recompute import Holder, undrawn
 from tfexplore.reversible.safety import Choice
 
 Call: TypeAlias = Callable[[int, int, nn.Module, Tensor, Tensor | None], Tensor]
@@ -153,5 +153,5 @@ def unrolled(plan: Plan, x: Tensor, alphas: Sequence[Tensor], state: Sequence[Te
 def shapes(levels: Sequence[nn.Module], read: nn.Module, channels: tuple[int, ...], x: Tensor) -> list[torch.Size]:
     """Those of the levels' states [1, B, C, ...] for an input of one step; nothing of the step that finds them stays."""
     plan = Plan([levels], channels, read, Choice("graph", ""), (0,), 1, state_dtype(x.dtype), x.dtype)
-    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+    with torch.no_grad(), undrawn(x):
         return plan.holder().again({}, lambda: [c.shape for c in next(walk(plan, x, (), ()))[1]])

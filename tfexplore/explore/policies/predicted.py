@@ -20,14 +20,7 @@ from torch.nn.modules.pooling import _AvgPoolNd
 
 from tfexplore.codegen.keep import fastest
 from tfexplore.codegen.traffic import kept_bytes
-from tfexplore.explore.policies.policies import (
-    CHECKPOINTING,
-    SLTT,
-    TRUNCATED,
-    Policy,
-    Task,
-    reversible,
-)  # fmt: skip
+from tfexplore.explore.policies.policies import CHECKPOINTING, SLTT, TRUNCATED, Policy, Task, reversible
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.states import carry
 from tfexplore.reversible import Level, ReversibleTime

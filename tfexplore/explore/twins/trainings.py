@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfexplore.data import Split, currents
 from tfexplore.explore.policies import tasks
+from tfexplore.explore.policies.policies import reversible
 from tfexplore.measure.peaks import Peak, peak
+from tfexplore.nn import networks
 from tfexplore.nn.networks import BATCH
-from tfexplore.reversible import ReversibleTime
 
 BPTT = "graph"
 KEEPS = {"bits": "two bits of a state", "levels": "the levels' states", "last": "the last states only"}
@@ -25,9 +25,8 @@ WORDS = {BPTT: "BPTT", **KEEPS}
 def network(keep: str, steps: int, seed: int = 0) -> nn.Module:
     """Three reversible levels for the digits, whose mean over time is read; the same weights for the same seed."""
     net = tasks.levels(seed)
-    for module in net.modules():
-        if isinstance(module, ReversibleTime):
-            module.keep = keep
+    for part in reversible(net):
+        part.keep = keep
     return net
 
 
@@ -40,14 +39,9 @@ def step(net: nn.Module, images: Tensor, labels: Tensor, steps: int) -> Tensor:
 
 def fit(net: nn.Module, data: Split, steps: int, seed: int = 0) -> Iterator[float]:
     """Trains until the caller stops, a batch at a time; yields the losses."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=tasks.RATE)
-    order = torch.Generator().manual_seed(seed)
-    while True:
-        for batch in torch.randperm(len(data.train_labels), generator=order).split(BATCH):
-            optimiser.zero_grad()
-            loss = step(net, data.train_images[batch], data.train_labels[batch], steps)
-            optimiser.step()
-            yield loss.item()
+    return networks.fit(
+        net, data, lambda net, x: net(x).unsqueeze(0), steps, tasks.RATE, seed
+    )  # its mean over time is one
 
 
 def memory(net: nn.Module, data: Split, steps: int) -> Peak:
