@@ -40,9 +40,10 @@ $(VENV)/.lab-stamp: pyproject.toml constraints.txt | $(PY)
 	@$(PIP) -e ".[notebooks]"
 	@touch $@
 
-$(VENV)/.setup-stamp: pyproject.toml constraints.txt | $(PY)
+$(VENV)/.setup-stamp: pyproject.toml constraints.txt tests/peers.txt | $(PY)
 	@echo "setting up .venv for development (minutes the first time)"
 	@$(PIP) -e ".[notebooks,test,lint,book]"
+	@$(PIP) --no-deps -r tests/peers.txt
 	@touch $(VENV)/.lab-stamp $@
 
 setup: $(VENV)/.setup-stamp

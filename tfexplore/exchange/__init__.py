@@ -1,0 +1,1 @@
+"""Networks of other frameworks and of NIR files, as modules of ours that run fused; and the way there."""
