@@ -37,7 +37,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_puzzles_for_every_notebook() -> None:
-    assert len({puzzle.notebook for puzzle in ALL.values()}) == 7
+    assert len({puzzle.notebook for puzzle in ALL.values()}) == 9
     assert len({puzzle.title for puzzle in ALL.values()}) == len(ALL)
 
 
@@ -154,6 +154,8 @@ def test_budgets_follow_from_the_equations() -> None:
         "recompute": 3 + 1 / 32,  # x and g_s read, g_x written, a state for 32 steps
         "keep_two_bits": 4 + 4 / 32,  # c and g_s read, s and g_c written, two bits of each state written and read
         "keep_bits": 3 + 2 / 32,  # u and g_s read, g_u written, a bit written and read
+        "pack_eight": 1 + 1 / 32,  # spikes read, a bit of each written
+        "read_bit": 1 / 4,  # a byte of each neuron
     }
 
 
@@ -279,6 +281,15 @@ def reads_the_state_twice(c, kept, s, g_s, g_c):
         g_c[t] = g_s[t] * np.unpackbits(kept[t, size : 2 * size])
 
 
+def adds_to_the_byte(s, packed):
+    for t in range(8):
+        packed[:] = packed[:] * 2 + s[t].astype(np.uint8)
+
+
+def unpacks_everything(packed, t):
+    return np.unpackbits(packed[:], axis=0)[t]
+
+
 WASTEFUL = [
     ("walk_the_grid", step_by_step, 4, "state read 1"),
     ("carry_the_state", from_the_start_each_time, 5.25, "x read 2.5"),
@@ -290,6 +301,8 @@ WASTEFUL = [
     ("recompute", walks_anew_for_every_step, 2 + 33 / 2 + 1 / 32, "x read 16.5"),
     ("keep_bits", a_byte_for_a_bit, 3.5, "kept written 0.25"),
     ("keep_two_bits", reads_the_state_twice, 5 + 4 / 32, "c read 2"),
+    ("pack_eight", adds_to_the_byte, 1.5, "packed read 0.25"),
+    ("read_bit", unpacks_everything, 0.75, "packed read 0.75"),
     ("fuse_the_loop", deletes_in_the_end, 4, "Your own `currents` holds 768 words"),
     ("fuse_the_loop", deletes_without_a_call_between, 4, "Your own `charged` holds 768 words"),
     ("fuse_the_loop", two_passes_by_pop, 4, "Your own `c` holds 768 words"),

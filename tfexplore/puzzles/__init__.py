@@ -16,8 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 from tfexplore.puzzles.backward import PUZZLES as BACKWARD
+from tfexplore.puzzles.bits import PUZZLES as BITS
 from tfexplore.puzzles.charge_fire_reset import PUZZLES as NEURON
 from tfexplore.puzzles.check import find, judge
+from tfexplore.puzzles.exchange import PUZZLES as EXCHANGE
 from tfexplore.puzzles.kernel import PUZZLES as KERNEL
 from tfexplore.puzzles.puzzle import Case, Complaint, Puzzle
 from tfexplore.puzzles.reversible import PUZZLES as REVERSIBLE
@@ -32,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 ALL: dict[str, Puzzle] = {puzzle.name: puzzle for puzzle in (
-    *NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING, *SPLIT, *REVERSIBLE
+    *NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING, *SPLIT, *REVERSIBLE, *BITS, *EXCHANGE
 )}  # fmt: skip
 """Every puzzle by name, in the order of the notebooks."""
 
