@@ -1,0 +1,1 @@
+"""Packing under your hands: spikes, and the bytes that they become."""

@@ -1,0 +1,1 @@
+"""A NIR graph drawn, and one of its neurons run."""
