@@ -3,6 +3,7 @@
 Nothing here imports h5py, nir or jax before it is used.
 """
 
+from tfexplore.exchange.file import read, write
 from tfexplore.exchange.graph import Graph, Node
 
-__all__ = ["Graph", "Node"]
+__all__ = ["Graph", "Node", "read", "write"]

@@ -77,7 +77,9 @@ class Graph:
 
     def __post_init__(self) -> None:
         nodes = {name: node if isinstance(node, Graph) else _checked(name, node) for name, node in self.nodes.items()}
-        counted = Counter((str(source), str(target)) for source, target in self.edges)
+        if wrong := [edge for edge in self.edges if not _is_edge(edge)]:
+            raise ValueError(f"An edge must be a pair of names, but got {wrong[0]!r}.")
+        counted = Counter(tuple(edge) for edge in self.edges)
         depth = 1 + max((node.depth for node in nodes.values() if isinstance(node, Graph)), default=0)
         if depth > DEEPEST:
             raise ValueError(f"Sub-graphs must be at most {DEEPEST} deep, but got {depth}.")
@@ -201,8 +203,10 @@ class Graph:
             raise ValueError(f"A graph must be of the type 'NIRGraph', but got {kind!r}.")
         if extra := set(tree) - {"type", "nodes", "edges", "metadata"}:
             raise ValueError(f"A graph has nodes, edges and metadata, but got {sorted(extra)} as well.")
+        if not isinstance(tree.get("nodes"), Mapping) or not isinstance(tree.get("edges"), list | tuple | set):
+            raise ValueError("A graph must have nodes, by name, and edges, pairs of names.")
         nodes: dict[str, Node | Graph] = {}
-        for name, given in tree.get("nodes", {}).items():
+        for name, given in tree["nodes"].items():
             if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
                 raise ValueError(f"The node {name!r} has no type.")
             if given["type"] == "NIRGraph":
@@ -213,7 +217,7 @@ class Graph:
             else:
                 parameters = {key: value for key, value in given.items() if key not in ("type", "metadata")}
                 nodes[name] = Node(given["type"], parameters, given.get("metadata", {}))
-        return cls(nodes, tuple((source, target) for source, target in tree.get("edges", ())), tree.get("metadata", {}))
+        return cls(nodes, tuple(tree["edges"]), tree.get("metadata", {}))
 
     def to_dict(self) -> dict[str, Any]:
         """The graph as nested dictionaries; `from_dict` of them is the same graph."""
@@ -254,6 +258,10 @@ class Graph:
                 arrays = {key: np.array(value) if isinstance(value, tuple) else value for key, value in given.items()}
                 nodes[name] = nir.dict2NIRNode(arrays)
         return nir.NIRGraph(nodes, list(self.edges), dict(self.metadata), type_check=type_check)
+
+
+def _is_edge(edge: Any) -> bool:
+    return isinstance(edge, list | tuple) and len(edge) == 2 and all(isinstance(end, str) for end in edge)
 
 
 def _checked(name: str, node: Node) -> Node:
@@ -298,6 +306,8 @@ def plain(metadata: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
     """Metadata in one form: text, numbers of Python, arrays, tuples of text, and dictionaries of these."""
     if depth > DEEPEST:
         raise ValueError(f"metadata must be at most {DEEPEST} deep")
+    if not isinstance(metadata, Mapping):
+        raise ValueError(f"metadata must be a dictionary, but got {type(metadata).__name__}")
     found: dict[str, Any] = {}
     for name, value in metadata.items():
         if isinstance(value, Mapping):

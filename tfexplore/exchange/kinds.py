@@ -77,7 +77,7 @@ class Whole:
 
 
 TAU, ANY, WEIGHTS = Array(above=0), Array(), Array(dims=1)
-V_RESET = Array(default=0.0, like="v_threshold")  # files of nir before 1.0.5 have none (NIR #155)
+V_RESET = Array(default=0.0, like="v_threshold")  # older files have none (NIR #155)
 W_IN = Array(default=1.0, like="v_leak")
 SHAPE = Whole(None)
 CUBA = {"tau_syn": TAU, "tau_mem": TAU, "r": ANY, "v_leak": ANY}
@@ -168,14 +168,16 @@ def checked(kind: str, given: Mapping[str, Any]) -> dict[str, Value]:
 
 def _fitting(kind: str, found: dict[str, Any]) -> dict[str, Value]:
     """Whether the shapes of a node's arrays agree; single numbers of a neuron spread over its shape."""
-    weight, bias = found.get("weight"), found.get("bias")
     if kind in NEURONS:
         shapes = {name: array.shape for name, array in found.items() if array.ndim}
         if len(set(shapes.values())) > 1:
             raise ValueError(f"the parameters of {kind} must have one shape, but got {shapes}")
         for shape in set(shapes.values()):
             found = {name: np.array(np.broadcast_to(a, shape)) if a.shape != shape else a for name, a in found.items()}
-    elif kind in ("Affine", "Linear") and weight.ndim < 2:
+    if "weight" not in found:
+        return found
+    weight, bias = found["weight"], found.get("bias")
+    if weight.ndim < 2:
         raise ValueError(f"weight of {kind} must have 2 dimensions or more, but got shape {weight.shape}")
     if bias is not None:
         wanted = weight.shape[:1] if kind.startswith("Conv") else weight.shape[:-1]
