@@ -5,5 +5,6 @@ Nothing here imports h5py, nir or jax before it is used.
 
 from tfexplore.exchange.file import read, write
 from tfexplore.exchange.graph import Graph, Node
+from tfexplore.exchange.importing import from_nir
 
-__all__ = ["Graph", "Node", "read", "write"]
+__all__ = ["Graph", "Node", "from_nir", "read", "write"]
