@@ -10,15 +10,20 @@ from typing import Any
 
 if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
+
+    # B from tfexplore.explore.bits.explorer import Bits as bits
     from tfexplore.explore.breakdown.explorer import breakdown
     from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
     from tfexplore.explore.cuts.explorer import Cuts as cuts
+
+    # B from tfexplore.explore.data_path.explorer import DataPath as data_path
     from tfexplore.explore.follow.explorer import Follow as follow
     from tfexplore.explore.inverse.explorer import Inverse as inverse
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
     from tfexplore.explore.memory.explorer import Memory as memory
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
+    from tfexplore.explore.nir.explorer import Nir as nir
     from tfexplore.explore.policies.explorer import MemoryOverTime as memory_over_time
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
@@ -39,9 +44,11 @@ else:  # the pure functions of these modules (kept, points, walks ...) need neit
 
 
 __all__ = [
+    "bits",
     "breakdown",
     "compile_cost",
     "cuts",
+    "data_path",
     "follow",
     "inverse",
     "kernel",
@@ -49,6 +56,7 @@ __all__ = [
     "memory",
     "memory_over_time",
     "neuron",
+    "nir",
     "race",
     "roofline",
     "schedules",

@@ -50,7 +50,9 @@ class Bits(Explorer):
     steps = Slider("time steps T", 1, MOST)
     bits = Choice("values", DEPTHS, help="how many bits a value is given")
     along = Choice("packed along", tuple(ALONG))
-    order = Choice("first value is", {"big": "the highest bit", "little": "the lowest bit"}, help="order of the bits in a byte")
+    order = Choice(
+        "first value is", {"big": "the highest bit", "little": "the lowest bit"}, help="order of the bits in a byte"
+    )
     row = Slider("row", 0, NEURONS - 1, help="a neuron, or a time step, whose byte is framed", live=True)
     byte = Slider("byte", 0, 1, help="which byte of the row is framed", live=True)
 

@@ -81,9 +81,8 @@ class Packing:
         where = f"{'Neuron' if steps else 'Step'} {row}, {which}: {self.sum(row, byte)}."
         sizes = self.nbytes
         unused = f" {self.unused} of the bits of each row are unused." if self.unused else ""
-        return (
-            f"{where} {sizes['float32']:,} bytes as float32 are {sizes['packed']:,} packed: 1/{self.smaller:.3g} of them.{unused}"
-        )
+        less = f"{sizes['float32']:,} bytes as float32 are {sizes['packed']:,} packed: 1/{self.smaller:.3g} of them."
+        return f"{where} {less}{unused}"
 
 
 def look(values: np.ndarray, along: str, order: str, bits: int) -> Packing:

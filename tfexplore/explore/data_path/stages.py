@@ -59,11 +59,8 @@ def size(nbytes: float) -> str:
     >>> size(900), size(34_000), size(4_600_000)
     ('900 B', '33.2 kB', '4.39 MB')
     """
-    for unit in ("B", "kB", "MB"):
-        if nbytes < 1024:
-            break
-        nbytes /= 1024
-    return f"{nbytes:.3g} {unit}"
+    power = next(k for k in (2, 1, 0) if nbytes >= 1024**k or not k)
+    return f"{nbytes / 1024**power:.3g} {('B', 'kB', 'MB')[power]}"
 
 
 def spikes(steps: int, seed: int = 0) -> tuple[Tensor, Tensor]:
