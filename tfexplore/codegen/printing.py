@@ -128,6 +128,9 @@ class CodePrinter(Printer):
         name = expr.func.__name__
         return self._call(name, *expr.args) if name in FUNCTIONS else self.emptyPrinter(expr)
 
+    def _print_first(self, expr: Expr) -> str:
+        return f"({self._print(expr.args[0])})"
+
     def _print_sign(self, expr: Expr) -> str:
         u = self._factor(expr.args[0])
         zero, one = self._number(0), self._number(1)
