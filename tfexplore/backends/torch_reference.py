@@ -32,19 +32,24 @@ def number(value: float, like: Tensor) -> Tensor:
     return numbers((value,), like)[0]
 
 
+def fired(u: Tensor, strict: bool) -> Tensor:
+    """1 where u >= 0 (strict: where u > 0), else 0."""
+    return (u > 0 if strict else u >= 0).to(u.dtype)
+
+
 class Fire(torch.autograd.Function):
     """The step function in the forward pass, the surrogate's slope in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor, slope: Callable[..., Tensor], p: tuple[Tensor, ...]) -> Tensor:
+    def forward(ctx: Any, u: Tensor, strict: bool, slope: Callable[..., Tensor], p: tuple[Tensor, ...]) -> Tensor:
         ctx.save_for_backward(u)
         ctx.slope, ctx.p = slope, p
-        return (u >= 0).to(u.dtype)
+        return fired(u, strict)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (u,) = ctx.saved_tensors
-        return grad_outputs[0] * ctx.slope(u, ctx.p), None, None
+        return grad_outputs[0] * ctx.slope(u, ctx.p), None, None, None
 
 
 class Sloped(torch.autograd.Function):
@@ -53,16 +58,16 @@ class Sloped(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(u: Tensor, slope: Tensor) -> Tensor:
-        return (u >= 0).to(u.dtype)
+    def forward(u: Tensor, slope: Tensor, strict: bool) -> Tensor:
+        return fired(u, strict)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        return grad_outputs[0] * ctx.saved_tensors[0], None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        return grad_outputs[0] * ctx.saved_tensors[0], None, None
 
 
 @functools.cache
@@ -144,7 +149,7 @@ def begin(step: Step, given: Given, x: Tensor) -> Tensor:
 
 def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tensor]:
     """x [T, N] -> out [T, N], state [STATES, N], watched [T, WATCHED, N]."""
-    fire = (lambda u, slope, p: Sloped.apply(u, slope(u, p))) if is_transformed() else Fire.apply
+    fire = (lambda u, strict, slope, p: Sloped.apply(u, slope(u, p), strict)) if is_transformed() else Fire.apply
     step, do, start = variant.step, compiled(variant), begin(variant.step, given, x)
     own = () if given.per_neuron is None else spread(given.per_neuron, given.inner, x.shape[1]).unbind(0)
     p = (*numbers(tuple(given.scalars[: len(step.scalars)]), start), *own)
@@ -160,7 +165,7 @@ def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tens
             s = torch.zeros_like(h[0])
         else:
             u = do["fire"](h, p)
-            s = do["spike"](u, p) if variant.smooth else fire(u, do["slope"], p)
+            s = do["spike"](u, p) if variant.smooth else fire(u, step.strict, do["slope"], p)
         after = tuple(
             do[f"reset_{k}"](h, s.detach() if k == 0 and step.detach_reset else s, p) for k in range(len(step.before))
         )

@@ -18,7 +18,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import sympy
 from sympy import Expr, Symbol
 
 from tfexplore.codegen.printing import Dialect, code
@@ -60,7 +59,7 @@ def functions_of(variant: Variant) -> list[Function]:
     step = variant.step
     p = (*step.scalars, *step.per_neuron)
     fire = step.fire if step.fire is not None else step.charged[0]
-    spike = step.smooth if variant.smooth else sympy.Heaviside(step.u, 1)
+    spike = step.smooth if variant.smooth else step.spike
     watched = {**{z.name: n for z, n in zip(step.before, step.after, strict=True)}, "h": step.charged[0]}
     watch = tuple(watched[name] for name in variant.record)
     z, h, after = step.before, step.charged, step.after

@@ -138,9 +138,9 @@ class CodePrinter(Printer):
         return self.dialect.choose(f"{u} > {zero}", one, inner)
 
     def _print_Heaviside(self, expr: Expr) -> str:
-        return self.dialect.choose(
-            f"{self._factor(expr.args[0])} >= {self._number(0)}", self._number(1), self._number(0)
-        )
+        u, at_0 = expr.args
+        compared = f"{self._factor(u)} {'>' if at_0 == 0 else '>='} {self._number(0)}"
+        return self.dialect.choose(compared, self._number(1), self._number(0))
 
     def _print_Max(self, expr: Expr) -> str:
         return self._print(choices(expr))

@@ -169,14 +169,16 @@ def in_bits(adjoint: Adjoint, step: Step) -> Adjoint:
         return found.setdefault(comparison, real(f"bit_{len(found)}"))
 
     def with_bits(value: Expr) -> Expr:
-        value = value.replace(sympy.Heaviside, lambda u, *_: sympy.Piecewise((1, u >= 0), (0, True)))
+        value = value.replace(
+            sympy.Heaviside, lambda u, at_0: sympy.Piecewise((1, u >= 0 if at_0 else u > 0), (0, True))
+        )
         value = value.replace(sympy.sign, lambda u: sympy.Piecewise((1, u > 0), (-1, u < 0), (0, True)))
         comparisons = [c for c in value.atoms(Relational) if c.free_symbols & seen]
         return value.xreplace({c: bit(c) for c in sorted(comparisons, key=sympy.default_sort_key)})
 
     body = [(symbol, with_bits(value)) for symbol, value in adjoint.body]
     if any(step.s in value.free_symbols for _, value in body):
-        body.insert(0, (step.s, sympy.Piecewise((1, bit(step.u >= 0)), (0, True))))
+        body.insert(0, (step.s, sympy.Piecewise((1, bit(step.fires)), (0, True))))
     written = {symbol for symbol, _ in body}
     left = set().union(*(value.free_symbols for _, value in body)) & seen - written
     needs = tuple(sorted(left, key=lambda symbol: symbol.name))

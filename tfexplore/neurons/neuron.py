@@ -3,7 +3,7 @@ r"""What a neuron *is*: a small frozen value whose methods are the equations of 
 One step of every neuron here is the same four lines, with the membrane potential as the first state::
 
     charge     h = charge(z, x)             z: the states before the step, x: the input current
-    fire       u = h_v - threshold(h)       s = 1 where u >= 0, else 0
+    fire       u = h_v - threshold(h)       s = 1 where u >= 0 (strict: where u > 0), else 0
     reset      v = soft | hard | none       one of the rules the neuron admits
     after      the other states             ALIF's adaptation, Izhikevich's recovery, ...
 
@@ -69,7 +69,7 @@ class Neuron:
     One time step, with the states z before it and the input current x; v, the membrane potential, is the first state::
 
         charge     h = charge(z, x)
-        fire       u = h_v - threshold(h),  s = 1 where u >= 0, else 0
+        fire       u = h_v - threshold(h),  s = 1 where u >= 0 (strict: where u > 0), else 0
         reset      v = h_v - s threshold(h)      "soft"
                    v = (1 - s) h_v + s v_reset   "hard"
                    v = h_v                       "none"
@@ -85,6 +85,7 @@ class Neuron:
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
 
     Raises:
         ValueError, TypeError: naming the parameter, what came and what is allowed.
@@ -111,6 +112,7 @@ class Neuron:
     detach_reset: bool = True
     surrogate: Surrogate = ATan()  # noqa: RUF009  (a frozen value)
     learn: tuple[str, ...] = ()
+    strict: bool = False
 
     # -- the equations, to be overridden -------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Step:
         per_neuron: the parameters with values of their own for groups of neurons: the learned ones, then those with a shape.
         learned: those of them that have a gradient.
         temporal_gradient: whether a gradient flows to the states before the step.
+        strict: whether a spike is u > 0 instead of u >= 0.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Step:
     per_neuron: tuple[sympy.Symbol, ...]
     learned: tuple[sympy.Symbol, ...]
     temporal_gradient: bool = True
+    strict: bool = False
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -66,6 +68,16 @@ class Step:
     def slope(self) -> sympy.Expr:
         """The surrogate's derivative, of `u`."""
         return choices(self.surrogate.derivative(self.u))
+
+    @property
+    def spike(self) -> sympy.Expr:
+        """The spike, of `u`: 1 where `fires` holds, else 0."""
+        return sympy.Heaviside(self.u, 0 if self.strict else 1)
+
+    @property
+    def fires(self) -> sympy.core.relational.Relational:
+        """The comparison that a spike is the outcome of."""
+        return self.u > 0 if self.strict else self.u >= 0
 
     @property
     def smooth(self) -> sympy.Expr:
@@ -209,6 +221,7 @@ def _step_of(symbolic: Neuron, shaped: tuple[str, ...]) -> Step:
         scalars=(*(real(key) for key in symbolic.parameters if key not in own), *scales),
         per_neuron=tuple(map(real, own)),
         learned=tuple(map(real, learned)),
+        strict=symbolic.strict,
     )
 
 

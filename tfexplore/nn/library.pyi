@@ -38,6 +38,7 @@ class IF(NeuronLayer, kind=neurons.IF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -79,6 +80,7 @@ class IF(NeuronLayer, kind=neurons.IF):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -109,6 +111,7 @@ class LIF(NeuronLayer, kind=neurons.LIF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -152,6 +155,7 @@ class LIF(NeuronLayer, kind=neurons.LIF):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -179,6 +183,7 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -222,6 +227,7 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = ("tau",),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -254,6 +260,7 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -299,6 +306,7 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -330,6 +338,7 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -374,6 +383,7 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -403,6 +413,7 @@ class LI(NeuronLayer, kind=neurons.LI):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -445,6 +456,7 @@ class LI(NeuronLayer, kind=neurons.LI):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -476,6 +488,7 @@ class QIF(NeuronLayer, kind=neurons.QIF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -521,6 +534,7 @@ class QIF(NeuronLayer, kind=neurons.QIF):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -552,6 +566,7 @@ class EIF(NeuronLayer, kind=neurons.EIF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -597,6 +612,7 @@ class EIF(NeuronLayer, kind=neurons.EIF):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -631,6 +647,7 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -676,6 +693,7 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
         detach_reset: bool = True,
         surrogate: Surrogate = ATan(alpha=2.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,
@@ -707,6 +725,7 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
         detach_reset: no gradient flows through the spike in the reset of v.
         surrogate: the derivative that stands in for that of the spike in the backward pass, such as `surrogates.ATan()`.
         learn: names of the parameters that a layer trains; one may stand alone, `learn="tau"`.
+        strict: at the threshold itself it does not fire yet: a spike is u > 0, as in snnTorch, Norse and NIR.
         backend: `"torch"` (eager, any device), `"numba"` (fused, CPU), `"cuda"` (fused, GPU), or `"auto"` for the fused one where
             it can run; `layer.choice(x)` reports which, and why.
         keep: what the forward pass saves for backward: `"potential"` (the values that the adjoint needs, at every step),
@@ -749,6 +768,7 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
         detach_reset: bool = False,
         surrogate: Surrogate = Rectangle(width=1.0),
         learn: str | tuple[str, ...] = (),
+        strict: bool = False,
         backend: str = "auto",
         keep: str = "auto",
         channels: int | None = None,

@@ -113,7 +113,8 @@ class InBits:
         p, z = self._numbers(state)
         h = self.do["charge"](z, state, p)
         u = self.do["fire"](h, p)
-        return [pack(outcome) for outcome in (u >= 0, *self.do["remember"](z, state, h, u, p))]
+        fires = u > 0 if self.step.strict else u >= 0
+        return [pack(outcome) for outcome in (fires, *self.do["remember"](z, state, h, u, p))]
 
     def seen(self, kept: list[Tensor], shape: torch.Size, dtype: torch.dtype, data: torch.dtype) -> Seen:
         """What `reading.seen` of a state of this shape and dtype gives, to the bit; data: the dtype of what is seen."""
