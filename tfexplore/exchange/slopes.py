@@ -102,8 +102,15 @@ class Flip(Surrogate):
         return Piecewise((-self.size, u >= 0), (self.size, True))
 
 
+class Spike(Surrogate):
+    """1 where there is a spike, u > 0: snnTorch's heaviside."""
+
+    def derivative(self, u: Value) -> Value:
+        return Piecewise((1, u > 0), (0, True))
+
+
 class Above(Surrogate):
-    """height where u is above -window, 0 below: snnTorch's heaviside (window near 0), sinabs' Heaviside."""
+    """height from u = -window on, 0 below: sinabs' Heaviside."""
 
     window: float = 1.0
     height: float = 1.0
