@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ class Library:
         run: the network over x `[T, B, ...]` from its initial states, as its users run it.
         own_forward: what a user must change in a `forward` of his own.
         norm_per_step: a BatchNorm in training mode sees one time step at a time there.
+        turns: by class, modules in a sequence from which on single steps are seen, or no longer.
     """
 
     package: str
@@ -47,6 +48,7 @@ class Library:
     run: Callable[[nn.Module, Tensor], Any]
     own_forward: str
     norm_per_step: bool = True
+    turns: Mapping[str, bool] = field(default_factory=dict)
 
     def of(self, module: nn.Module) -> str:
         """The class of the module by name, if it is one of this library, else ""."""
@@ -100,13 +102,22 @@ def converted(net: nn.Module, library: Library, share: bool) -> nn.Module:
     return made
 
 
+def with_hooks(tensor: Tensor) -> Tensor:
+    """A copy with the hooks on its gradient, with which Norse's recurrent weights stay 0 on the diagonal."""
+    made = copy.deepcopy(tensor) if tensor.is_leaf else tensor.detach().clone()
+    for hook in (tensor._backward_hooks or {}).values():
+        made.register_hook(hook)
+    return made
+
+
 class Walk:
     """One walk through one network. What stands in for a module is in `memo`, so that a copy finds it there."""
 
     def __init__(self, library: Library, share: bool, net: nn.Module) -> None:
         self.library, self.conversion = library, Conversion(library, share)
-        tensors: Iterable[Tensor] = (*net.parameters(), *net.buffers()) if share else ()
-        self.memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+        self.memo: dict[int, Any] = {}
+        for tensor in (*net.parameters(), *net.buffers()):
+            self.memo[id(tensor)] = tensor if share else with_hooks(tensor)
 
     def copied(self, original: Any) -> Any:
         """A copy in which what was replaced is replaced."""
@@ -197,6 +208,9 @@ class Walk:
 
         for name, child in module.named_children():
             child_path = f"{path}.{name}" if path else name
+            if (kind := self.library.of(child)) in self.library.turns:
+                stepwise = self.library.turns[kind]
+                continue
             made = self.module(child, child_path, stepwise)
             if stepwise and not self.has_neurons(child):
                 self._norms(child, child_path)

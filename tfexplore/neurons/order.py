@@ -1,4 +1,4 @@
-"""The order of operations, where an equation must round as another program does."""
+"""Two marks within an equation: what is computed first, and what has no gradient."""
 
 from __future__ import annotations
 
@@ -36,3 +36,30 @@ class first(sympy.Function):  # noqa: N801  (it stands in equations, as exp does
 
     def _latex(self, printer: Any) -> str:
         return rf"\left({printer._print(self.args[0])}\right)"
+
+
+class detached(sympy.Function):  # noqa: N801
+    """`detached(a)` is a, as a number: no gradient flows through it, as of `a.detach()` in torch.
+
+    Args:
+        a: an expression, or a number.
+
+    Example:
+        >>> from sympy import diff
+        >>> from sympy.abc import v, x
+        >>> diff(x * detached(2 * v), x), diff(x * detached(2 * v), v)
+        (detached(2*v), 0)
+    """
+
+    @classmethod
+    def eval(cls, a: Expr) -> Expr | None:
+        return a if a.is_number else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        return sympy.S.Zero
+
+    def _eval_is_real(self) -> bool | None:
+        known: bool | None = self.args[0].is_real
+        return known
+
+    _latex = first._latex
