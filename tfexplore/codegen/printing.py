@@ -28,6 +28,7 @@ class Dialect:
     both: str = " and "
     either: str = " or "
     numerator: str = "{0}"
+    detached: str = "({0})"
 
 
 FUNCTIONS = ("exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh", "atan", "sqrt", "erf", "Abs", "pow")
@@ -43,6 +44,7 @@ TORCH = Dialect(
     " & ",
     " | ",
     "number({0}, LIKE)",
+    "({0}).detach()",
 )
 NUMBA = Dialect(
     "Numba", "real({})".format, _IN_PLACE.format, lambda f: {"Abs": "abs", "pow": "math.pow"}.get(f, f"math.{f}")
@@ -127,6 +129,12 @@ class CodePrinter(Printer):
     def _print_Function(self, expr: Expr) -> str:
         name = expr.func.__name__
         return self._call(name, *expr.args) if name in FUNCTIONS else self.emptyPrinter(expr)
+
+    def _print_first(self, expr: Expr) -> str:
+        return f"({self._print(expr.args[0])})"
+
+    def _print_detached(self, expr: Expr) -> str:
+        return self.dialect.detached.format(self._print(expr.args[0]))
 
     def _print_sign(self, expr: Expr) -> str:
         u = self._factor(expr.args[0])

@@ -23,11 +23,12 @@ from tfexplore.neurons.library import (
     ParametricLIF,
 )
 from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.order import detached, first
 from tfexplore.neurons.parameters import Decay, Positive, TimeConstant
 from tfexplore.neurons.step import Step, step_of
 from tfexplore.neurons.surrogates import Surrogate, Value
 
 __all__ = [
     "ALIF", "ALL", "EIF", "IF", "LI", "LIF", "QIF", "Adjoint", "CubaLIF", "Decay", "Izhikevich", "Neuron", "PaperLIF",
-    "ParametricLIF", "Positive", "Step", "Surrogate", "TimeConstant", "Value", "adjoint_of", "step_of", "surrogates",
+    "ParametricLIF", "Positive", "Step", "Surrogate", "TimeConstant", "Value", "adjoint_of", "detached", "first", "step_of", "surrogates",
 ]  # fmt: skip
