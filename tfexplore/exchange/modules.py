@@ -18,8 +18,8 @@ Shape: TypeAlias = tuple[int, ...]
 """The features of one step: `[T, B, *features]` without time and batch."""
 
 
-def shape_after(module: nn.Module, shape: Shape) -> Shape:
-    """The features that a module gives for these; it runs without data, and raises what it raises for them.
+def shape_after(module: nn.Module, shape: Shape, axes: int = 2) -> Shape:
+    """The features that a module gives for these, behind so many axes; it runs without data, and raises what it raises for them.
 
     >>> shape_after(nn.Linear(3, 5), (3,))
     (5,)
@@ -28,8 +28,8 @@ def shape_after(module: nn.Module, shape: Shape) -> Shape:
         return shape
     without = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
     dtype = next((value.dtype for value in without.values() if value.is_floating_point()), torch.float32)
-    out: Tensor = torch.func.functional_call(module, without, torch.empty(1, 1, *shape, dtype=dtype, device="meta"))
-    return tuple(out.shape[2:])
+    out: Tensor = torch.func.functional_call(module, without, torch.empty(*(1,) * axes, *shape, dtype=dtype, device="meta"))
+    return tuple(out.shape[axes:])
 
 
 class Imported(nn.Module):
@@ -46,6 +46,12 @@ class Imported(nn.Module):
 
     def came_from(self, graph: Graph, dt: float, leak: str, places: Mapping[str, str]) -> None:
         self.graph, self.dt, self.leak, self.places = graph, dt, leak, dict(places)
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The names of the graph's Input and Output."""
+        (start,), (end,) = self.graph.named("Input"), self.graph.named("Output")
+        return start, end
 
 
 class Chain(nn.Sequential, Imported):
