@@ -31,8 +31,8 @@ def moving_digits(
 ) -> SimulatedEvents:
     """Digits that move before a *simulated* event sensor, along the triangle of N-MNIST's saccades.
 
-    Each picture goes through three corners and ends where it began, between pixels by bilinear interpolation; where on the triangle
-    it begins is random. A pixel gives an event where its log intensity has changed by the threshold since its last one.
+    Each picture goes through three corners and ends where it began; between pixels it is interpolated (bilinear), and where on the
+    triangle it begins is random. A pixel gives an event where its log intensity has changed by the threshold since its last one.
     With the log intensity L = log(0.05 + brightness), and c the events so far, ON less OFF::
 
         n[t] = trunc((L[t] - L[0]) / threshold - c[t-1])        |n| events, ON where n > 0, OFF where n < 0
