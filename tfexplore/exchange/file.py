@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from tfexplore.exchange.kinds import KINDS
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 VERSION = "1.0.8"  # of nir, whose layout this is
-MOST_OBJECTS = 100_000  # groups and data sets; a node has up to nine
+MOST_OBJECTS = 300_000  # groups, data sets and texts; a node has up to eleven
 MOST_CHUNKS = 100_000
 MOST_LETTERS = 1_000  # of a name
 DEEPEST_GROUP = 3 * DEEPEST + 4  # two for each sub-graph, one for each level of metadata
@@ -141,6 +142,7 @@ class _Survey:
         self.file_bytes = os.fstat(raw.fileno()).st_size
         self.bytes = self.chunks = self.objects = 0
         self.groups: set[int] = set()
+        self.collections: dict[int, dict[int, tuple[int, int]]] = {}
 
     def members(self, group: Any, where: str, depth: int, only: str | None = None) -> dict[str, Any]:
         """What a group has, as a dictionary: data sets unread, groups as dictionaries. `only` this one of them."""
@@ -150,9 +152,7 @@ class _Survey:
         if address in self.groups:
             raise ValueError(f"the group {where} is reached by two ways (hard links); groups must be a tree.")
         self.groups.add(address)
-        self.objects += len(group)
-        if self.objects > MOST_OBJECTS:
-            raise ValueError(f"the file has more than {MOST_OBJECTS:,} groups and data sets.")
+        self.more_objects(len(group))
         if only is not None and not group.id.links.exists(only.encode()):
             raise ValueError(f"the file has no group {only!r}, in which NIR's graph would be.")
         return {name: self.member(group, name, where, depth) for name in ([only] if only else group)}
@@ -169,11 +169,10 @@ class _Survey:
             return self.members(found, where, depth + 1)
         if not isinstance(found, self.h5py.Dataset):
             raise ValueError(f"{where} must be a group or a data set, but is a {type(found).__name__}.")
-        self.dataset(found, where)
-        return found
+        return self.dataset(found, where)
 
-    def dataset(self, found: Any, where: str) -> None:
-        """Refuses what is not plain numbers or text in this file, and counts its bytes."""
+    def dataset(self, found: Any, where: str) -> Any:
+        """Refuses what is not plain numbers or text in this file, and counts its bytes. Text is read, numbers are not."""
         h5d, h5t = self.h5py.h5d, self.h5py.h5t
         plan = found.id.get_create_plist()
         if plan.get_layout() == h5d.VIRTUAL or plan.get_external_count():
@@ -189,12 +188,18 @@ class _Survey:
                     f"{where} has {elements:,} texts, at most {MOST_EDGES:,} edges, two names each, are read."
                 )
             if form.is_variable_str():
-                self.texts(found, where, elements)
+                return self.texts(found, where, shape)
         elif not isinstance(form, h5t.TypeFloatID | h5t.TypeIntegerID) and found.dtype != bool:
             raise ValueError(f"{where} must be numbers or text, but is a {type(form).__name__} of HDF5.")
         self.count(elements * form.get_size(), where)
         if plan.get_layout() == h5d.CHUNKED:
             self.chunked(found, where, shape, plan)
+        return found
+
+    def more_objects(self, new: int) -> None:
+        self.objects += new
+        if self.objects > MOST_OBJECTS:
+            raise ValueError(f"the file has more than {MOST_OBJECTS:,} groups, data sets and texts.")
 
     def count(self, new: int, where: str) -> None:
         self.bytes += new
@@ -203,19 +208,51 @@ class _Survey:
                 f"the file declares more than most_bytes = {self.most_bytes:,} bytes of data: with {where} it is {self.bytes:,}."
             )
 
-    def texts(self, found: Any, where: str, elements: int) -> None:
-        """Counts texts of variable length by their stored lengths; many elements may point to one long text."""
+    def texts(self, found: Any, where: str, shape: tuple[int, ...]) -> Any:
+        """Texts of variable length: a str, or nested lists. Read here: libhdf5 2.0 does not return from some damaged heaps.
+
+        HDF5's format (III.E, "Global Heap"): an element is a length (4 bytes), the address of a collection (8) and an index in
+        it (4). Many elements may point to one long text, so their lengths are counted first.
+        """
         offset = found.id.get_offset()
-        if offset is None:
-            raise ValueError(f"{where} must have its text stored contiguously, as h5py does.")
-        address, _ = found.file.id.get_create_plist().get_sizes()
-        # HDF5's format, "Variable-length": a length of 4 bytes, then where it is: an address, and an index of 4 bytes
-        one = np.dtype([("length", "<u4"), ("place", f"V{address + 4}")])
+        if offset is None or found.file.id.get_create_plist().get_sizes() != (8, 8):
+            raise ValueError(
+                f"{where} must have its text stored contiguously, with addresses of 8 bytes, as h5py does."
+            )
+        elements = list(struct.iter_unpack("<IQI", self.stored(offset, math.prod(shape) * 16, where)))
+        self.count(sum(length for length, _, _ in elements), where)
+        found = np.empty(len(elements), object)
+        for i, (length, address, index) in enumerate(elements):
+            place, size = self.collection(address, where).get(index, (0, 0)) if length else (0, 0)
+            if length > size:
+                raise ValueError(f"{where} is damaged: its text is not where it should be.")
+            try:
+                found[i] = self.stored(place, length, where).decode()
+            except UnicodeDecodeError:
+                raise ValueError(f"{where} must be text in UTF-8.") from None
+        return found.reshape(shape).tolist()
+
+    def collection(self, address: int, where: str) -> dict[int, tuple[int, int]]:
+        """The objects in a collection of the global heap: where each begins, and how long it is, by their indices."""
+        if address in self.collections:
+            return self.collections[address]
+        mark, end = struct.unpack("<4s4xQ", self.stored(address, 16, where))
+        found, place = self.collections.setdefault(address, {}), address + 16
+        while mark == b"GCOL" and place + 16 <= min(address + end, self.file_bytes):
+            index, size = struct.unpack("<H6xQ", self.stored(place, 16, where))
+            if index == 0:  # the free space
+                break
+            found[index] = (place + 16, size)
+            place += 16 + -(-size // 8) * 8
+            self.more_objects(1)
+        return found
+
+    def stored(self, offset: int, size: int, where: str) -> bytes:
+        """These bytes of the file."""
+        if offset + size > self.file_bytes:
+            raise ValueError(f"{where} lies behind the file's end.")
         self.raw.seek(offset)
-        stored = self.raw.read(elements * one.itemsize)
-        if len(stored) < elements * one.itemsize:
-            raise ValueError(f"{where} ends behind the file's end.")
-        self.count(int(np.frombuffer(stored, one)["length"].sum(dtype=np.int64)), where)
+        return self.raw.read(size)
 
     def chunked(self, found: Any, where: str, shape: tuple[int, ...], plan: Any) -> None:
         """Counts chunks, and inflates each, up to its size: a gzip stream may hold a thousand times what it should."""
@@ -237,29 +274,32 @@ class _Survey:
             return True if len(stored) > declared else None  # True ends the walk
 
         found.id.chunk_iter(note)
-        if len(stored) > declared or any(info.byte_offset + info.size > self.file_bytes for info in stored):
-            raise ValueError(f"{where} has chunks that it does not declare, or behind the file's end.")
+        if len(stored) > declared:
+            raise ValueError(f"{where} has more chunks than it declares.")
         for info in stored:
-            self.raw.seek(info.byte_offset)
+            inflated = info.size
             if DEFLATE in filters and not info.filter_mask & (1 << filters.index(DEFLATE)):
+                stream = zlib.decompressobj()
                 try:
-                    inflated = len(zlib.decompressobj().decompress(self.raw.read(info.size), size + 5))
+                    inflated = len(stream.decompress(self.stored(info.byte_offset, info.size, where), size + 5))
                 except zlib.error as error:
                     raise ValueError(f"{where} is damaged: {error}.") from None
-            else:
-                inflated = info.size
-            if inflated > size + 4:  # the checksum of fletcher32
-                raise ValueError(f"a chunk of {where} is larger than the {size:,} bytes that it declares.")
+            if inflated not in (size, size + 4 * (FLETCHER32 in filters)):  # with its checksum, or the checksum behind
+                raise ValueError(
+                    f"{where} declares chunks of {size:,} bytes, but one has {'fewer' if inflated < size else 'more'}."
+                )
 
 
 def _values(h5py: Any, tree: Any) -> Any:
     """The data of a tree that was surveyed: text as str or lists of it, numbers as NumPy has them."""
     if isinstance(tree, dict):
         return {name: _values(h5py, found) for name, found in tree.items()}
-    if isinstance(tree.id.get_type(), h5py.h5t.TypeStringID):
-        text = tree.asstr()[()]
-        return text if isinstance(text, str) else text.tolist()
-    return tree[()]
+    if not isinstance(tree, h5py.Dataset):
+        return tree
+    if not isinstance(tree.id.get_type(), h5py.h5t.TypeStringID):
+        return tree[()]
+    text = tree.asstr()[()]
+    return text if isinstance(text, str) else text.tolist()
 
 
 def _without_reset(tree: Mapping[str, Any], outer: str) -> Iterator[str]:
@@ -294,7 +334,7 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
 def _check_name(name: str) -> None:
     if name in ("", ".") or "/" in name or not name.isprintable() or len(name) > MOST_LETTERS:
         raise ValueError(
-            f"A name in a file must be printable, of 1 to {MOST_LETTERS:,} letters, no '.' and without '/', but got {name[:80]!r}."
+            f"A name in a file must be printable, have 1 to {MOST_LETTERS:,} letters, not '.', no '/', but got {name[:80]!r}."
         )
 
 
