@@ -14,6 +14,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     # B from tfexplore.explore.bits.explorer import Bits as bits
     from tfexplore.explore.breakdown.explorer import breakdown
     from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
+    from tfexplore.explore.conventions.explorer import Conventions as conventions
     from tfexplore.explore.cuts.explorer import Cuts as cuts
 
     # B from tfexplore.explore.data_path.explorer import DataPath as data_path
@@ -47,6 +48,7 @@ __all__ = [
     "bits",
     "breakdown",
     "compile_cost",
+    "conventions",
     "cuts",
     "data_path",
     "follow",

@@ -1,0 +1,1 @@
+"""One neuron, six libraries: what each of them makes of the same numbers."""
