@@ -30,6 +30,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds.explorer import Seeds as seeds
+    from tfexplore.explore.speech.explorer import Speech as speech
     from tfexplore.explore.speed.explorer import Speed as speed
     from tfexplore.explore.split.explorer import SplitPlan as split_plan
     from tfexplore.explore.split.explorer import SplitRun as split_run
@@ -64,6 +65,7 @@ __all__ = [
     "schedules",
     "seeds",
     "sources",
+    "speech",
     "speed",
     "split_plan",
     "split_run",
