@@ -1,4 +1,4 @@
-"""Data that is at hand without a download, and encoders from numbers to the input of a spiking network.
+"""Data that is at hand without a download, encoders from numbers to the input of a spiking network, and spikes as bits.
 
 >>> from tfexplore import data
 >>> split = data.digits()
@@ -7,7 +7,8 @@ torch.Size([5, 2, 64])
 """
 
 from tfexplore.data import encoders
+from tfexplore.data.bits import Packed, pack, unpack
 from tfexplore.data.datasets import Split, digits, mnist
 from tfexplore.data.encoders import currents
 
-__all__ = ["Split", "currents", "digits", "encoders", "mnist"]
+__all__ = ["Packed", "Split", "currents", "digits", "encoders", "mnist", "pack", "unpack"]
