@@ -202,9 +202,9 @@ class Graph:
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> Graph:
         """A graph from nested dictionaries, as a NIR file has them and `NIRGraph.to_dict` of nir gives them."""
-        kind = tree.get("type")
-        if kind != "NIRGraph":
-            raise ValueError(f"A graph must be of the type 'NIRGraph', but got {kind!r}.")
+        kind = tree.get("type") if isinstance(tree, Mapping) else tree
+        if not isinstance(kind, str) or kind != "NIRGraph":
+            raise ValueError(f"A graph must be of the type 'NIRGraph', but got {kind!r:.80}.")
         if extra := set(tree) - {"type", "nodes", "edges", "metadata"}:
             raise ValueError(f"A graph has nodes, edges and metadata, but got {sorted(extra)} as well.")
         if not isinstance(tree.get("nodes"), Mapping) or not isinstance(tree.get("edges"), list | tuple | set):
