@@ -108,7 +108,7 @@ def surrogate_of(p: Any) -> Surrogate:
 
 
 def membrane(module: Any) -> dict[str, Any]:
-    return {"rate": module.dt * module.p.tau_mem_inv, "v_leak": module.p.v_leak}
+    return {"rate": module.dt * module.p.tau_mem_inv, "v_leak": module.p.v_leak.detach()}
 
 
 def synapse(module: Any) -> dict[str, Any]:
@@ -116,8 +116,13 @@ def synapse(module: Any) -> dict[str, Any]:
 
 
 def trained(module: Any) -> None:
-    """Raises ValueError where a parameter is trained: Norse's modules do not register theirs, so they are plain tensors."""
-    if names := [key for key, value in module.p._asdict().items() if isinstance(value, Tensor) and value.requires_grad]:
+    """Raises ValueError where a parameter is trained.
+
+    Norse's IAF begins at v_reset itself and asks for the gradient of that state, so that v_reset has one too from then on.
+    """
+    own = {key for key in ("v_reset", "v_leak") if not isinstance(getattr(module.p, key, None), nn.Parameter)}
+    tensors = {key: value for key, value in module.p._asdict().items() if isinstance(value, Tensor) and key not in own}
+    if names := [key for key, value in tensors.items() if value.requires_grad]:
         raise ValueError(f"it trains {names[0]}, which has no counterpart here; give it a plain tensor.")
 
 
@@ -133,7 +138,7 @@ def spiking(kind: type[Neuron], module: Any, numbers: dict[str, Any], **more: An
     if reset not in ("reset_value", "reset_subtract"):
         raise ValueError(f"its reset_method {reset} is none of Norse's, reset_value or reset_subtract.")
     options = {"reset": "hard" if reset == "reset_value" else "soft", "surrogate": surrogate_of(p)}
-    return found(kind, numbers | {"v_threshold": p.v_th, "v_reset": p.v_reset}, options | more.pop("options", {}), **more)
+    return found(kind, numbers | {"v_threshold": p.v_th, "v_reset": p.v_reset.detach()}, options | more.pop("options", {}), **more)
 
 
 ORDER = (

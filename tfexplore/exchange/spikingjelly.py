@@ -160,7 +160,7 @@ LIBRARY = walk.Library(
     package="spikingjelly",
     neurons=NODES,
     stepwise=lambda node: bool(node.step_mode == "s"),
-    containers={"MultiStepContainer": True, "StepModeContainer": True},
+    containers={"MultiStepContainer": True, "StepModeContainer": True, "SeqToANNContainer": True},
     stateless={
         "Dropout": lambda module: SharedMask(module.p, whole=False),
         "Dropout2d": lambda module: SharedMask(module.p, whole=True),
