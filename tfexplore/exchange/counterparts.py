@@ -140,7 +140,9 @@ def own_neuron(node: Node, dt: float, leak: str) -> Neuron | None:
         neuron = classes[node.kind](**{**written, **options})
         values = {name: np.asarray(written[name], float) for name in neuron.parameters}
         said = parameters_of(neuron, values, dt, leak)
-        same = all(np.array_equal(node.parameters[name], spread(v, node.parameters[name].shape)) for name, v in said.items())
+        same = all(
+            np.array_equal(node.parameters[name], spread(v, node.parameters[name].shape)) for name, v in said.items()
+        )
     except (TypeError, ValueError, KeyError):  # what a file says there may be anything
         return None
     return neuron if same else None

@@ -90,11 +90,15 @@ class Written:
         self.nodes: dict[str, Node] = {}
         self.edges: list[tuple[str, str]] = []
         imported = [(name, part) for name, part in net.named_modules() if isinstance(part, Imported)]
-        self.names = {inner(name, place): inner(name, node) for name, part in imported for node, place in part.places.items()}
+        self.names = {
+            inner(name, place): inner(name, node) for name, part in imported for node, place in part.places.items()
+        }
 
     def graph(self, shape: Shape) -> Graph:
         taken = {*self.names.values(), *(name for name, _ in self.net.named_modules())}
-        start, end = self.net.ends if isinstance(self.net, Imported) else (unlike("input", taken), unlike("output", taken))
+        start, end = (
+            self.net.ends if isinstance(self.net, Imported) else (unlike("input", taken), unlike("output", taken))
+        )
         self.nodes[start] = Node("Input", {"shape": shape})
         last, shape = self._add("", self.net, (start,), shape, 2)
         self._node(end, Node("Output", {"shape": shape}), last)
@@ -163,10 +167,14 @@ class Written:
             raise ValueError(f"{name} with smooth=True or temporal='off' has no counterpart in NIR")
         if neuron.reset != "hard" and "v_reset" in KINDS[kind]:
             if self.reset != "hard":
-                raise ValueError(f"{name} has reset={neuron.reset!r}, but NIR only a hard one; give reset='hard' to write it so")
+                raise ValueError(
+                    f"{name} has reset={neuron.reset!r}, but NIR only a hard one; give reset='hard' to write it so"
+                )
             neuron = dataclasses.replace(neuron, reset="hard")
         own = layer.learned | dict(layer.fixed.named_buffers())
-        values = {key: numbers(own[key]) if key in own else np.asarray(value) for key, value in neuron.parameters.items()}
+        values = {
+            key: numbers(own[key]) if key in own else np.asarray(value) for key, value in neuron.parameters.items()
+        }
         return node_of(neuron, values, shape, self.dt, self.leak)
 
 
@@ -186,7 +194,9 @@ def stateless(module: nn.Module, shape: Shape, axes: int) -> Node:
     if isinstance(module, nn.AvgPool2d):
         pads = given.count_include_pad or given.padding in (0, (0, 0)) or given.divisor_override == 1
         if given.ceil_mode or given.divisor_override not in (None, 1) or not pads:
-            raise ValueError("NIR's pools count the padding, divide by nothing or the window, and drop what is left over")
+            raise ValueError(
+                "NIR's pools count the padding, divide by nothing or the window, and drop what is left over"
+            )
         kind = "AvgPool2d" if given.divisor_override is None else "SumPool2d"
         return Node(kind, {name: getattr(given, name) for name in ("kernel_size", "stride", "padding")})
     if type(module) is Scale:

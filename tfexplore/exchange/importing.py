@@ -283,7 +283,9 @@ def steps_of(delay: np.ndarray, dt: float) -> np.ndarray:
     steps = delay.astype(float) / dt
     whole = np.rint(steps)
     if (wrong := np.abs(steps - whole) > 1e-6 * np.maximum(steps, 1)).any():
-        raise ValueError(f"a delay of {delay[wrong][0]:g} s is {steps[wrong][0]:g} steps of {dt:g} s, and no whole number of them")
+        raise ValueError(
+            f"a delay of {delay[wrong][0]:g} s is {steps[wrong][0]:g} steps of {dt:g} s, and no whole number of them"
+        )
     return whole.astype(np.int64)
 
 

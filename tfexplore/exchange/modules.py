@@ -28,7 +28,9 @@ def shape_after(module: nn.Module, shape: Shape, axes: int = 2) -> Shape:
         return shape
     without = {name: value.to("meta") for name, value in (*module.named_parameters(), *module.named_buffers())}
     dtype = next((value.dtype for value in without.values() if value.is_floating_point()), torch.float32)
-    out: Tensor = torch.func.functional_call(module, without, torch.empty(*(1,) * axes, *shape, dtype=dtype, device="meta"))
+    out: Tensor = torch.func.functional_call(
+        module, without, torch.empty(*(1,) * axes, *shape, dtype=dtype, device="meta")
+    )
     return tuple(out.shape[axes:])
 
 
