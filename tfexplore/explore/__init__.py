@@ -10,8 +10,7 @@ from typing import Any
 
 if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.backward.explorer import SurrogateExplorer as surrogate
-
-    # B from tfexplore.explore.bits.explorer import Bits as bits
+    from tfexplore.explore.bits.explorer import Bits as bits
     from tfexplore.explore.breakdown.explorer import breakdown
     from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
     from tfexplore.explore.conventions.explorer import Conventions as conventions

@@ -51,12 +51,19 @@ def sheet(made: Packing, row: int, byte: int) -> Sheet:
         "spikes": Panel(spikes, title="values" if made.packed.bits > 1 else "spikes", x=every, y=up),
         "bytes": Panel(packed, title="the same in bytes", x=Axis(across, -0.6, width - 0.4, every=every.every, bare=True), y=up),
         "memory": Panel(
-            [kept], title="bytes", x=Axis(words=list(sizes), bare=True), y=Axis(low=0, high=1.15 * sizes["float32"], form=",.0f")
+            [kept], title="memory, in bytes", x=Axis(words=list(sizes), bare=True), y=Axis(low=0, high=1.15 * sizes["float32"], form=",.0f")
         ),
     }  # fmt: skip
-    return Sheet(panels, [["spikes", "memory"], ["bytes", "memory"]], (0.72, 0.28), (1, 1), (0.09, 0.1), height=620)
+    return Sheet(
+        panels,
+        [["spikes", "memory"], ["bytes", "memory"]],
+        (0.72, 0.28),
+        (1, 1),
+        (0.09, 0.1),
+        height=max(620, 160 + 34 * rows),
+    )
 
 
 def frame(name: str, row: int, first: int, last: int) -> Bars:
     """Around the cells of one byte."""
-    return Bars(name, [row], [last - first], [first - 0.5], 1.0, colour="rgba(0,0,0,0)", edge=[style.INK], words=None)
+    return Bars(name, [row], [last - first], [first - 0.5], 1.0, colour="#00000000", edge=[style.INK], words=None)

@@ -15,10 +15,10 @@ DEPTHS = {1: "spikes: 1 bit", 2: "counts up to 3: 2 bits", 4: "counts up to 15: 
 NEURONS = 12
 
 
-def example(steps: int, bits: int, seed: int = 3) -> np.ndarray:
+def example(steps: int, bits: int, seed: int = 1) -> np.ndarray:
     """Drawn spikes [T, N], or for more than one bit counts of spikes; neurons differ in how often they fire."""
     rng = np.random.default_rng(seed)
-    rates = np.linspace(0.15, 0.6, NEURONS)
+    rates = np.linspace(0.5, 0.15, NEURONS)
     if bits == 1:
         made: np.ndarray = (rng.random((steps, NEURONS)) < rates).astype(np.float32)
         return made
