@@ -83,6 +83,9 @@ class Tape(TorchDispatchMode):
         RuntimeError: at an operator that cannot be replayed; the message names the line.
     """
 
+    replays = True
+    """What `torch_private.is_recorded` asks for."""
+
     def __init__(self, device: torch.device, inputs: Sequence[Tensor]) -> None:
         super().__init__()
         self.device = device
@@ -124,10 +127,10 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.namespace == "profiler":  # its marks
             return func(*args, **kwargs)
-        if func is torch.ops.aten.lift_fresh.default:  # torch.tensor(...): of numbers, a new one each time
-            self.node(args[0], own=True)
+        if func is torch.ops.aten.lift_fresh.default:  # torch.tensor(...): the same numbers each time, in a tensor that may change
+            numbers = self.node(args[0].clone(), own=True)
             out = func(*args)
-            self.know(out, self.graph.call_function(torch.clone, (self.node(out),)))
+            self.know(out, self.graph.call_function(torch.clone, (numbers,)))
             return out
         self.check(func, args, kwargs)
         given = self.standing((args, kwargs))
