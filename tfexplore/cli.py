@@ -6,16 +6,22 @@ status 1, never in a traceback.
 
 import argparse
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfexplore.machine import doctor, paths, wheels
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FIRST = "00_start_here.ipynb"
 MANIFEST = ".tfexplore-copied.json"
@@ -85,11 +91,18 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 def _warm_arguments(warm: argparse.ArgumentParser) -> None:
     tune = "on a GPU, first measure which build of the kernels is the fastest, and store it for all later processes"
     warm.add_argument("--tune", action="store_true", help=tune)
+    network = "package.module:name of a network of yours, or of a function that makes one; default: the common neurons"
+    warm.add_argument("network", nargs="?", metavar="NETWORK", help=network)
+    shape = "of the network's input, time first, with commas: 10,32,784"
+    warm.add_argument("--shape", help=shape)
+    dtype = "of the input; float16 and bfloat16 run under autocast; default: %(default)s"
+    warm.add_argument("--dtype", default="float32", choices=("float32", "float64", "float16", "bfloat16"), help=dtype)
+    warm.add_argument("--device", help="cpu or cuda; default: cuda if there is a GPU, else cpu")
     warm.set_defaults(run=_warm)
 
 
 def _bench_arguments(bench: argparse.ArgumentParser) -> None:
-    every = "neuron, small, keep, linear_lif, recurrent, batchnorm, training, growth, memory, inverse, split, cuts"
+    every = "neuron, small, keep, linear_lif, recurrent, batchnorm, training, growth, memory, inverse, split, cuts, step"
     names = f"benchmarks to run: {every}; default: all"
     bench.add_argument("names", nargs="*", metavar="NAME", help=names)
     sizes = bench.add_mutually_exclusive_group()
@@ -129,8 +142,9 @@ COMMANDS = {
         _doctor_arguments,
     ),
     "warm": (
-        "compile the common kernels ahead of time, so that no later call waits for a compiler",
-        "The kernels are stored in the folder that `tfexplore doctor` names as cache.",
+        "compile the common kernels, or those of a network of yours, ahead, so that no later call waits for a compiler",
+        "The kernels are stored in the folder that `tfexplore doctor` names as cache. A network of yours: "
+        "tfexplore warm my_project.networks:make --shape 10,32,784 --dtype bfloat16",
         _warm_arguments,
     ),
     "bench": (
@@ -178,6 +192,8 @@ def _bench(args: argparse.Namespace) -> int:
 def _warm(args: argparse.Namespace) -> int:
     if args.tune:
         _tune()
+    if args.network or args.shape:
+        return _warm_network(args)
     from tfexplore.backends.warm import warm
 
     count, spent = 0, 0.0
@@ -186,6 +202,53 @@ def _warm(args: argparse.Namespace) -> int:
         count, spent = done, spent + seconds
     print(f"{count} kernels are ready ({spent:.0f} s); they are kept in {paths.cache_dir()}")
     return 0
+
+
+def _warm_network(args: argparse.Namespace) -> int:
+    """Compiles what one network needs."""
+    if not (args.network and args.shape):
+        raise Refused("a network needs the shape of its input: tfexplore warm package.module:network --shape 10,32,784")
+    if not re.fullmatch(r"\d+(,\d+)+", args.shape):
+        raise Refused(f"--shape must be whole numbers with commas, time first, such as 10,32,784, but got {args.shape!r}")
+    import torch
+
+    from tfexplore.measure.clock import or_gpu
+    from tfexplore.nn.warm import warming
+
+    device, dtype = or_gpu(args.device), getattr(torch, args.dtype)
+    net = _network(args.network).to(device)
+    if dtype == torch.float64:
+        net = net.double()
+    x, spent = torch.zeros([int(n) for n in args.shape.split(",")], dtype=dtype, device=device), 0.0
+    try:
+        for done in warming(net, x):
+            print(done, flush=True)
+            spent += done.seconds
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise Refused(f"{args.network} does not run with an input {args.shape}, {args.dtype}: {error}") from error
+    print(f"the network's kernels are ready ({spent:.0f} s); they are kept in {paths.cache_dir()}")
+    return 0
+
+
+def _network(name: str) -> "nn.Module":
+    """The network of this name, or what the function of this name makes."""
+    from torch import nn
+
+    module, _, attribute = name.partition(":")
+    if not (module and attribute):
+        raise Refused(f"name a network as package.module:name, for example my_project.networks:make, not {name!r}")
+    sys.path.insert(0, os.getcwd())  # as `python -m` does
+    try:
+        there = importlib.import_module(module)
+    finally:
+        sys.path.remove(os.getcwd())
+    if not hasattr(there, attribute):
+        raise Refused(f"{module} has no {attribute!r}")
+    found = getattr(there, attribute)
+    made = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    if not isinstance(made, nn.Module):
+        raise Refused(f"{name} is neither a network nor a function that makes one, but {type(made).__name__}")
+    return made
 
 
 def _tune() -> None:

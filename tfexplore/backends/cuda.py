@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tfexplore.backends import Given, sizes
+from tfexplore.backends.compiling import told
 from tfexplore.codegen.builds import ACCESS, THREADS, Build
 from tfexplore.codegen.cuda_source import cuda_source
 from tfexplore.codegen.variant import Variant
@@ -60,7 +61,7 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int, function
         write_once(folder / name, text)
     text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
     try:
-        with cupy.cuda.Device(device):
+        with cupy.cuda.Device(device), told(loop):
             return cupy.RawModule(code=text, options=(*OPTIONS, *options, f"-I{folder}")).get_function(function or loop)
     except Exception as error:  # the usual one: CUDA's headers for half precision are missing
         raise RuntimeError(f"The CUDA kernel {loop!r} does not compile: {explain(error)}") from error

@@ -36,6 +36,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.training.explorer import Training as training
     from tfexplore.explore.training.networks import losses
     from tfexplore.explore.twins.explorer import TwinsExplorer as twins
+    from tfexplore.explore.whole_step.explorer import WholeStep as whole_step
 else:  # the pure functions of these modules (kept, points, walks ...) need neither
 
     def __getattr__(name: str) -> Any:
@@ -71,6 +72,7 @@ __all__ = [
     "surrogate",
     "training",
     "twins",
+    "whole_step",
 ]
 
 if (

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _python_dispatch
 
 PLAIN = (Tensor, torch.nn.Parameter, type(None))
 
@@ -112,6 +113,19 @@ def is_transformed() -> bool:
     `torch._C._functorch.peek_interpreter_stack`, since PyTorch 2.0. In its stead: nothing; without it, transforms do not work.
     """
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_recorded() -> bool:
+    """Whether what runs is written down to be replayed without Python: by torch.compile, a CUDA graph, or a mode of ours that says
+    so (`replays`).
+
+    `torch.utils._python_dispatch._get_current_dispatch_mode`, since PyTorch 2.0. In its stead: a list of open modes of our own.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+        or getattr(_python_dispatch._get_current_dispatch_mode(), "replays", False)
+    )
 
 
 def constant_when_compiled(function: F) -> F:

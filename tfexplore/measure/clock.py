@@ -5,39 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import torch
+
+from tfexplore.machine.stopwatch import seconds as seconds
+from tfexplore.machine.stopwatch import synchronise as synchronise
 
 
 def or_gpu(device: str | None) -> str:
     """The device that was given; by default the GPU, if there is one."""
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def synchronise(device: torch.device | str) -> None:
-    """Waits until all work queued on the device is done; on a CPU it is."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds(work: Callable[[], object], device: torch.device | str = "cpu") -> float:
-    """The seconds of one run of `work`, by the wall clock.
-
-    Args:
-        work: called without arguments.
-        device: synchronised before and after.
-
-    Example:
-        >>> seconds(lambda: torch.ones(3) + 1) > 0
-        True
-    """
-    synchronise(device)
-    begin = time.perf_counter()
-    work()
-    synchronise(device)
-    return time.perf_counter() - begin
 
 
 FILL, MOST = 0.01, 50

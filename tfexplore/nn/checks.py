@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from tfexplore.machine.torch_private import is_recorded
+
 State: TypeAlias = tuple[Tensor, ...]
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -54,6 +56,6 @@ def checked_lengths(lengths: Tensor | None, x: Tensor, least: int = 0) -> Tensor
     if lengths is None:
         return None
     check_integers("lengths", lengths, x.shape[1])
-    if not torch.compiler.is_compiling() and bool(((lengths < least) | (lengths > len(x))).any()):
+    if not is_recorded() and bool(((lengths < least) | (lengths > len(x))).any()):
         raise ValueError(f"lengths must be from {least} to T = {len(x)}, but got {lengths.tolist()}.")
     return lengths.to(x.device, torch.int64)

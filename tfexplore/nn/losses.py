@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tfexplore.machine.torch_private import is_recorded
 from tfexplore.neurons.parameters import check_between
 from tfexplore.nn.checks import check_input, check_integers, checked_lengths
 from tfexplore.nn.library import LI
@@ -334,6 +335,6 @@ def check_classes(name: str, out: Tensor, target: Tensor) -> None:
     check_integers("target", target, out.shape[1])
     # On a GPU, looking would wait for all kernels before it, and in torch.compile it would break the graph: PyTorch's own
     # assertion stops the program there.
-    looks = target.device.type == "cpu" and not torch.compiler.is_compiling()
+    looks = target.device.type == "cpu" and not is_recorded()
     if looks and bool(((target < 0) | (target >= out.shape[2])).any()):
         raise ValueError(f"target must be from 0 to classes - 1 = {out.shape[2] - 1}, but got {target.tolist()}.")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tfexplore.machine.torch_private import backward_frees_graph, backward_pass
+from tfexplore.machine.torch_private import backward_frees_graph, backward_pass, is_recorded
 from tfexplore.nn.checks import State, check_integers
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.stateful import Stateful
@@ -302,7 +302,7 @@ def padded(net: nn.Module, lengths: Tensor) -> Iterator[None]:
         [[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
     """
     check_integers("lengths", lengths, len(lengths))
-    if bool((lengths < 0).any()):
+    if not is_recorded() and bool((lengths < 0).any()):
         raise ValueError(f"lengths must be from 0 on, but got {lengths.tolist()}.")
     layers = stateful(net)
     if any(layer.padding is not None for layer in layers):
