@@ -47,21 +47,15 @@ def sheet(made: Packing, row: int, byte: int) -> Sheet:
         "kept", list(sizes), list(sizes.values()), thickness=0.6, colour=(style.STEPPED, style.LAYERED, BYTE), upright=True,
         texts=[f"{size:,}" for size in sizes.values()], words="{x}: {y:,} bytes",
     )  # fmt: skip
+    below = Axis(across, -0.6, width - 0.4, every=every.every, bare=True)
+    memory = Axis(low=0, high=1.15 * sizes["float32"], form=",.0f")
     panels = {
         "spikes": Panel(spikes, title="values" if made.packed.bits > 1 else "spikes", x=every, y=up),
-        "bytes": Panel(packed, title="the same in bytes", x=Axis(across, -0.6, width - 0.4, every=every.every, bare=True), y=up),
-        "memory": Panel(
-            [kept], title="memory, in bytes", x=Axis(words=list(sizes), bare=True), y=Axis(low=0, high=1.15 * sizes["float32"], form=",.0f")
-        ),
-    }  # fmt: skip
-    return Sheet(
-        panels,
-        [["spikes", "memory"], ["bytes", "memory"]],
-        (0.72, 0.28),
-        (1, 1),
-        (0.09, 0.1),
-        height=max(620, 160 + 34 * rows),
-    )
+        "bytes": Panel(packed, title="the same in bytes", x=below, y=up),
+        "memory": Panel([kept], title="memory, in bytes", x=Axis(words=list(sizes), bare=True), y=memory),
+    }
+    grid, height = [["spikes", "memory"], ["bytes", "memory"]], max(620, 160 + 34 * rows)
+    return Sheet(panels, grid, (0.72, 0.28), (1, 1), (0.09, 0.1), height=height)
 
 
 def frame(name: str, row: int, first: int, last: int) -> Bars:

@@ -53,20 +53,21 @@ class StepTimes:
             if way in self.seconds:
                 after = self.pays_after(way)
                 pays = "never pays" if after == math.inf else f"pays after {after:,.0f} steps"
-                parts.append(
-                    f"{1e3 * self.seconds[way]:.2f} ms {'by ' * (way == COMPILED)}{way}, which took {self.before[way]:.2g} s and {pays}"
-                )
+                by, before = "by " if way == COMPILED else "", f"{self.before[way]:.2g} s before"
+                parts.append(f"{1e3 * self.seconds[way]:.2f} ms {by}{way}, which takes {before} and {pays}")
         return f"{'; '.join(parts)} ({self.machine})."
 
 
-def training(steps: int, hidden: int, seed: int = 0) -> tuple[Callable[[Tensor, Tensor], Tensor], list[tuple[Tensor, Tensor]]]:
+def training(
+    steps: int, hidden: int, seed: int = 0
+) -> tuple[Callable[[Tensor, Tensor], Tensor], list[tuple[Tensor, Tensor]]]:
     """A training step of a small network on the digits, Adam included, and its batches; alike for the same seed."""
     images, labels, *_ = digits()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(64, hidden), LIF(), nn.Linear(hidden, 10), LI())
-    for module in (net[0], net[2]):
-        strong(module, 2)  # type: ignore[arg-type]
+        for module in (net[0], net[2]):
+            strong(module, 2)  # type: ignore[arg-type]
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True, capturable=True)
 
     def step(x: Tensor, y: Tensor) -> Tensor:
