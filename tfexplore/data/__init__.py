@@ -6,13 +6,14 @@
 torch.Size([5, 2, 64])
 """
 
-from tfexplore.data import encoders
+from tfexplore.data import encoders, recordings
 from tfexplore.data.datasets import Sequences, Split, digits, japanese_vowels, mnist
 from tfexplore.data.encoders import currents
 from tfexplore.data.images import cifar10, mnist_files
 from tfexplore.data.moving import SimulatedEvents, moving_digits
+from tfexplore.data.recordings import cifar10_dvs, dvs128_gesture, nmnist, shd, ssc
 
 __all__ = [
-    "Sequences", "SimulatedEvents", "Split", "cifar10", "currents", "digits", "encoders", "japanese_vowels", "mnist",
-    "mnist_files", "moving_digits",
+    "Sequences", "SimulatedEvents", "Split", "cifar10", "cifar10_dvs", "currents", "digits", "dvs128_gesture", "encoders",
+    "japanese_vowels", "mnist", "mnist_files", "moving_digits", "nmnist", "recordings", "shd", "ssc",
 ]  # fmt: skip
