@@ -10,5 +10,8 @@ from tfexplore.data import encoders
 from tfexplore.data.bits import Packed, pack, unpack
 from tfexplore.data.datasets import Split, digits, mnist
 from tfexplore.data.encoders import currents
+from tfexplore.data.packed import Crop, Flip, PackedDataset, Shift
 
-__all__ = ["Packed", "Split", "currents", "digits", "encoders", "mnist", "pack", "unpack"]
+__all__ = [
+    "Crop", "Flip", "Packed", "PackedDataset", "Shift", "Split", "currents", "digits", "encoders", "mnist", "pack", "unpack",
+]  # fmt: skip
