@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import tfexplore
 from tfexplore.reversible import ReversibleTime, error, lost, most_steps
-from tfexplore.reversible.bits import pack, unpack
 
 
 def kept_bytes(net: ReversibleTime, x: Tensor) -> int:
@@ -150,25 +149,3 @@ def test_the_inverse_finds_what_the_plain_loop_had() -> None:
     for expected, a, b in zip(walked, *walks(net, x), strict=True):
         assert all(map(torch.equal, a, expected))
         assert all((p - q).abs().max() < 1e-4 for p, q in zip(b, expected, strict=True))
-
-
-@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (8,), (2, 3, 17)])
-def test_bits_are_packed_and_unpacked(shape: tuple[int, ...]) -> None:
-    bits = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    packed = pack(bits)
-    assert packed.dtype == torch.uint8
-    assert len(packed) == -(-bits.numel() // 8)
-    assert torch.equal(unpack(packed, bits.shape), bits)
-    by_hand = [int(b) << k % 8 for k, b in enumerate(bits.flatten().tolist())]
-    assert packed.tolist() == [sum(by_hand[k : k + 8]) for k in range(0, len(by_hand), 8)]
-
-
-def test_bits_are_packed_alike_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operators that pack on a GPU, run on the CPU."""
-    from tfexplore.reversible import bits as module
-
-    mask = torch.rand(7, 11, generator=torch.Generator().manual_seed(0)) < 0.3
-    expected = pack(mask)
-    monkeypatch.setattr(module, "on_cpu", lambda _: False)
-    assert torch.equal(pack(mask), expected)
-    assert torch.equal(unpack(expected, mask.shape), mask)

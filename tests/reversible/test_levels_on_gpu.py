@@ -1,4 +1,4 @@
-"""Levels on a GPU: `pytest -m gpu`. What is kept makes no difference, and bits are packed there."""
+"""Levels on a GPU: `pytest -m gpu`. What is kept makes no difference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from networks_of_levels import dense, far, gradients, projected
 from torch import nn
 
 from tfexplore.backends import cuda
-from tfexplore.reversible.bits import pack, unpack
 
 pytestmark = pytest.mark.gpu
 if problem := cuda.why_not():
@@ -27,11 +26,3 @@ def test_gradients_are_those_of_autograd(keep: str) -> None:
         found[way] = gradients(net)
     assert all(far(g, found["graph"][name]) < 1e-5 for name, g in found[keep].items())
     assert any(g.abs().max() > 0 for g in found[keep].values())
-
-
-def test_bits_are_packed_as_on_a_cpu() -> None:
-    mask = torch.rand(7, 11, generator=torch.Generator().manual_seed(0)) < 0.3
-    packed = pack(mask.cuda())
-    assert packed.is_cuda
-    assert torch.equal(packed.cpu(), pack(mask))
-    assert torch.equal(unpack(packed, mask.shape).cpu(), mask)

@@ -47,8 +47,8 @@ source = functools.cache(cuda_source)
 
 
 @functools.cache
-def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
-    """The compiled kernel `loop` ("forward" or "backward") around this generated neuron, on this device."""
+def load(header: str, loop: str, options: tuple[str, ...], device: int, function: str = "") -> Any:
+    """The compiled kernel of the file `loop` ("forward", "backward"), of its name or another, around this generated neuron."""
     import cupy
 
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(kernels_dir().glob("*.cuh"))}
@@ -61,7 +61,7 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int) -> Any:
     text = (kernels_dir() / f"{loop}.cu").read_text(encoding="utf-8")
     try:
         with cupy.cuda.Device(device):
-            return cupy.RawModule(code=text, options=(*OPTIONS, *options, f"-I{folder}")).get_function(loop)
+            return cupy.RawModule(code=text, options=(*OPTIONS, *options, f"-I{folder}")).get_function(function or loop)
     except Exception as error:  # the usual one: CUDA's headers for half precision are missing
         raise RuntimeError(f"The CUDA kernel {loop!r} does not compile: {explain(error)}") from error
 

@@ -48,8 +48,8 @@ _compiling = threading.RLock()
 
 
 @functools.cache
-def load(variant_source: str, loop: str) -> Callable[..., None]:
-    """The compiled function `loop` ("forward" or "backward") around this generated neuron."""
+def load(variant_source: str, loop: str, function: str = "") -> Callable[..., None]:
+    """The compiled function of the file `loop` ("forward", "backward"), of its name or another, around this generated neuron."""
     text = (kernels_dir() / f"{loop}.py").read_text(encoding="utf-8")
     used = [
         (PACKAGE / "backends" / f"{name}.py").read_text(encoding="utf-8")
@@ -57,12 +57,13 @@ def load(variant_source: str, loop: str) -> Callable[..., None]:
         if f"from tfexplore.backends.{name} import" in text
     ]
     part = imported(variant_source, text)
-    return load_from(cache_dir() / "numba" / fingerprint(part, text, *used), part, loop, text)
+    made = load_from(cache_dir() / "numba" / fingerprint(part, text, *used), part, loop, text)
+    return getattr(made, function or loop)
 
 
 @functools.cache
-def load_from(folder: Path, part: str, loop: str, text: str) -> Callable[..., None]:
-    """The loop with this text around this part of a neuron, once for all variants that share it."""
+def load_from(folder: Path, part: str, loop: str, text: str) -> ModuleType:
+    """The module of the loop with this text around this part of a neuron, once for all variants that share it."""
     folder.mkdir(parents=True, exist_ok=True)
     neuron, kernel = folder / f"{MODULE}.py", folder / f"{loop}.py"
     write_once(neuron, part)
@@ -70,10 +71,9 @@ def load_from(folder: Path, part: str, loop: str, text: str) -> Callable[..., No
     with _compiling:  # the loop imports a module of this name, and must find this folder's
         sys.modules[MODULE] = import_file(f"tfexplore_{folder.name}_neuron", neuron)
         try:
-            made = import_file(f"tfexplore_{folder.name}_{loop}", kernel)
+            return import_file(f"tfexplore_{folder.name}_{loop}", kernel)
         finally:
             del sys.modules[MODULE]
-    return getattr(made, loop)
 
 
 def imported(variant_source: str, loop_text: str) -> str:

@@ -1,4 +1,4 @@
-"""Data that is at hand without a download, data on your disk, and encoders from numbers to the input of a spiking network.
+"""Data at hand without a download, data on your disk, encoders from numbers to the input of a network, and spikes as bits.
 
 >>> from tfexplore import data
 >>> split = data.digits()
@@ -7,13 +7,16 @@ torch.Size([5, 2, 64])
 """
 
 from tfexplore.data import encoders, recordings
+from tfexplore.data.bits import Packed, pack, unpack
 from tfexplore.data.datasets import Sequences, Split, digits, japanese_vowels, mnist
 from tfexplore.data.encoders import currents
 from tfexplore.data.images import cifar10, mnist_files
 from tfexplore.data.moving import SimulatedEvents, moving_digits
+from tfexplore.data.packed import Crop, Flip, PackedDataset, Shift
 from tfexplore.data.recordings import cifar10_dvs, dvs128_gesture, nmnist, shd, ssc
 
 __all__ = [
-    "Sequences", "SimulatedEvents", "Split", "cifar10", "cifar10_dvs", "currents", "digits", "dvs128_gesture", "encoders",
-    "japanese_vowels", "mnist", "mnist_files", "moving_digits", "nmnist", "recordings", "shd", "ssc",
+    "Crop", "Flip", "Packed", "PackedDataset", "Sequences", "Shift", "SimulatedEvents", "Split", "cifar10", "cifar10_dvs",
+    "currents", "digits", "dvs128_gesture", "encoders", "japanese_vowels", "mnist", "mnist_files", "moving_digits", "nmnist",
+    "pack", "recordings", "shd", "ssc", "unpack",
 ]  # fmt: skip

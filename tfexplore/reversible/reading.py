@@ -11,6 +11,7 @@ needs to know of a level, and it is two bits, whatever the level's state is as a
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ import torch
 from sympy import Abs, Piecewise
 from torch import Tensor, nn
 
+from tfexplore.backends import bits
 from tfexplore.backends.torch_reference import numbers, on_tensors
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen.functions import functions_of
@@ -26,7 +28,6 @@ from tfexplore.neurons.step import Step
 from tfexplore.neurons.surrogates import Surrogate, Value
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.library import IF
-from tfexplore.reversible.bits import pack, unpack
 
 
 class StraightThrough(Surrogate):
@@ -113,11 +114,13 @@ class InBits:
         p, z = self._numbers(state)
         h = self.do["charge"](z, state, p)
         u = self.do["fire"](h, p)
-        return [pack(outcome) for outcome in (u >= 0, *self.do["remember"](z, state, h, u, p))]
+        outcomes = (u >= 0, *self.do["remember"](z, state, h, u, p))
+        return [bits.pack(outcome.reshape(1, -1, 1), bits.Layout(), True)[0] for outcome in outcomes]
 
     def seen(self, kept: list[Tensor], shape: torch.Size, dtype: torch.dtype, data: torch.dtype) -> Seen:
         """What `reading.seen` of a state of this shape and dtype gives, to the bit; data: the dtype of what is seen."""
-        fired, *outcomes = (unpack(plane, shape) for plane in kept)
+        count, layout = math.prod(shape), bits.Layout()
+        fired, *outcomes = (bits.unpack(plane, count, layout, torch.bool).view(shape) for plane in kept)
 
         def back(g: Tensor) -> Tensor:
             g = g.to(dtype)
