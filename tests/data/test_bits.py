@@ -121,7 +121,6 @@ def test_the_cuda_text_for_every_number_of_bits(fake_cupy: FakeCupy, monkeypatch
 def test_several_threads(dim: int, word: int) -> None:
     """More than a part of the work, and results larger than half a cache."""
     threads, x = torch.get_num_threads(), values((70, 33, 1500))
-    executed.prepared.cache_clear()
     try:
         torch.set_num_threads(3)
         packed = pack(x, dim, word=word)

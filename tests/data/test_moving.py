@@ -78,6 +78,10 @@ def test_a_dark_picture_is_silent_and_the_seed_decides() -> None:
         ({"steps": 0}, "steps must be a whole number from 1 on"),
         ({"threshold": 0.0}, r"threshold must be a finite number from 0\.02 on, but got 0\.0"),
         ({"reach": 0.0}, "reach must be a finite number above 0"),
+        (
+            {"data": DATA._replace(train_images=PICTURES[:4, :24])},
+            r"square pictures, \[n, pixels\], but got shape \(4, 24\)",
+        ),
         ({"data": DATA._replace(train_images=PICTURES[:4] * 255)}, "x must be from 0 to 1"),
     ],
 )

@@ -31,8 +31,8 @@ def moving_digits(
 ) -> SimulatedEvents:
     """Digits that move before a *simulated* event sensor, along the triangle of N-MNIST's saccades.
 
-    Each picture goes through three corners and ends where it began; between pixels it is interpolated (bilinear), and where on the
-    triangle it begins is random. A pixel gives an event where its log intensity has changed by the threshold since its last one.
+    Each picture goes through three corners and ends where it began; where on the triangle that is, is random. Between pixels it
+    is interpolated (bilinear). A pixel gives an event where its log intensity has changed by the threshold since its last one.
     With the log intensity L = log(0.05 + brightness), and c the events so far, ON less OFF::
 
         n[t] = trunc((L[t] - L[0]) / threshold - c[t-1])        |n| events, ON where n > 0, OFF where n < 0
@@ -77,6 +77,8 @@ def simulated(pictures: Tensor, begin: Tensor, steps: int, threshold: float, rea
     """The events of pictures [n, pixels] that begin at this part of the way, [n] in 0..1."""
     check_values(pictures, 0, 1)
     side = math.isqrt(pictures.shape[1])
+    if side**2 != pictures.shape[1]:
+        raise ValueError(f"data must have square pictures, [n, pixels], but got shape {tuple(pictures.shape)}.")
     room = math.ceil(reach)
     canvas = torch.nn.functional.pad(pictures.view(-1, 1, side, side), (room,) * 4)
     scale = 2 * reach / canvas.shape[-1]  # a grid's coordinates go from -1 to 1
