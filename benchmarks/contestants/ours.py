@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import networks, reference
+from benchmarks import step as steps
 from benchmarks.contestants import paper
 from benchmarks.work import (
     BACKWARD,
@@ -252,3 +253,8 @@ def training(case: Case) -> Modes:
         FUSED: library(fused(case), layer_by_layer, prepare=prepare),
     }
     return networks.training(case, ways)
+
+
+def step(case: Case) -> Modes:
+    library = networks.Library(lambda: layers.Layer(lif(case)), FoldTime, layer_by_layer)
+    return steps.modes(case, library)

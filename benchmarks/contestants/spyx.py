@@ -11,9 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from flax import nnx
 from spyx import axn, nn
 
+from benchmarks import networks
+from benchmarks import step as steps
 from benchmarks.contestants.jax import DERIVATIVES, check_device, device_array, host, neuron_scan, passes_work
 from benchmarks.work import INFERENCE, Arrays, Case, Modes, Work, forget, linear_inputs, neuron_inputs, versions
 
@@ -23,7 +27,7 @@ LATE = (
 
 
 def VERSIONS() -> dict[str, str]:
-    return versions("spyx", "jax", "jaxlib", "flax")
+    return versions("spyx", "jax", "jaxlib", "flax", "optax")
 
 
 def surrogate(case: Case) -> Callable[[Any], Any]:
@@ -93,3 +97,43 @@ def linear_lif(case: Case) -> Modes:
         return passes_work(lambda x, weight: run(x @ weight.T), (x, weight), gradient, case, result=result)
 
     return {"the equation as a module, scan in jit": make}
+
+
+def step(case: Case) -> Modes:
+    """The whole step in one jit; the same equation, weights, batch and optimiser as `benchmarks.step` has in torch."""
+
+    def make() -> Work:
+        check_device(case)
+        start = networks.Training(case, networks.plain(stepped=False, delayed=False))
+        weights = [device_array(p.detach()) for p in start.net.parameters()]
+        x, labels, run = device_array(start.x[0]), jnp.asarray(start.labels.cpu().numpy()), same(case, len(weights[1]))
+        optimiser = optax.sgd(networks.RATE, networks.MOMENTUM)
+
+        def loss(weights: Any) -> Any:
+            weight1, bias1, weight2, bias2 = weights
+            current = x @ weight1.T + bias1  # the same at every step
+            spikes = run(jnp.broadcast_to(current, (case["T"], *current.shape)))
+            logits = (spikes @ weight2.T + bias2).mean(0)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        @jax.jit
+        def whole(weights: Any, state: Any) -> Any:
+            value, gradients = jax.value_and_grad(loss)(weights)
+            updates, state = optimiser.update(gradients, state)
+            return optax.apply_updates(weights, updates), state, value
+
+        held = [weights, optimiser.init(weights)]
+
+        def once() -> Any:
+            *held[:], value = whole(*held)
+            return value
+
+        return Work(
+            run=once,
+            result=lambda: {steps.LOSSES: np.asarray([once() for _ in range(steps.COMPARED)])},
+            wait=jax.block_until_ready,
+        )
+
+    if case["network"] != "mlp":
+        return {}
+    return {"the equation as a module, step in jit": make}

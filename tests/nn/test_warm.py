@@ -28,6 +28,7 @@ def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         cache.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cold")
 def test_after_warming_the_first_steps_compile_nothing() -> None:
     net = nn.Sequential(tfexplore.LIF(), nn.Linear(6, 5), tfexplore.LIF(), nn.Linear(5, 2))

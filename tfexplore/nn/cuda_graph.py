@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx.node import map_aggregate
 
-from tfexplore.nn.tape import line_of
+from tfexplore.nn.tape import Line, users
 
 
 @contextmanager
@@ -49,18 +48,18 @@ def explained() -> Iterator[None]:
             raise
         first = str(error).splitlines()[0]
         raise RuntimeError(
-            f"step cannot be captured: it waits for the GPU, or copies from another device, in {line_of(behind(error))} "
+            f"step cannot be captured: it waits for the GPU, or copies from another device, in {users(behind(error))} "
             f"({first}); print, synchronise and read numbers outside, from what the step returns."
         ) from error
 
 
-def behind(error: BaseException) -> list[Any]:
-    """The frames that the error came through, the innermost first; of its cause, where ending a capture raised another."""
+def behind(error: BaseException) -> list[Line]:
+    """The lines that the error came through, the innermost first; those of its cause, where ending a capture raised another."""
     while isinstance(error.__context__, RuntimeError):
         error = error.__context__
     found, trace = [], error.__traceback__
-    while isinstance(trace, TracebackType):
-        found.append(trace.tb_frame)
+    while trace is not None:
+        found.append(Line(trace.tb_frame.f_code.co_filename, trace.tb_lineno))
         trace = trace.tb_next
     return found[::-1]
 

@@ -50,11 +50,14 @@ def frames() -> list[FrameType]:
     return found
 
 
-def line_of(found: Sequence[FrameType]) -> Line:
-    """The innermost of these that is neither torch's nor ours."""
-    own = (f for f in found if not f.f_code.co_filename.startswith(LIBRARIES) and "<" not in f.f_code.co_filename[:1])
-    frame = next(own, found[-1])
-    return Line(frame.f_code.co_filename, frame.f_lineno)
+def users(lines: Sequence[Line]) -> Line:
+    """The innermost of these that is neither torch's nor ours, nor generated."""
+    return next((line for line in lines if not line.file.startswith((*LIBRARIES, "<"))), lines[-1])
+
+
+def here() -> Line:
+    """The line of the user's that runs."""
+    return users([Line(frame.f_code.co_filename, frame.f_lineno) for frame in frames()])
 
 
 def optimiser_of(found: Sequence[FrameType]) -> torch.optim.Optimizer | None:
@@ -103,21 +106,21 @@ class Tape(TorchDispatchMode):
 
     def made(self, tensor: Tensor) -> bool:
         """Whether the step has made this, or was given it."""
-        here = self.nodes.get(StorageWeakRef(tensor.untyped_storage()))
-        return here is not None and not next(iter(here.values())).name.startswith("outside")
+        places = self.nodes.get(StorageWeakRef(tensor.untyped_storage()))
+        return places is not None and not next(iter(places.values())).name.startswith("outside")
 
     def node(self, tensor: Tensor, own: bool = False) -> fx.Node:
         """What stands for a tensor."""
-        here = self.nodes.get(StorageWeakRef(tensor.untyped_storage()))
-        if here is None:
+        places = self.nodes.get(StorageWeakRef(tensor.untyped_storage()))
+        if places is None:
             with self.graph.inserting_before(next(iter(self.graph.nodes), None)):
                 node = self.graph.placeholder(f"outside{len(self.outside)}")
-            self.outside.append(Outside(tensor, line_of(frames()), own))
+            self.outside.append(Outside(tensor, here(), own))
             return self.know(tensor, node)
-        if place(tensor) not in here:
-            given = (next(iter(here.values())), tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+        if place(tensor) not in places:
+            given = (next(iter(places.values())), tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
             return self.know(tensor, self.graph.call_function(torch.as_strided, given))
-        return here[place(tensor)]
+        return places[place(tensor)]
 
     def standing(self, values: Any) -> Any:
         """The same, with nodes in place of tensors."""
@@ -143,8 +146,7 @@ class Tape(TorchDispatchMode):
     def bind(self, out: Any, node: fx.Node) -> None:
         """Remembers what an operator returned. One that works in place returns what it was given."""
         if isinstance(out, Tensor):
-            here = self.nodes.get(StorageWeakRef(out.untyped_storage()), {})
-            if place(out) not in here:
+            if place(out) not in self.nodes.get(StorageWeakRef(out.untyped_storage()), {}):
                 self.know(out, node)
         elif isinstance(out, (list, tuple)):
             for k, value in enumerate(out):
@@ -164,13 +166,12 @@ class Tape(TorchDispatchMode):
                 self.refuse(f"uses a tensor on {t.device}, {list(t.shape)}, where the step runs on {self.device}")
 
     def refuse(self, what: str) -> None:
-        found = frames()
-        if (optimiser := optimiser_of(found)) is not None:
+        if (optimiser := optimiser_of(frames())) is not None:
             raise RuntimeError(
                 f"step cannot be captured: {type(optimiser).__name__}'s step {what}; {cure(optimiser, self.device)}."
             )
         raise RuntimeError(
-            f"step cannot be captured: it {what} in {line_of(found)}; what is captured is replayed without Python, on one device "
+            f"step cannot be captured: it {what} in {here()}; what is captured is replayed without Python, on one device "
             "and in the same shapes: do this outside, with what the step returns."
         )
 
