@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from tfexplore.exchange.graph import DEEPEST, MOST_EDGES, Graph
+from tfexplore.exchange.graph import Graph
 from tfexplore.exchange.kinds import KINDS
+from tfexplore.exchange.survey import MOST_LETTERS, Survey, values
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 VERSION = "1.0.8"  # of nir, whose layout this is
-MOST_OBJECTS = 100_000  # groups and data sets; a node has up to nine
-MOST_CHUNKS = 100_000
-MOST_LETTERS = 1_000  # of a name
-DEEPEST_GROUP = 3 * DEEPEST + 4  # two for each sub-graph, one for each level of metadata
-DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # the filters of HDF5 that are read
 
 
 def read(path: str | os.PathLike[str], *, most_bytes: int = 2**30) -> Graph:
@@ -71,8 +65,8 @@ def read(path: str | os.PathLike[str], *, most_bytes: int = 2**30) -> Graph:
             raise ValueError(f"{path} is no HDF5 file: it begins with {first!r}.")
         try:
             with h5py.File(path, "r") as file:
-                survey = _Survey(h5py, raw, most_bytes)
-                tree = _values(h5py, survey.members(file, "", 0, only="node")["node"])
+                survey = Survey(h5py, raw, most_bytes)
+                tree = values(h5py, survey.members(file, "", 0, only="node")["node"])
         except ValueError as error:  # ours; h5py's, of a type that NumPy does not have
             raise _refused(path, error) from None
         except (OSError, RuntimeError, LookupError, TypeError, AttributeError) as error:  # what h5py raises for damage
@@ -133,135 +127,6 @@ def _refused(path: Path, error: ValueError) -> ValueError:
     return ValueError(f"{path}: {_short(error)}")
 
 
-class _Survey:
-    """Walks a file's groups, reading no data; counts what is declared, and refuses (in a ValueError that says where)."""
-
-    def __init__(self, h5py: Any, raw: BinaryIO, most_bytes: int) -> None:
-        self.h5py, self.raw, self.most_bytes = h5py, raw, most_bytes
-        self.file_bytes = os.fstat(raw.fileno()).st_size
-        self.bytes = self.chunks = self.objects = 0
-        self.groups: set[int] = set()
-
-    def members(self, group: Any, where: str, depth: int, only: str | None = None) -> dict[str, Any]:
-        """What a group has, as a dictionary: data sets unread, groups as dictionaries. `only` this one of them."""
-        if depth > DEEPEST_GROUP:
-            raise ValueError(f"{where[:80]} ... is {depth} groups deep, at most {DEEPEST_GROUP} are read.")
-        address = self.h5py.h5o.get_info(group.id).addr
-        if address in self.groups:
-            raise ValueError(f"the group {where} is reached by two ways (hard links); groups must be a tree.")
-        self.groups.add(address)
-        self.objects += len(group)
-        if self.objects > MOST_OBJECTS:
-            raise ValueError(f"the file has more than {MOST_OBJECTS:,} groups and data sets.")
-        if only is not None and not group.id.links.exists(only.encode()):
-            raise ValueError(f"the file has no group {only!r}, in which NIR's graph would be.")
-        return {name: self.member(group, name, where, depth) for name in ([only] if only else group)}
-
-    def member(self, group: Any, name: str, where: str, depth: int) -> Any:
-        where = f"{where}/{name}" if where else name
-        if len(name) > MOST_LETTERS or not name.isprintable():
-            raise ValueError(f"the name {name[:80]!r} must be printable, of at most {MOST_LETTERS:,} letters.")
-        # of the link itself: `in` and `get(getlink=True)` of h5py open the file that an external link names
-        if group.id.links.get_info(name.encode()).type != self.h5py.h5l.TYPE_HARD:
-            raise ValueError(f"{where} is a soft or external link, which is not followed.")
-        found = group[name]
-        if isinstance(found, self.h5py.Group):
-            return self.members(found, where, depth + 1)
-        if not isinstance(found, self.h5py.Dataset):
-            raise ValueError(f"{where} must be a group or a data set, but is a {type(found).__name__}.")
-        self.dataset(found, where)
-        return found
-
-    def dataset(self, found: Any, where: str) -> None:
-        """Refuses what is not plain numbers or text in this file, and counts its bytes."""
-        h5d, h5t = self.h5py.h5d, self.h5py.h5t
-        plan = found.id.get_create_plist()
-        if plan.get_layout() == h5d.VIRTUAL or plan.get_external_count():
-            raise ValueError(f"{where} is stored in another file (virtual or external storage), which is not followed.")
-        space = found.id.get_space()
-        if space.get_simple_extent_type() == self.h5py.h5s.NULL:
-            raise ValueError(f"{where} has no data.")
-        form, shape = found.id.get_type(), space.get_simple_extent_dims()
-        elements = math.prod(shape)
-        if isinstance(form, h5t.TypeStringID):
-            if elements > 2 * MOST_EDGES:
-                raise ValueError(
-                    f"{where} has {elements:,} texts, at most {MOST_EDGES:,} edges, two names each, are read."
-                )
-            if form.is_variable_str():
-                self.texts(found, where, elements)
-        elif not isinstance(form, h5t.TypeFloatID | h5t.TypeIntegerID) and found.dtype != bool:
-            raise ValueError(f"{where} must be numbers or text, but is a {type(form).__name__} of HDF5.")
-        self.count(elements * form.get_size(), where)
-        if plan.get_layout() == h5d.CHUNKED:
-            self.chunked(found, where, shape, plan)
-
-    def count(self, new: int, where: str) -> None:
-        self.bytes += new
-        if self.bytes > self.most_bytes:
-            raise ValueError(
-                f"the file declares more than most_bytes = {self.most_bytes:,} bytes of data: with {where} it is {self.bytes:,}."
-            )
-
-    def texts(self, found: Any, where: str, elements: int) -> None:
-        """Counts texts of variable length by their stored lengths; many elements may point to one long text."""
-        offset = found.id.get_offset()
-        if offset is None:
-            raise ValueError(f"{where} must have its text stored contiguously, as h5py does.")
-        address, _ = found.file.id.get_create_plist().get_sizes()
-        # HDF5's format, "Variable-length": a length of 4 bytes, then where it is: an address, and an index of 4 bytes
-        one = np.dtype([("length", "<u4"), ("place", f"V{address + 4}")])
-        self.raw.seek(offset)
-        stored = self.raw.read(elements * one.itemsize)
-        if len(stored) < elements * one.itemsize:
-            raise ValueError(f"{where} ends behind the file's end.")
-        self.count(int(np.frombuffer(stored, one)["length"].sum(dtype=np.int64)), where)
-
-    def chunked(self, found: Any, where: str, shape: tuple[int, ...], plan: Any) -> None:
-        """Counts chunks, and inflates each, up to its size: a gzip stream may hold a thousand times what it should."""
-        chunk = plan.get_chunk()
-        self.chunks += (declared := math.prod(-(-size // step) for size, step in zip(shape, chunk, strict=True)))
-        if self.chunks > MOST_CHUNKS:
-            raise ValueError(f"{where} is cut into too many chunks, at most {MOST_CHUNKS:,} are read.")
-        filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
-        if set(filters) - {DEFLATE, SHUFFLE, FLETCHER32} or len(set(filters)) < len(filters):
-            raise ValueError(
-                f"{where} must be stored plainly or with gzip, shuffle, fletcher32, but has the filters {filters}."
-            )
-        size = math.prod(chunk) * found.id.get_type().get_size()
-        self.count(size, where)  # a chunk may be larger than its data set
-        stored: list[Any] = []
-
-        def note(info: Any) -> bool | None:
-            stored.append(info)
-            return True if len(stored) > declared else None  # True ends the walk
-
-        found.id.chunk_iter(note)
-        if len(stored) > declared or any(info.byte_offset + info.size > self.file_bytes for info in stored):
-            raise ValueError(f"{where} has chunks that it does not declare, or behind the file's end.")
-        for info in stored:
-            self.raw.seek(info.byte_offset)
-            if DEFLATE in filters and not info.filter_mask & (1 << filters.index(DEFLATE)):
-                try:
-                    inflated = len(zlib.decompressobj().decompress(self.raw.read(info.size), size + 5))
-                except zlib.error as error:
-                    raise ValueError(f"{where} is damaged: {error}.") from None
-            else:
-                inflated = info.size
-            if inflated > size + 4:  # the checksum of fletcher32
-                raise ValueError(f"a chunk of {where} is larger than the {size:,} bytes that it declares.")
-
-
-def _values(h5py: Any, tree: Any) -> Any:
-    """The data of a tree that was surveyed: text as str or lists of it, numbers as NumPy has them."""
-    if isinstance(tree, dict):
-        return {name: _values(h5py, found) for name, found in tree.items()}
-    if isinstance(tree.id.get_type(), h5py.h5t.TypeStringID):
-        text = tree.asstr()[()]
-        return text if isinstance(text, str) else text.tolist()
-    return tree[()]
-
-
 def _without_reset(tree: Mapping[str, Any], outer: str) -> Iterator[str]:
     """The names of the nodes that have no v_reset and should."""
     for name, node in tree["nodes"].items():
@@ -294,7 +159,7 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
 def _check_name(name: str) -> None:
     if name in ("", ".") or "/" in name or not name.isprintable() or len(name) > MOST_LETTERS:
         raise ValueError(
-            f"A name in a file must be printable, of 1 to {MOST_LETTERS:,} letters, no '.' and without '/', but got {name[:80]!r}."
+            f"A name in a file must be printable, have 1 to {MOST_LETTERS:,} letters, not '.', no '/', but got {name[:80]!r}."
         )
 
 

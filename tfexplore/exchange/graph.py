@@ -104,8 +104,8 @@ class Graph:
         for kind in ("Input", "Output"):
             if not self.named(kind):
                 raise ValueError(f"A graph must have a node of the kind {kind}, but has none.")
-        reached, _ = self.order()
-        if missed := [name for name in self.nodes if name not in set(reached)]:
+        reached = set(self.order()[0])
+        if missed := [name for name in self.nodes if name not in reached]:
             raise ValueError(f"No Input reaches the node {missed[0]!r}; {len(missed)} nodes get no input.")
 
     def kind(self, name: str) -> str:
@@ -176,31 +176,35 @@ class Graph:
                 there already; an edge that would be there twice, as where a sub-graph hands its input on beside another
                 edge from the same source; more than 100,000 edges.
         """
+        if self.depth == 1:
+            return self
         nodes: dict[str, Node | Graph] = {}
-        edges = list(self.edges)
+        edges: list[Edge] = []
+        first: dict[str, str] = {}  # where an edge into a sub-graph goes, and
+        last: dict[str, str] = {}  # where one out of it comes from
         for name, node in self.nodes.items():
             if isinstance(node, Node):
                 nodes[name] = node
                 continue
             inner = node.flat()
-            ends = [inner.named(kind) for kind in ("Input", "Output")]
+            ends = inner.named("Input"), inner.named("Output")
             if [len(end) for end in ends] != [1, 1]:
                 raise ValueError(f"The sub-graph {name!r} must have one Input and one Output, but has {ends}.")
+            first[name], last[name] = (f"{name}.{end}" for (end,) in ends)
             for within, part in inner.nodes.items():
-                if (within,) in ends:
-                    continue
                 if (joined := f"{name}.{within}") in nodes or joined in self.nodes:
                     raise ValueError(f"Without sub-graphs two nodes are named {joined!r}; rename one.")
                 nodes[joined] = part
-            edges = _spliced(edges, name, inner.edges, *(end[0] for end in ends))
-        return Graph(nodes, tuple(edges), self.metadata)
+            edges += [(f"{name}.{source}", f"{name}.{target}") for source, target in inner.edges]
+        edges += [(last.get(source, source), first.get(target, target)) for source, target in self.edges]
+        return Graph(*_without(nodes, edges, [*first.values(), *last.values()]), self.metadata)
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> Graph:
         """A graph from nested dictionaries, as a NIR file has them and `NIRGraph.to_dict` of nir gives them."""
-        kind = tree.get("type")
-        if kind != "NIRGraph":
-            raise ValueError(f"A graph must be of the type 'NIRGraph', but got {kind!r}.")
+        kind = tree.get("type") if isinstance(tree, Mapping) else tree
+        if not isinstance(kind, str) or kind != "NIRGraph":
+            raise ValueError(f"A graph must be of the type 'NIRGraph', but got {kind!r:.80}.")
         if extra := set(tree) - {"type", "nodes", "edges", "metadata"}:
             raise ValueError(f"A graph has nodes, edges and metadata, but got {sorted(extra)} as well.")
         if not isinstance(tree.get("nodes"), Mapping) or not isinstance(tree.get("edges"), list | tuple | set):
@@ -271,35 +275,31 @@ def _checked(name: str, node: Node) -> Node:
         raise ValueError(f"Node {name!r}: {error}.") from None
 
 
-def _spliced(edges: list[Edge], name: str, inner: tuple[Edge, ...], first: str, last: str) -> list[Edge]:
-    """The edges of a graph and of its sub-graph `name`, joined where they met at its Input `first` and Output `last`."""
-    into = [source for source, target in edges if target == name]
-    out = [target for source, target in edges if source == name]
-    # an edge from the sub-graph to itself comes out of `last` and goes in at `first`: not among those of the others
-    starts = [f"{name}.{target}" for source, target in inner if source == first and target != last]
-    ends = [f"{name}.{source}" for source, target in inner if target == last and source != first]
-    straight = (first, last) in inner
-    if straight and name in into:
-        raise ValueError(
-            f"The sub-graph {name!r} hands its input on and has an edge to itself: a cycle without a node."
-        )
-    comes = [source for source in into if source != name] + (ends if name in into else [])
-    goes = [target for target in out if target != name]
-    if (
-        len(comes) * len(starts) + (len(ends) + straight * len(comes)) * len(goes) + len(edges) + len(inner)
-        > MOST_EDGES
-    ):
-        raise ValueError(f"Without the sub-graph {name!r} there are more than {MOST_EDGES:,} edges.")
-    found = [edge for edge in edges if name not in edge]
-    found += [(source, start) for source in comes for start in starts]
-    found += [(f"{name}.{a}", f"{name}.{b}") for a, b in inner if a != first and b != last]
-    found += [(end, target) for end in ends + (comes if straight else []) for target in goes]
-    for edge, times in Counter(found).items():
-        if times > 1:
-            raise ValueError(
-                f"Without the sub-graph {name!r} the edge {edge} is there twice: put a Scale into one of them."
-            )
-    return found
+def _without(nodes: dict[str, Any], edges: list[Edge], names: list[str]) -> tuple[dict[str, Any], tuple[Edge, ...]]:
+    """Nodes and edges without these nodes, which hand on what comes in: each of their sources gets all of their targets."""
+    sources: dict[str, dict[str, None]] = {name: {} for name in nodes}  # a dictionary is a set that has an order
+    targets: dict[str, dict[str, None]] = {name: {} for name in nodes}
+    total = len(edges)
+    for source, target in edges:
+        targets[source][target] = sources[target][source] = None
+    for name in names:
+        if name in targets[name]:
+            raise ValueError(f"{name!r} hands on what it gives itself: a cycle without a node.")
+        total += len(sources[name]) * len(targets[name])
+        if total > MOST_EDGES:
+            raise ValueError(f"Without sub-graphs there are more than {MOST_EDGES:,} edges.")
+        for target in targets[name]:
+            del sources[target][name]
+        for source in sources[name]:
+            del targets[source][name]
+            for target in targets[name]:
+                if target in targets[source]:
+                    raise ValueError(
+                        f"Without sub-graphs the edge {(source, target)} is there twice: put a Scale into one of the two."
+                    )
+                targets[source][target] = sources[target][source] = None
+        del targets[name], sources[name], nodes[name]
+    return nodes, tuple((source, target) for target in nodes for source in sources[target])
 
 
 def plain(metadata: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
