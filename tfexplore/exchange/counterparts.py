@@ -6,7 +6,6 @@ and an integrator r dt far for an input of 1. Every other number keeps its value
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,10 +63,8 @@ def spelled(kind: str, name: str) -> str:
     return "gain" if name == "r" and kind in ("I", "IF") else names.get(name, name)
 
 
-def neuron_of(node: Node, dt: float, leak: str, **common: Any) -> Neuron:
-    """The neuron of a node, with a single number where all values are alike; common: fields such as `surrogate`."""
-    if (own := own_neuron(node, dt, leak)) is not None:
-        return dataclasses.replace(own, **common)
+def neuron_of(node: Node, dt: float, leak: str) -> Neuron:
+    """The neuron of a node, with a single number where all values are alike."""
     given = {}
     for name, value in node.parameters.items():
         key = spelled(node.kind, name)
@@ -76,7 +73,7 @@ def neuron_of(node: Node, dt: float, leak: str, **common: Any) -> Neuron:
         elif key == "gain":
             value = value.astype(float) * dt
         given[key] = number_or_array(value)
-    return NIR[node.kind](**given, **common)
+    return NIR[node.kind](**given)
 
 
 def number_or_array(values: np.ndarray) -> Any:

@@ -29,9 +29,9 @@ def to_nir(
     """A network of ours as a NIR graph: `exchange.write(graph, file)` writes it, `graph.to_nir()` is nir's object.
 
     Modules: `IF`, `LIF`, `ParametricLIF` (tau as it is now), `LI` and `CubaLIF`, with parameters of channels and neurons; what
-    `from_nir` makes; `nn.Linear`, `nn.Flatten`, `Recurrent`; in `FoldTime`, `nn.Conv1d`, `nn.Conv2d`, `nn.AvgPool2d` (sum pooling:
-    a `divisor_override` of 1) and `nn.Flatten`; `nn.Sequential` of these, nested. The nodes have the modules' names, those of an
-    imported network the names that they came with. Neurons and shapes are written in full.
+    `from_nir` makes; `nn.Linear`, `nn.Flatten`, `Recurrent`; in `FoldTime`, `nn.Conv1d`, `nn.Conv2d`, `nn.AvgPool2d` (with a
+    `divisor_override` of 1, NIR's SumPool2d) and `nn.Flatten`; `nn.Sequential` of these, nested. Nodes have the modules' names,
+    those of an imported network the names that they came with. Parameters of neurons and all shapes are written in full.
 
     What NIR cannot say: a surrogate, a dtype, a soft reset, and a spike at the threshold itself (`strict=False`): NIR's neurons
     fire above it. A neuron of the library is written beside its NIR equation as it is, as metadata, so that `from_nir` gives back
@@ -47,8 +47,8 @@ def to_nir(
         leak: how the reader is to take its steps, as in `from_nir`; None for what an imported network came with, else `"euler"`.
 
     Raises:
-        ValueError: with the module's name: for what has no NIR form, or where the shapes do not fit; without a shape where it cannot
-            be known.
+        ValueError: with the module's name: for what has no NIR form, or where shapes do not fit; without a shape where the
+            network does not say it.
 
     Example:
         >>> import torch
@@ -78,7 +78,8 @@ def first_shape(net: nn.Module) -> Shape:
     if isinstance(first, nn.Linear):
         return (first.in_features,)
     raise ValueError(
-        f"to_nir must know the features of the input: a {type(first).__name__} takes any; give shape=(2, 34, 34), without time and batch."
+        f"to_nir must know the features of the input, and a {type(first).__name__} takes any; give them without time and batch, "
+        "as shape=(2, 34, 34)."
     )
 
 
@@ -155,7 +156,7 @@ class Written:
         if isinstance(module, Layer):
             return self._neurons(module, shape)
         if isinstance(module, Delay):
-            return Node("Delay", {"delay": spread(numbers(module.steps) * self.dt, shape)})
+            return Node("Delay", {"delay": spread(array(module.steps) * self.dt, shape)})
         return stateless(module, shape, axes)
 
     def _neurons(self, layer: Layer, shape: Shape) -> Node:
@@ -172,9 +173,7 @@ class Written:
                 )
             neuron = dataclasses.replace(neuron, reset="hard")
         own = layer.learned | dict(layer.fixed.named_buffers())
-        values = {
-            key: numbers(own[key]) if key in own else np.asarray(value) for key, value in neuron.parameters.items()
-        }
+        values = {key: array(own[key]) if key in own else np.asarray(value) for key, value in neuron.parameters.items()}
         return node_of(neuron, values, shape, self.dt, self.leak)
 
 
@@ -200,7 +199,7 @@ def stateless(module: nn.Module, shape: Shape, axes: int) -> Node:
         kind = "AvgPool2d" if given.divisor_override is None else "SumPool2d"
         return Node(kind, {name: getattr(given, name) for name in ("kernel_size", "stride", "padding")})
     if type(module) is Scale:
-        return Node("Scale", {"scale": spread(numbers(given.scale, np.float32), shape)})
+        return Node("Scale", {"scale": spread(weights(module)["scale"], shape)})
     if type(module) is nn.Flatten:
         first, last = (d - axes if d >= 0 else d + len(shape) for d in (given.start_dim, given.end_dim))
         if first < 0:
@@ -210,14 +209,14 @@ def stateless(module: nn.Module, shape: Shape, axes: int) -> Node:
 
 
 def weights(module: nn.Module) -> dict[str, np.ndarray]:
-    """Its parameters by name, copied."""
-    return {name: numbers(value, np.float32) for name, value in module.named_parameters()}
+    """Its parameters by name, in their own precision, or float32 for half, which a NIR file does not have."""
+    return {n: array(value, torch.promote_types(value.dtype, torch.float32)) for n, value in module.named_parameters()}
 
 
-def numbers(values: Tensor, least: type = float) -> np.ndarray:
-    """A tensor as an array of its own, in float64, or where `least` is float32 in its own precision (NIR has no half)."""
-    values = values.detach().cpu()
-    return np.array(values.double() if least is float or values.dtype == torch.float64 else values.float())
+def array(values: Tensor, dtype: torch.dtype = torch.float64) -> np.ndarray:
+    """A copy."""
+    made: np.ndarray = values.detach().cpu().to(dtype, copy=True).numpy()
+    return made
 
 
 def inner(name: str, key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import warnings
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
-from tfexplore.exchange.counterparts import LEAKS, NIR, neuron_of, rate_of
+from tfexplore.exchange.counterparts import LEAKS, NIR, neuron_of, own_neuron, rate_of
 from tfexplore.exchange.file import read
 from tfexplore.exchange.graph import Graph, Node
 from tfexplore.exchange.modules import Chain, Delay, Network, Scale, Shape, SumPool2d, shape_after
@@ -73,8 +74,8 @@ def from_nir(
         The network, with what it was made from: `net.graph`, `net.dt`, `net.leak`, `net.places`.
 
     Raises:
-        ValueError: with the node's name: for what has no counterpart here, a shape that does not fit the one before, tau below dt,
-            a delay of no whole number of steps, a cycle of another form.
+        ValueError: with the node's name: for what has no counterpart here, shapes that do not fit, a tau below dt, a delay of no
+            whole number of steps, a cycle of another form.
         TypeError: for anything but a graph or a path.
 
     Example:
@@ -158,8 +159,8 @@ class Made:
                     modules[called[name]], shapes[name] = self._module(name, shape, called[name], feedback.get(name))
         if self.far:
             warnings.warn(
-                f"dt / tau is above {FAR} at {', '.join(self.far)}: Euler steps so long are far from the equation; take a shorter dt, "
-                "or leak='exact', unless the network was trained with this dt.",
+                f"dt / tau is above {FAR} at {', '.join(self.far)}: Euler steps so long are far from the equation; take a "
+                "shorter dt, or leak='exact', unless the network was trained with this dt.",
                 stacklevel=3,
             )
         follows = dict(zip([*modules, ""], [("",), *((name,) for name in modules)], strict=True))
@@ -183,8 +184,8 @@ class Made:
             (name, *_) = self.sources[name]
         if not plain:
             raise ValueError(
-                f"The cycle that the edge {edge} closes has no counterpart: what returns to neurons must be their own output, through "
-                f"nodes with one edge in and one out, each {', '.join(WEIGHTS)}."
+                f"The cycle that the edge {edge} closes has no counterpart: what returns to neurons must be their own output, "
+                f"through nodes with one edge in and one out, of the kinds {', '.join(WEIGHTS)}."
             )
         return neurons, tuple(reversed(path))
 
@@ -232,12 +233,14 @@ class Made:
     def _layer(self, name: str, node: Node, shape: Shape) -> Layer:
         for value in node.parameters.values():
             fitting(value, shape)
-        if self.leak == "euler":
-            self._check_steps(name, node)
         common = {"surrogate": self.surrogate}
         if self.reset == "soft" and "v_reset" in node.parameters:
             common["reset"] = self.reset
-        return Layer(neuron_of(node, self.dt, self.leak, **common), **self.options)
+        own = own_neuron(node, self.dt, self.leak)
+        if own is None and self.leak == "euler":
+            self._check_steps(name, node)
+        neuron = neuron_of(node, self.dt, self.leak) if own is None else own
+        return Layer(dataclasses.replace(neuron, **common), **self.options)
 
     def _check_steps(self, name: str, node: Node) -> None:
         """An Euler step goes no further than its target, and is far from the equation where it goes more than half of the way."""
@@ -245,8 +248,8 @@ class Made:
             if key.startswith("tau"):
                 if (part := float(rate_of(tau, self.dt, "euler").max())) > 1:
                     raise ValueError(
-                        f"dt = {self.dt:g} s is longer than its {key} = {tau.min():g} s, so an Euler step would go beyond its target; "
-                        "take a shorter dt, or leak='exact'"
+                        f"dt = {self.dt:g} s is longer than its {key} = {tau.min():g} s, so an Euler step would overshoot; take "
+                        "a shorter dt, or leak='exact'"
                     )
                 if part > FAR:
                     self.far.append(f"{name!r} ({part:.2g} of {key})")
@@ -295,7 +298,7 @@ def stateless(node: Node, shape: Shape, dtype: torch.dtype) -> nn.Module:
     if node.kind in ("Affine", "Linear"):
         return linear(given, shape, dtype)
     if node.kind in ("Conv1d", "Conv2d"):
-        return FoldTime(convolution(given, dtype))
+        return FoldTime(convolution(given, shape, dtype))
     if node.kind in ("SumPool2d", "AvgPool2d"):
         pool = SumPool2d if node.kind == "SumPool2d" else nn.AvgPool2d
         return FoldTime(pool(given["kernel_size"], given["stride"], given["padding"]))
@@ -321,9 +324,12 @@ def linear(given: Mapping[str, Any], shape: Shape, dtype: torch.dtype) -> nn.Lin
     return filled(module, given)
 
 
-def convolution(given: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+def convolution(given: Mapping[str, Any], shape: Shape, dtype: torch.dtype) -> nn.Module:
     weight = given["weight"]
     channels = weight.shape[1] * given["groups"], weight.shape[0]
+    size = given.get("input_shape", shape[1:])
+    if shape != (channels[0], *((size,) if isinstance(size, int) else size)) or len(shape) != weight.ndim - 1:
+        raise ValueError(f"it takes {channels[0]} channels of {size}, but gets {shape}")
     options = {name: given[name] for name in ("stride", "padding", "dilation", "groups")}
     cls = nn.Conv1d if weight.ndim == 3 else nn.Conv2d
     return filled(skip_init(cls, *channels, weight.shape[2:], **options, dtype=dtype), given)

@@ -13,7 +13,6 @@ from tfexplore.nn.checks import State, checked_lengths
 from tfexplore.nn.routes import state_dtype
 from tfexplore.nn.stateful import Stateful
 
-
 Shape: TypeAlias = tuple[int, ...]
 """The features of one step: `[T, B, *features]` without time and batch."""
 
