@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tfexplore.exchange import norse, sinabs, snntorch, spikingjelly
 from tfexplore.exchange.walk import Conversion
 from tfexplore.measure import clock
+
+RUN = {"norse": norse.run, "sinabs": sinabs.run, "snntorch": snntorch.run, "spikingjelly": spikingjelly.run}
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def compare(
     conversion = getattr(converted, "conversion", None)
     if not isinstance(conversion, Conversion):
         raise TypeError("converted must be what from_snntorch, from_norse, from_spikingjelly or from_sinabs returned.")
-    library = conversion.library
+    as_usual = RUN[conversion.package]
 
     def passes(net: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
         trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
@@ -100,7 +103,7 @@ def compare(
         return work
 
     work = {
-        "theirs": passes(theirs, run or (lambda given: library.run(theirs, given))),
+        "theirs": passes(theirs, run or (lambda given: as_usual(theirs, given))),
         "ours": passes(converted, converted),
     }
     a, b = (each() for each in work.values())
@@ -110,6 +113,6 @@ def compare(
     steps = unequal.flatten(1).any(1).nonzero().flatten().tolist()
     *_, medians = clock.rounds(work, count, x.device)
     return Comparison(
-        library.package, tuple(a.shape), int(unequal.sum()), steps[0] if steps else None, float((a - b).abs().max()),
+        conversion.package, tuple(a.shape), int(unequal.sum()), steps[0] if steps else None, float((a - b).abs().max()),
         (medians["theirs"], medians["ours"]), clock.machine(x.device),
     )  # fmt: skip

@@ -197,7 +197,6 @@ LIBRARY = walk.Library(
     stepwise=lambda module: type(module).__name__.endswith("Cell"),
     containers={"SequentialState": None, "Lift": True},
     stateless={},
-    run=run,
     own_forward="has a forward of its own, unchanged, but its neurons now take all time steps [T, B, ...] and return their spikes "
     "alone, without a state: take its loop over time and its states away, and wrap what takes one batch axis, as a convolution, in "
     "tfexplore.FoldTime.",

@@ -261,7 +261,6 @@ def library(several: str) -> walk.Library:
         stepwise=lambda module: type(module).__name__.endswith("Squeeze"),
         containers={"Repeat": True},
         stateless=dict.fromkeys(("Merge", "NeuromorphicReLU", "QuantizeLayer"), lambda module: module),
-        run=run,
         own_forward="has a forward of its own, unchanged, but its neurons now take time first, [T, B, ...], and what stands between "
         "flattened batch and time, as a convolution, belongs into tfexplore.FoldTime.",
         norm_per_step=False,

@@ -246,7 +246,6 @@ LIBRARY = walk.Library(
     stepwise=lambda module: True,
     containers={},
     stateless={},
-    run=run,
     own_forward="has a forward of its own, unchanged, but its neurons now take all time steps [T, B, ...] and return their spikes "
     "alone: take its loop over time and its mem away (trace='v' returns it), and wrap what takes one batch axis, as a convolution, in "
     "tfexplore.FoldTime.",

@@ -34,7 +34,6 @@ class Library:
             its stateless modules then have no time axis to deal with, and are folded.
         containers: by class, whether their children see single steps; None, as what is around them does.
         stateless: by class, what stands in for modules that have no neurons and are not torch's.
-        run: the network over x `[T, B, ...]` from its initial states, as its users run it.
         own_forward: what a user must change in a `forward` of his own.
         norm_per_step: a BatchNorm in training mode sees one time step at a time there.
         turns: by class, modules in a sequence from which on single steps are seen, or no longer.
@@ -45,7 +44,6 @@ class Library:
     stepwise: Callable[[nn.Module], bool]
     containers: Mapping[str, bool | None]
     stateless: Mapping[str, Callable[[Any], nn.Module]]
-    run: Callable[[nn.Module, Tensor], Any]
     own_forward: str
     norm_per_step: bool = True
     turns: Mapping[str, bool] = field(default_factory=dict)
@@ -61,20 +59,20 @@ class Conversion:
     """What was done: `print` it. It is the attribute `conversion` of a converted network.
 
     Args:
-        library: where the network came from.
+        package: the library that the network came from.
         shared: whether it has the tensors of the original, or copies.
         replaced: for each module of neurons its name, its class, and what stands in for it.
         notes: what a user must know.
     """
 
-    library: Library
+    package: str
     shared: bool
     replaced: list[tuple[str, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         count, weights = len(self.replaced), "shared" if self.shared else "copied"
-        lines = [f"{self.library.package}: {count} module{'s' * (count != 1)} of neurons replaced, weights {weights}"]
+        lines = [f"{self.package}: {count} module{'s' * (count != 1)} of neurons replaced, weights {weights}"]
         lines += [f"  {path or 'the network'}: {before} -> {after}" for path, before, after in self.replaced]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
@@ -114,7 +112,7 @@ class Walk:
     """One walk through one network. What stands in for a module is in `memo`, so that a copy finds it there."""
 
     def __init__(self, library: Library, share: bool, net: nn.Module) -> None:
-        self.library, self.conversion = library, Conversion(library, share)
+        self.library, self.conversion = library, Conversion(library.package, share)
         self.memo: dict[int, Any] = {}
         for tensor in (*net.parameters(), *net.buffers()):
             self.memo[id(tensor)] = tensor if share else with_hooks(tensor)
@@ -163,15 +161,15 @@ class Walk:
             inside = library.containers[kind]
             return self._sequence(module, path, stepwise if inside is None else inside)
         if kind in library.stateless:
-            return library.stateless[kind](module)
+            return library.stateless[kind](module).train(module.training)
         self._check(module, path, kind)
-        if type(module) is nn.Sequential and self.has_neurons(module):
+        if type(module).forward is nn.Sequential.forward and self.has_neurons(module):
             return self._sequence(module, path, stepwise)
         for name, child in module.named_children():
             self.module(child, f"{path}.{name}" if path else name, stepwise)
         if self.has_neurons(module) and not isinstance(module, LISTS):
             self.note(f"{path or 'the network'} ({type(module).__name__}) {library.own_forward}")
-        return copy.deepcopy(module, {key: value for key, value in self.memo.items() if key != id(module)})
+        return self.copied(module)  # type: ignore[no-any-return]
 
     def _neurons(self, module: nn.Module, path: str, kind: str) -> nn.Module:
         try:
@@ -203,11 +201,16 @@ class Walk:
         def close() -> None:
             if row:
                 alone = len(row) == 1 and isinstance(next(iter(row.values())), ANY_AXES)
-                parts[next(iter(row))] = next(iter(row.values())) if alone else FoldTime(OrderedDict(row))  # type: ignore[arg-type]
+                folded = next(iter(row.values())) if alone else FoldTime(OrderedDict(row))  # type: ignore[arg-type]
+                folded.training = module.training
+                parts[next(iter(row))] = folded
                 row.clear()
 
-        for name, child in module.named_children():
+        for name, child in module._modules.items():  # named_children would leave out one that comes again
+            assert child is not None
             child_path = f"{path}.{name}" if path else name
+            if id(child) in self.memo and self.has_neurons(child):
+                raise ValueError(f"{child_path!r} comes a second time in this sequence; each place needs neurons of its own.")
             if (kind := self.library.of(child)) in self.library.turns:
                 stepwise = self.library.turns[kind]
                 continue
@@ -219,7 +222,9 @@ class Walk:
                 close()
                 parts[name] = made
         close()
-        return nn.Sequential(parts)
+        made_of = nn.Sequential(parts)
+        made_of.training = module.training
+        return made_of
 
     def _norms(self, child: nn.Module, path: str) -> None:
         if self.library.norm_per_step and any(isinstance(each, _BatchNorm) for each in child.modules()):
