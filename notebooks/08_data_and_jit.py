@@ -30,6 +30,7 @@ import numpy as np  # noqa: F401  (for your answers)
 import torch
 from torch import nn
 
+import tfexplore
 from tfexplore import data, explore, puzzles
 from tfexplore.data import PackedDataset, pack, unpack
 from tfexplore.nn import BitSaving
@@ -117,3 +118,132 @@ plain = torch.autograd.grad(nn.functional.cross_entropy(layer(x).mean(0), y), la
 saving = torch.autograd.grad(nn.functional.cross_entropy(BitSaving(layer)(x).mean(0), y), layer.weight)[0]
 print("x", tuple(x.shape), "- the gradients have the same bits:", torch.equal(plain, saving))
 assert torch.equal(plain, saving)
+
+# %% [markdown]
+# Event cameras count: how often did a pixel report within a bin of time? With `bits=2` a count up to 3 is kept. The loaders of
+# event recordings (`data.nmnist`, `data.dvs128_gesture`, `data.shd` ...) read files on your disk, bin them, and keep them packed
+# beside the recordings. Here are events without a camera, made by moving a digit before a *simulated* sensor:
+
+# %%
+events = data.moving_digits()
+print({name: tuple(value.shape) for name, value in events._asdict().items() if hasattr(value, "shape")})
+
+# %% [markdown]
+# ## Real speech, and no two alike
+#
+# *JapaneseVowels*: nine men say two vowels, 640 times in all. Each utterance has 12 numbers per step, and 7 to 29 steps. In a
+# batch they are padded to the longest. Who is speaking? Press **Start**, or run the next cell:
+
+# %%
+speech = explore.speech(epochs=30)
+speech.show()
+
+# %% tags=["nbval-ignore-output"]
+trained = await speech.run()
+print(trained.sentence())
+
+# %%
+if len(trained.accuracies) == 30:  # you did not stop it before
+    assert trained.accuracies[-1][1] > 0.95
+
+# %% [markdown]
+# **Do:**
+#
+# 1. *Test utterance shown*: what happens to the spikes behind the line? To the output? Look for one that is taken for another
+#    speaker.
+# 2. Untick *each utterance ends at its own length*, and **Start**. What do the neurons do behind the line now? What is the
+#    accuracy?
+# 3. *Hidden neurons* = 32. How many are enough for 95 %?
+#
+# <details><summary>An answer</summary>
+#
+# 1. Nothing fires there: the kernel ends each sample's loop at its own length, and no gradient comes from there. The output is
+#    the mean over the utterance's own steps.
+# 2. They go on with what is left in them, and are averaged with the rest. Here it costs little, half a percent (two utterances of
+#    370): the padding is zeros, which a leaky neuron soon forgets. Were it long, or the answer read from the *last* step, it would
+#    cost much.
+# 3. Some 64 do it; 512 reach 98 %.
+# </details>
+#
+# ## The step as one program
+#
+# A training step is more than its kernels: Python calls modules, autograd builds a graph and walks it, the optimiser goes over
+# its parameters, a hundred small calls. For a small network that takes longer than the arithmetic. So do it once, write down which
+# operators ran on which memory, and from then on run the list: on a GPU as a *CUDA graph*, on a CPU as a list of operators.
+
+# %%
+step = explore.whole_step(steps=16, hidden=128)
+step.show()
+
+# %% tags=["nbval-ignore-output"]
+times = await step.run()
+print(times.sentence())
+
+# %%
+if len(times.seconds) == 2:
+    assert times.apart["captured"] == 0, "the same losses, to the bit"
+
+# %% [markdown]
+# **Do** (each change needs **Start** again):
+#
+# 1. After how many steps does capturing pay? Is that before or after the end of the first epoch (44 batches)?
+# 2. *T* = 64 and *hidden* = 512. Why is the gain smaller now?
+# 3. Tick *torch.compile too*, and wait. It compiles the arithmetic itself. Why does it gain nothing here?
+#
+# <details><summary>An answer</summary>
+#
+# 1. On most machines after some dozens to a few hundred steps, so within a few epochs.
+# 2. Python's share is the same number of microseconds; the kernels take more.
+# 3. Our kernels are fused already, and to a compiler each is one operator that it cannot look into. What is left between them
+#    is little, and compiling takes half a minute.
+# </details>
+#
+# In code it is one line. The step must be one: the same memory at every call, nothing read back to Python on the way. What cannot
+# be captured is named:
+
+# %%
+torch.manual_seed(0)
+net = nn.Sequential(BitSaving(nn.Linear(64, 32)), tfexplore.LIF(), nn.Linear(32, 10))
+optimiser = torch.optim.Adam(net.parameters(), lr=2e-3, fused=True, capturable=True)
+
+
+def train(x, y):
+    optimiser.zero_grad()
+    loss = nn.functional.cross_entropy(net(x).mean(0), y)
+    loss.backward()
+    optimiser.step()
+    return loss
+
+
+captured = tfexplore.capture(train)
+for epoch in range(2):
+    for x, y in dataset.batches(64, shuffle=torch.Generator().manual_seed(epoch), drop_last=True):
+        loss = captured(x, y)
+print(f"{captured.report()[0].calls} steps, all but six of them without Python between the operators")
+
+
+# %%
+def curious(x, y):
+    loss = train(x, y)
+    return loss if loss.item() > 1 else 2 * loss  # a number, read in Python
+
+
+try:
+    tfexplore.capture(curious)(x, y)
+except RuntimeError as refusal:
+    print(refusal)
+
+# %% [markdown]
+# ## What to take home
+#
+# * Spikes are bits. Packed they take 1/32 of float32, on the disk, on the device and between the passes, and every gradient has
+#   the same bits. Keep the length, the order and the depth with them, and refuse what does not fit.
+# * Sequences of different length need their lengths, not only padding.
+# * For small networks Python is the cost. Capturing takes it out, and pays after a number of steps that can be measured.
+#
+# Spyx: K. Heckel and T. Nowotny, *Spyx: A Library for Just-In-Time Compiled Optimization of Spiking Neural Networks*, 2024,
+# [arXiv:2402.18994](https://arxiv.org/abs/2402.18994). JapaneseVowels: M. Kudo, J. Toyama and M. Shimbo, *Multidimensional curve
+# classification using passing-through regions*, Pattern Recognition Letters 20, 1999.
+#
+# **Where to read on:** the how-to pages *Keep spikes as bits*, *Load recordings* and *Capture a training step*. `tfexplore bench
+# step` has the same step in Spyx beside it. All puzzles are in `puzzles`.

@@ -633,6 +633,103 @@ def alpha_gradient(backwards, alpha):
 puzzles.check("alpha_gradient", alpha_gradient)
 
 # %% [markdown]
+# ## 8 · Spikes as bits
+#
+# These belong to the notebook `08_data_and_jit`.
+
+# %% [markdown] nbgrader={"grade_id": "pack_eight-text"}
+# ### Puzzle: eight steps in a byte
+#
+# A spike is 0 or 1, yet as a float32 it takes 32 bits. Here are eight time steps of spikes, `s` [8, N]. Write them into `packed`
+# [N], one *byte* for each neuron: step 0 is the byte's highest bit (worth 128), step 7 its lowest (worth 1). So the spikes
+# 0 1 0 0 1 0 1 1 are 64 + 8 + 2 + 1 = 75. Read each spike once, and write each byte once.
+#
+# **Traffic budget:** 1.03125 words per element-step (one neuron at one time step).
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("pack_eight")`
+
+
+# %% nbgrader={"grade_id": "pack_eight"}
+def pack_eight(s, packed):
+    """Eight steps of spikes s [8, N], 0 or 1, into the bytes packed [N]: step 0 is the highest bit, step 7 the lowest."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "pack_eight-check"}
+puzzles.check("pack_eight", pack_eight)
+
+# %% [markdown] nbgrader={"grade_id": "read_bit-text"}
+# ### Puzzle: a bit, without unpacking
+#
+# The spikes of T time steps are packed along time, eight to a byte: `packed` [T / 8, N], and the first step of each byte is its
+# highest bit. Return the spikes of time step `t`, 0 or 1 for each neuron. Leave the rest packed: one byte of each neuron is all
+# that you need to read.
+#
+# **Traffic budget:** 0.25 words per element-step (one neuron at one time step).
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("read_bit")`
+
+
+# %% nbgrader={"grade_id": "read_bit"}
+def read_bit(packed, t):
+    """The spikes of time step t, 0 or 1 for each neuron, out of the bytes packed [T / 8, N]; step 0 is the highest bit."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "read_bit-check"}
+puzzles.check("read_bit", read_bit)
+
+# %% [markdown]
+# ## 9 · Exchange
+#
+# These belong to the notebook `09_exchange`.
+
+# %% [markdown] nbgrader={"grade_id": "steps_of-text"}
+# ### Puzzle: seconds into steps
+#
+# A file of another framework gives the time constant `tau` in seconds. Our layers count time steps, and a step takes `dt`
+# seconds. Forward Euler makes of $\tau \dot v = -v$ the step $v \leftarrow v - \frac{\Delta t}{\tau} v$; ours is $v \leftarrow v -
+# v / \tau_\text{steps}$. Return the time constant in steps, for a number or an array.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("steps_of")`
+
+
+# %% nbgrader={"grade_id": "steps_of"}
+def steps_of(tau, dt):
+    """The time constant in time steps, of tau in seconds where a step has dt seconds."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "steps_of-check"}
+puzzles.check("steps_of", steps_of)
+
+# %% [markdown] nbgrader={"grade_id": "other_step-text"}
+# ### Puzzle: what does the other library do?
+#
+# Another library says it has the LIF neuron that you know: $h = \beta v + x$, a spike where the potential is above the threshold,
+# then a reset. With $\beta$ = 0.5, threshold 1 and a current of 0.7 at every step it computes
+#
+# | step | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 |
+# |---|---|---|---|---|---|---|---|---|
+# | potential | 0.700 | 1.050 | 0.225 | 0.812 | 1.106 | 0.253 | 0.827 | 1.113 |
+# | spike | 0 | 1 | 0 | 0 | 1 | 0 | 0 | 1 |
+#
+# Find out what it does differently, and write its step: from its potential `v` and its spike `s` (0 or 1) of the step before, and
+# the current `x`, return the potential that it shows next. It compares that with the threshold itself.
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("other_step")`
+
+
+# %% nbgrader={"grade_id": "other_step"}
+def other_step(v, s, x, beta, v_threshold):
+    """The other library's potential after one more step; v and s are its potential and its spike of the step before."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "other_step-check"}
+puzzles.check("other_step", other_step)
+
+# %% [markdown]
 # ## The score
 #
 # What this session has checked; run it again after each puzzle.
@@ -641,5 +738,5 @@ puzzles.check("alpha_gradient", alpha_gradient)
 puzzles.progress()
 
 # %% [markdown]
-# **Where to read on:** the notebooks `01_the_neuron` to `07_reversible_time` explain what the puzzles ask for. For a teacher:
+# **Where to read on:** the notebooks `01_the_neuron` to `09_exchange` explain what the puzzles ask for. For a teacher:
 # `python tools/puzzles.py teacher FOLDER` writes the notebooks with their solutions as a course for nbgrader.
