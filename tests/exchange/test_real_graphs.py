@@ -204,9 +204,10 @@ def test_the_convolutional_network():
 
 @pytest.mark.filterwarnings("ignore")  # of snntorch and what it imports
 def test_the_braille_network_is_snntorchs():
-    """Its Synaptic with the file's numbers, reset to zero as NIR says and, as it was trained, by subtraction.
+    """Its Synaptic with the file's numbers, reset to zero as NIR says, and the feedback added by hand.
 
-    The feedback is added by hand: its RSynaptic 1.0 resets one step late even with reset_delay=False.
+    Its RSynaptic 1.0 resets one step late even with reset_delay=False, and its subtraction (as this network was trained) takes
+    the threshold off before it fires where the potential stayed above: neither is an equation of NIR.
     """
     snn = pytest.importorskip("snntorch", reason="runs beside ours where snntorch is installed")
     net, x, out = run("braille_noDelay_noBias_subtract.nir", DT, (12,), 0.4)
@@ -214,27 +215,18 @@ def test_the_braille_network_is_snntorchs():
     assert net.places["lif1.w_rec"] == "lif1_lif.feedback"
     nodes = read(FOLDER / "braille_noDelay_noBias_subtract.nir").nodes
     fc1, back, fc2 = (torch.tensor(nodes[name].parameters["weight"]) for name in ("fc1", "lif1.w_rec", "fc2"))
-    for mechanism, found in (("zero", out), ("subtract", soft(x))):
-        # alpha = 1 - dt / tau_syn, beta = 1 - dt / tau_mem
-        first, second = (
-            snn.Synaptic(alpha=alpha, beta=beta, threshold=1.0, reset_mechanism=mechanism, reset_delay=False)
-            for alpha, beta in ((0.75, 0.85), (0.45, 0.70))
-        )
-        state, state2 = torch.zeros(2, 2, 40), torch.zeros(2, 2, 7)
-        s, outs = torch.zeros(2, 40), []
-        for x_t in x:
-            s, *state = first(x_t @ fc1.T + s @ back.T, *state)
-            s2, *state2 = second(s @ fc2.T, *state2)
-            outs.append(s2.detach())
-        assert 0.01 < found.mean() < 0.9
-        assert torch.equal(torch.stack(outs), found), mechanism
-
-
-def soft(x):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "dt / tau is above 0.5 at 'lif2'")
-        net = from_nir(FOLDER / "braille_noDelay_noBias_subtract.nir", dt=DT, reset="soft")
-    return net(x).detach()
+    first, second = (  # alpha = 1 - dt / tau_syn, beta = 1 - dt / tau_mem
+        snn.Synaptic(alpha=alpha, beta=beta, threshold=1.0, reset_mechanism="zero", reset_delay=False)
+        for alpha, beta in ((0.75, 0.85), (0.45, 0.70))
+    )
+    state, state2 = torch.zeros(2, 2, 40), torch.zeros(2, 2, 7)
+    s, outs = torch.zeros(2, 40), []
+    for x_t in x:
+        s, *state = first(x_t @ fc1.T + s @ back.T, *state)
+        s2, *state2 = second(s @ fc2.T, *state2)
+        outs.append(s2.detach())
+    assert 0.01 < out.mean() < 0.9
+    assert torch.equal(torch.stack(outs), out)
 
 
 @pytest.mark.parametrize("name", ["lif_norse.nir", "cnn_sinabs.nir", "braille_noDelay_noBias_subtract.nir"])
