@@ -137,11 +137,12 @@ def own_neuron(node: Node, dt: float, leak: str) -> Neuron | None:
     )
     if not isinstance(written, Mapping) or node.kind not in classes:
         return None
-    usual = classes[node.kind](**({"reset": "hard"} if "v_reset" in node.parameters else {}))
+    cls = classes[node.kind]
+    usual = cls(reset="hard") if "v_reset" in node.parameters else cls()
     try:  # what a file says there may be anything
         values = {name: np.asarray(written[name], float) for name in usual.parameters}
-        options = {name: [False, True].index(written[name]) == 1 for name in options_of(usual)}
-        neuron = dataclasses.replace(usual, **{name: written[name] for name in values}, **options)
+        given: dict[str, Any] = {name: [False, True].index(written[name]) == 1 for name in options_of(usual)}
+        neuron = dataclasses.replace(usual, **given, **{name: written[name] for name in values})
         said = parameters_of(neuron, values, dt, leak)
         same = all(
             np.array_equal(node.parameters[name], spread(v, node.parameters[name].shape)) for name, v in said.items()
