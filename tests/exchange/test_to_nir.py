@@ -122,7 +122,8 @@ def test_a_neuron_that_was_edited_in_the_graph_counts_as_it_is_written():
     ):
         graph = to_nir(LIF(tau=4.0, **HARD), dt=DT, shape=3)
         graph.nodes["0"].metadata["tfexplore"].update(wrong)
-        assert from_nir(graph, dt=DT)[0].neuron.v_threshold == 1.0
+        neuron = from_nir(graph, dt=DT)[0].neuron
+        assert (neuron.v_threshold, neuron.reset) == (1.0, "hard")
 
 
 @pytest.mark.filterwarnings("ignore:dt / tau is above 0.5")
@@ -217,6 +218,19 @@ def test_nirs_own_neurons_and_half_precision():
     assert graph.nodes["0"].parameters["weight"].dtype == np.float32
     x = noise(9, 2, 3, seed=4).bfloat16()
     assert torch.equal(from_nir(graph, dt=DT, dtype=torch.bfloat16)(x), net(x))
+
+
+def test_a_module_that_is_there_twice_is_written_twice():
+    shared = nn.Linear(3, 3)
+    net = nn.Sequential(shared, LIF(**HARD), shared)
+    graph = to_nir(net, dt=DT)
+    assert graph.edges == (("input", "0"), ("0", "1"), ("1", "2"), ("2", "output"))
+    x = noise(9, 2, 3, seed=4) * 3
+    assert same_bits(from_nir(graph, dt=DT)(x), net(x))
+    branching = from_nir(type(graph)(graph.nodes, (*graph.edges, ("0", "2"))), dt=DT)
+    setattr(branching, "1", nn.Identity())
+    with pytest.raises(ValueError, match="Module '2' gets one input twice"):
+        to_nir(branching, dt=DT)
 
 
 def test_names_that_are_taken():

@@ -6,6 +6,7 @@ and an integrator r dt far for an input of 1. Every other number keeps its value
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,27 +121,33 @@ def node_of(neuron: Neuron, values: Values, shape: tuple[int, ...], dt: float, l
     if type(neuron) not in OURS:
         return Node(KIND[type(neuron)], parameters)
     numbers = {name: float(value) if value.ndim == 0 else value for name, value in values.items()}
-    options = {"reset": neuron.reset, "strict": neuron.strict}
-    if hasattr(neuron, "decay_input"):
-        options["decay_input"] = neuron.decay_input
-    return Node(KIND[type(neuron)], parameters, {OWN: numbers | options})
+    return Node(KIND[type(neuron)], parameters, {OWN: numbers | options_of(neuron)})
+
+
+def options_of(neuron: Neuron) -> dict[str, bool]:
+    """What chooses between its equations, and has no parameter in NIR."""
+    return {name: getattr(neuron, name) for name in ("strict", "decay_input") if hasattr(neuron, name)}
 
 
 def own_neuron(node: Node, dt: float, leak: str) -> Neuron | None:
     """The neuron of the library that the node was written from, if its NIR parameters still say the same."""
-    written = node.metadata.get(OWN)
-    classes = {kind: cls for cls, kind in OURS.items() if cls is not neurons.ParametricLIF}
+    written, classes = (
+        node.metadata.get(OWN),
+        {kind: cls for cls, kind in OURS.items() if cls is not neurons.ParametricLIF},
+    )
     if not isinstance(written, Mapping) or node.kind not in classes:
         return None
-    options = {name: bool(written[name]) for name in ("strict", "decay_input") if name in written}
-    try:
-        neuron = classes[node.kind](**{**written, **options})
-        values = {name: np.asarray(written[name], float) for name in neuron.parameters}
+    cls = classes[node.kind]
+    usual = cls(reset="hard") if "v_reset" in node.parameters else cls()
+    try:  # what a file says there may be anything
+        values = {name: np.asarray(written[name], float) for name in usual.parameters}
+        given: dict[str, Any] = {name: [False, True].index(written[name]) == 1 for name in options_of(usual)}
+        neuron = dataclasses.replace(usual, **given, **{name: written[name] for name in values})
         said = parameters_of(neuron, values, dt, leak)
         same = all(
             np.array_equal(node.parameters[name], spread(v, node.parameters[name].shape)) for name, v in said.items()
         )
-    except (TypeError, ValueError, KeyError):  # what a file says there may be anything
+    except (TypeError, ValueError, KeyError):
         return None
     return neuron if same else None
 

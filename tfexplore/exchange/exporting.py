@@ -71,8 +71,8 @@ def to_nir(
 def first_shape(net: nn.Module) -> Shape:
     """The features that a network takes, where it says so itself."""
     if isinstance(net, Imported):
-        return net.graph.nodes[net.ends[0]].parameters["shape"]  # type: ignore[union-attr, return-value]
-    first = net
+        return net.graph.nodes[net.ends[0]].parameters["shape"]  # type: ignore[union-attr]
+    first: Any = net
     while type(first) in (nn.Sequential, FoldTime) and len(first):
         first = first[0]
     if isinstance(first, nn.Linear):
@@ -106,6 +106,8 @@ class Written:
         return Graph(self.nodes, tuple(self.edges))
 
     def _node(self, name: str, node: Node, sources: Sources) -> Sources:
+        if len({*sources}) < len(sources):
+            raise ValueError(f"Module {name!r} gets one input twice, but NIR's edges are a set; put a Scale into one.")
         self.nodes[name] = node
         self.edges += [(source, name) for source in sources]
         return (name,)
@@ -113,12 +115,12 @@ class Written:
     def _add(self, name: str, module: nn.Module, sources: Sources, shape: Shape, axes: int) -> tuple[Sources, Shape]:
         """Writes a module, or what is in it; what comes out of which nodes, and its shape. axes: before the features, 1 or 2."""
         if type(module) in (nn.Sequential, Chain, FusedSequential, FoldTime):
-            folded = isinstance(module, FoldTime)
-            for key, part in module.named_children():
+            axes = 1 if isinstance(module, FoldTime) else axes
+            for key, part in children(module).items():
                 path = inner(name, key)
-                if folded and len(module) == 1:  # type: ignore[arg-type]  # an nn.Sequential
+                if axes == 1 and len(children(module)) == 1:
                     self.names.setdefault(path, self.names.get(name, name))
-                sources, shape = self._add(path, part, sources, shape, 1 if folded else axes)
+                sources, shape = self._add(path, part, sources, shape, axes)
             return sources, shape
         if isinstance(module, Network):
             return self._network(name, module, sources, shape)
@@ -139,7 +141,7 @@ class Written:
             found = [made[source] for source in net.sources[key]]
             return tuple(each for sources, _ in found for each in sources), found[0][1]
 
-        for key, part in net.named_children():
+        for key, part in children(net).items():
             made[key] = self._add(inner(name, key), part, *into(key), 2)
         return into("")
 
@@ -217,6 +219,11 @@ def array(values: Tensor, dtype: torch.dtype = torch.float64) -> np.ndarray:
     """A copy."""
     made: np.ndarray = values.detach().cpu().to(dtype, copy=True).numpy()
     return made
+
+
+def children(module: nn.Module) -> dict[str, nn.Module]:
+    """Its modules by name; `named_children` leaves out one that is there twice."""
+    return {key: part for key, part in module._modules.items() if part is not None}
 
 
 def inner(name: str, key: str) -> str:

@@ -95,7 +95,7 @@ def from_nir(
     made = Made(graph, dt, leak, reset, surrogate, dtype, {"backend": backend, "keep": keep})
     with default_dtype(torch.float64 if dtype == torch.float64 else torch.float32):  # that of per-neuron parameters
         net = made.network()
-    net.came_from(graph, dt, leak, made.places)
+    net.graph, net.dt, net.leak, net.places = graph, dt, leak, made.places
     return net
 
 
@@ -130,10 +130,11 @@ class Made:
     reset: str
     surrogate: Surrogate
     dtype: torch.dtype
-    options: dict[str, str]
+    options: dict[str, Any]
 
     def __post_init__(self) -> None:
         self.sources = self.graph.predecessors()
+        self.targets = Counter(source for source, _ in self.graph.edges)
         self.places: dict[str, str] = {}
         self.far: list[str] = []
 
@@ -143,14 +144,14 @@ class Made:
         feedback = dict(map(self._feedback, back))
         if len(feedback) < len(back):
             raise ValueError(f"Several cycles go through one of {list(feedback)}; let one node sum what returns to it.")
-        inner = {name for path in feedback.values() for name in path}
+        late, inner = {*back}, {name for path in feedback.values() for name in path}
         modules: dict[str, nn.Module] = {}
         called, wired = {start: ""}, {}
         shapes: dict[str, Shape] = {start: self.graph.nodes[start].parameters["shape"]}  # type: ignore[union-attr]
         for name in order:
             if name in inner or name == start:
                 continue
-            from_before = tuple(source for source in self.sources[name] if (source, name) not in back)
+            from_before = tuple(source for source in self.sources[name] if (source, name) not in late)
             shape = self._arriving(name, {source: shapes[source] for source in from_before})
             called[name] = "" if name == end else module_name(name, modules)
             wired[called[name]] = tuple(called[source] for source in from_before)
@@ -176,11 +177,10 @@ class Made:
         """The neurons that a back edge returns to, and the nodes that it comes through from them; else refused."""
         end, neurons = edge
         path, name = [], end
-        targets = Counter(source for source, _ in self.graph.edges)
         plain = self.graph.kind(neurons) in NIR
         while plain and name != neurons:
             path.append(name)
-            plain = self.graph.kind(name) in WEIGHTS and len(self.sources[name]) == 1 == targets[name]
+            plain = self.graph.kind(name) in WEIGHTS and len(self.sources[name]) == 1 == self.targets[name]
             (name, *_) = self.sources[name]
         if not plain:
             raise ValueError(
@@ -233,7 +233,7 @@ class Made:
     def _layer(self, name: str, node: Node, shape: Shape) -> Layer:
         for value in node.parameters.values():
             fitting(value, shape)
-        common = {"surrogate": self.surrogate}
+        common: dict[str, Any] = {"surrogate": self.surrogate}
         if self.reset == "soft" and "v_reset" in node.parameters:
             common["reset"] = self.reset
         own = own_neuron(node, self.dt, self.leak)

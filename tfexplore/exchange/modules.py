@@ -45,9 +45,6 @@ class Imported(nn.Module):
     leak: str
     places: Mapping[str, str]
 
-    def came_from(self, graph: Graph, dt: float, leak: str, places: Mapping[str, str]) -> None:
-        self.graph, self.dt, self.leak, self.places = graph, dt, leak, dict(places)
-
     @property
     def ends(self) -> tuple[str, str]:
         """The names of the graph's Input and Output."""
