@@ -139,7 +139,11 @@ def test_a_sequential_of_cells() -> None:
 
 
 def test_lifted_modules() -> None:
-    net = dyadic(norse.SequentialState(norse.Lift(nn.Conv2d(1, 4, 3)), norse.IAF(), nn.Flatten(2), nn.Linear(144, 6), norse.IAF()))
+    net = dyadic(
+        norse.SequentialState(
+            norse.Lift(nn.Conv2d(1, 4, 3)), norse.IAF(), nn.Flatten(2), nn.Linear(144, 6), norse.IAF()
+        )
+    )
     x = (currents(16, 4, 1, 8, 8) * 4).round() / 4
     ours = from_norse(net)
     assert fires(same(run(net), ours, x, backend="auto"))
@@ -149,7 +153,7 @@ def test_lifted_modules() -> None:
 @pytest.mark.parametrize(
     ("made", "what"),
     [
-        (lambda: norse.LIFAdExCell(), "LIFAdExCell"),
+        (norse.LIFAdExCell, "LIFAdExCell"),
         (lambda: norse.LIFCell(norse.LIFParameters(method="adjoint")), "adjoint"),
         (lambda: norse.LIFBoxCell(norse.LIFBoxParameters(reset_method=lambda z, v, r, t: v)), "reset_method"),
         (lambda: norse.LIFCell(norse.LIFParameters(v_th=nn.Parameter(number(1.0)))), "v_th"),

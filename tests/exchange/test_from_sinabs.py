@@ -34,14 +34,21 @@ def run(net: nn.Module, flat: bool = False) -> Any:
 number = torch.tensor
 MADE = {
     "LIF": lambda **more: layers.LIF(tau_mem=7.3, **ONE, **more),
-    "LIF, many": lambda **more: layers.LIF(tau_mem=torch.linspace(1.5, 20, 20), reset_fn=activation.MembraneReset(), **ONE, **more),
+    "LIF, many": lambda **more: layers.LIF(
+        tau_mem=torch.linspace(1.5, 20, 20), reset_fn=activation.MembraneReset(), **ONE, **more
+    ),
     "LIF, synapse and floor": lambda **more: layers.LIF(tau_mem=7.3, tau_syn=3.0, min_v_mem=-0.2, **ONE, **more),
     "LIF, reset to 0.1": lambda **more: layers.LIF(tau_mem=6.0, reset_fn=activation.MembraneReset(0.1), **ONE, **more),
     "LIF, less taken": lambda **more: layers.LIF(
         tau_mem=6.0, reset_fn=activation.MembraneSubtract(0.7), spike_threshold=number(1.25), **ONE, **more
     ),
     "ALIF": lambda **more: layers.ALIF(
-        tau_mem=number(7.3), tau_adapt=number(12.0), min_v_mem=-0.4, surrogate_grad_fn=activation.Gaussian(), **ONE, **more
+        tau_mem=number(7.3),
+        tau_adapt=number(12.0),
+        min_v_mem=-0.4,
+        surrogate_grad_fn=activation.Gaussian(),
+        **ONE,
+        **more,
     ),
 }
 
@@ -55,7 +62,9 @@ def test_neurons(name: str, train_alphas: bool, norm_input: bool) -> None:
     assert fires(same(run(net), from_sinabs(net), x * (0.5 if "synapse" in name else 1), gradients=2e-5))
 
 
-@pytest.mark.parametrize("net", [layers.IAF(**ONE), layers.IAF(spike_fn=activation.MaxSpike(1), tau_syn=3.0, min_v_mem=-1.0)])
+@pytest.mark.parametrize(
+    "net", [layers.IAF(**ONE), layers.IAF(spike_fn=activation.MaxSpike(1), tau_syn=3.0, min_v_mem=-1.0)]
+)
 def test_iaf(net: nn.Module) -> None:
     assert fires(same(run(net), from_sinabs(net), currents(64, 8, 20) * 0.3))
 

@@ -33,7 +33,12 @@ MADE = {
     "Leaky, at once": lambda **more: snn.Leaky(beta=0.85, reset_delay=False, **more),
     "Leaky, learned": lambda **more: snn.Leaky(beta=0.5, learn_beta=True, learn_threshold=True, **more),
     "Leaky, at once, learned": lambda **more: snn.Leaky(
-        beta=torch.linspace(0.1, 0.95, 20), threshold=0.75, learn_beta=True, learn_threshold=True, reset_delay=False, **more
+        beta=torch.linspace(0.1, 0.95, 20),
+        threshold=0.75,
+        learn_beta=True,
+        learn_threshold=True,
+        reset_delay=False,
+        **more,
     ),
     "Synaptic": lambda **more: snn.Synaptic(alpha=0.5, beta=0.7, **more),
     "Synaptic, at once, learned": lambda **more: snn.Synaptic(
@@ -121,7 +126,7 @@ def test_a_sequential_of_convolutions_fused() -> None:
     assert fires(spikes)
     assert spikes.shape == (8, 4, 6)
     assert "5: Dropout" not in str(ours.conversion)  # type: ignore[operator]
-    out, mem = ours(x)  # output=True
+    _, mem = ours(x)  # output=True
     utils.reset(net)
     theirs = torch.stack([net(x_t)[1] for x_t in x])
     assert torch.equal(mem, theirs)

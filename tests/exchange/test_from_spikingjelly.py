@@ -31,11 +31,13 @@ def run(net: nn.Module, step_mode: str = "m") -> Any:
 
 
 MADE = {
-    "IF": lambda **more: neuron.IFNode(**more),
+    "IF": neuron.IFNode,
     "LIF": lambda **more: neuron.LIFNode(tau=3.3, **more),
     "LIF, input not decayed": lambda **more: neuron.LIFNode(tau=3.3, decay_input=False, **more),
     "ParametricLIF": lambda **more: neuron.ParametricLIFNode(init_tau=2.7, **more),
-    "ParametricLIF, input not decayed": lambda **more: neuron.ParametricLIFNode(init_tau=2.7, decay_input=False, **more),
+    "ParametricLIF, input not decayed": lambda **more: neuron.ParametricLIFNode(
+        init_tau=2.7, decay_input=False, **more
+    ),
     "QIF": lambda **more: neuron.QIFNode(tau=2.2, v_rest=0.05, **more),
     "EIF": lambda **more: neuron.EIFNode(tau=2.2, v_rest=0.05, delta_T=0.7, **more),
     "Izhikevich": lambda **more: neuron.IzhikevichNode(tau=2.2, tau_w=3.0, a=0.1, b=0.3, v_rest=0.03, **more),
@@ -45,7 +47,8 @@ SOFT = [name for name in MADE if name not in ("QIF", "EIF", "Izhikevich")]  # th
 
 @pytest.mark.parametrize("detach_reset", [True, False])
 @pytest.mark.parametrize(
-    ("name", "v_reset"), [*((name, None) for name in SOFT), *((name, -0.3) for name in MADE), *((name, 0.0) for name in SOFT)]
+    ("name", "v_reset"),
+    [*((name, None) for name in SOFT), *((name, -0.3) for name in MADE), *((name, 0.0) for name in SOFT)],
 )
 @pytest.mark.parametrize("step_mode", ["s", "m"])
 def test_neurons(name: str, v_reset: float | None, detach_reset: bool, step_mode: str) -> None:
@@ -105,11 +108,12 @@ def test_at_the_threshold_it_fires() -> None:
     assert spikes.flatten()[:8].tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
 
 
-def convolutional(step_mode: str) -> nn.Sequential:
-    return dyadic(  # type: ignore[return-value]
+def convolutional(step_mode: str) -> nn.Module:
+    mode = {"step_mode": step_mode}
+    return dyadic(
         nn.Sequential(
-            layer.Conv2d(1, 4, 3, step_mode=step_mode), neuron.IFNode(step_mode=step_mode), layer.MaxPool2d(2, step_mode=step_mode),
-            layer.Flatten(step_mode=step_mode), layer.Linear(36, 6, step_mode=step_mode), neuron.IFNode(step_mode=step_mode),
+            layer.Conv2d(1, 4, 3, **mode), neuron.IFNode(**mode), layer.MaxPool2d(2, **mode), layer.Flatten(**mode),
+            layer.Linear(36, 6, **mode), neuron.IFNode(**mode),
         )
     )  # fmt: skip
 
@@ -165,9 +169,9 @@ def test_dropout_draws_one_mask_for_all_steps() -> None:
 @pytest.mark.parametrize(
     ("made", "what"),
     [
-        (lambda: neuron.KLIFNode(), "KLIFNode"),
+        (neuron.KLIFNode, "KLIFNode"),
         (lambda: neuron.PSN(4), "PSN"),
-        (lambda: layer.SynapseFilter(), "SynapseFilter"),
+        (layer.SynapseFilter, "SynapseFilter"),
         (lambda: neuron.IFNode(surrogate_function=surrogate.Sigmoid(spiking=False)), "spiking=False"),
         (lambda: neuron.IFNode(surrogate_function=surrogate.S2NN()), "S2NN"),
     ],

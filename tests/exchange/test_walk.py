@@ -128,7 +128,9 @@ def test_nested_sequences_and_modules_without_neurons() -> None:
             assert x.ndim == 4  # one batch axis: it is folded
             return 2 * x
 
-    net = dyadic(nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3), Twice(), leaky()), nn.Flatten(), nn.Linear(72, 3), leaky()))
+    net = dyadic(
+        nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3), Twice(), leaky()), nn.Flatten(), nn.Linear(72, 3), leaky())
+    )
     x = (4 * currents(12, 4, 1, 8, 8)).round() / 4
     assert torch.equal(run(net, x), eager(from_snntorch(net))(x))
 
@@ -145,7 +147,9 @@ def test_batch_norm_is_named() -> None:
 
 def test_training_mode() -> None:
     for training in (True, False):
-        net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), leaky(), nn.Flatten(), nn.Linear(18, 2), leaky()).train(training)
+        net = nn.Sequential(
+            nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), leaky(), nn.Flatten(), nn.Linear(18, 2), leaky()
+        ).train(training)
         assert {module.training for module in from_snntorch(net).modules()} == {training}
 
 

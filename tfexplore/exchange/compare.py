@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +47,8 @@ class Comparison:
         size = " x ".join(map(str, self.shape))
         same = f"all {size} outputs are equal"
         if self.first_step is not None:
-            same = (
-                f"{self.differing:,} of {size} outputs differ, the first at step {self.first_step}, the largest by {self.largest:.2g}"
-            )
+            first = f"the first at step {self.first_step}, the largest by {self.largest:.2g}"
+            same = f"{self.differing:,} of {size} outputs differ, {first}"
         theirs, ours = (f"{1e3 * each:.3g} ms" for each in self.seconds)
         return (
             f"{same}\nforward and backward: {self.package} {theirs}, tfexplore {ours}, {self.ratio:.3g} times as fast\n"
@@ -65,8 +65,8 @@ def compare(
         theirs: the network as it was.
         converted: what `from_snntorch`, `from_norse`, `from_spikingjelly` or `from_sinabs` made of it.
         x: the input, time first.
-        run: how `theirs` runs, x `[T, B, ...]` to its output `[T, B, ...]`; by default as the library's users run a network without a
-            loop of its own: step by step or at once, from the initial states.
+        run: how `theirs` runs, x `[T, B, ...]` to its output `[T, B, ...]`; by default as the library's users run a network
+            without a loop of its own: step by step or at once, from the initial states.
         count: rounds, of which the median counts; one more warms up.
 
     Shape:
@@ -90,15 +90,15 @@ def compare(
         raise TypeError("converted must be what from_snntorch, from_norse, from_spikingjelly or from_sinabs returned.")
     as_usual = RUN[conversion.package]
 
-    def passes(net: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
-        trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    def passes(net: nn.Module, forward: Callable[[Tensor], Any]) -> Callable[[], Tensor]:
+        trained: list[Tensor] = [parameter for parameter in net.parameters() if parameter.requires_grad]
 
         def work() -> Tensor:
             given = x.detach().requires_grad_(not trained)
             out = forward(given)
-            out = out[0] if isinstance(out, tuple) else out
-            torch.autograd.grad(out.sum(), trained or [given], allow_unused=True)
-            return out.detach()
+            spikes: Tensor = out[0] if isinstance(out, tuple) else out
+            torch.autograd.grad(spikes.sum(), trained or [given], allow_unused=True)
+            return spikes.detach()
 
         return work
 
@@ -108,7 +108,9 @@ def compare(
     }
     a, b = (each() for each in work.values())
     if a.shape != b.shape:
-        raise ValueError(f"the outputs must have one shape, [T, B, ...], but got {tuple(a.shape)} and {tuple(b.shape)}.")
+        raise ValueError(
+            f"the outputs must have one shape, [T, B, ...], but got {tuple(a.shape)} and {tuple(b.shape)}."
+        )
     unequal = a != b
     steps = unequal.flatten(1).any(1).nonzero().flatten().tolist()
     *_, medians = clock.rounds(work, count, x.device)

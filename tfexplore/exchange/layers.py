@@ -88,9 +88,11 @@ def found(kind: type[Neuron], numbers: Mapping[str, Any], options: Mapping[str, 
         more: what else `Found` takes.
     """
     bounds = parameters_of(kind)
-    trained = {key: value for key, value in numbers.items() if isinstance(value, Tensor) and value.requires_grad}
-    for key, value in trained.items():
-        if not isinstance(value, nn.Parameter):
+    trained: dict[str, nn.Parameter] = {}
+    for key, value in numbers.items():
+        if isinstance(value, nn.Parameter) and value.requires_grad:
+            trained[key] = value
+        elif isinstance(value, Tensor) and value.requires_grad:
             raise ValueError(f"its {key} is computed from a trained tensor; only a parameter itself can be trained on.")
     plain = {key: number(value, bounds[key]) for key, value in numbers.items()}
     return Found(kind(**plain, **options, learn=tuple(trained)), trained, **more)
@@ -120,8 +122,8 @@ class Converted(Layer):
             for key, values in (*self.raw.items(), *self.fixed.named_buffers()):
                 if values.numel() > 1 and values.ndim != x.ndim - 2:
                     raise ValueError(
-                        f"{key} has shape {tuple(values.shape)}, which broadcasts over the last axes of x; so x must be [T, B] and "
-                        f"{values.ndim} axes, but got shape {tuple(x.shape)}. Give {key} a shape of {x.ndim - 2} axes, with ones."
+                        f"{key} has shape {tuple(values.shape)}, which broadcasts over the last axes of x; so x must be [T, B] "
+                        f"and {values.ndim} axes, but got shape {tuple(x.shape)}. Give {key} {x.ndim - 2} axes, with ones."
                     )
         if self.returns and "trace" not in named:
             named["trace"] = self.returns

@@ -1,6 +1,7 @@
 """Norse 1.1: its neurons' equations, and `from_norse`. It fires at v > v_th; forward Euler with its dt.
 
-Its rates dt / tau are computed here as there, in the parameters' own dtype, so that the potentials round alike. v begins at v_leak.
+Its rates dt / tau are computed here as there, in the parameters' own dtype, so that the potentials round alike. v begins at
+v_leak.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class Box(Neuron):
 class LIF(Box):
     """`LIF`, `LIFCell`, `LIFRecurrent`: the input jumps the current, which drives v in the same step, and decays after it::
 
-        j = i + x
-        h_v = v + rate (v_leak - v + j)
-        h_i = j - rate_syn j,  rate_syn = dt tau_syn_inv
+    j = i + x
+    h_v = v + rate (v_leak - v + j)
+    h_i = j - rate_syn j,  rate_syn = dt tau_syn_inv
     """
 
     states = ("v", "i")
@@ -96,7 +97,9 @@ def surrogate_of(p: Any) -> Surrogate:
 
     alpha = float(p.alpha)
     if p.method not in ("super", "triangle", "tanh", "circ", "heavi_erfc"):
-        raise ValueError(f"its method {p.method!r} has no counterpart here; take 'super', 'triangle', 'tanh', 'circ' or 'heavi_erfc'.")
+        raise ValueError(
+            f"its method {p.method!r} has no counterpart here; take 'super', 'triangle', 'tanh', 'circ' or 'heavi_erfc'."
+        )
     candidates: dict[str, list[Surrogate]] = {
         "super": [surrogates.SuperSpike(alpha), surrogates.SuperSpike(1.0)],  # Norse 1.1 does not use alpha
         "triangle": [slopes.Tent(alpha)],
@@ -104,7 +107,9 @@ def surrogate_of(p: Any) -> Surrogate:
         "circ": [slopes.Circle(alpha)],
         "heavi_erfc": [slopes.ScaledGaussian(2**-0.5 / alpha, 2 / alpha)],
     }
-    return matching(candidates[p.method], by_autograd(lambda u: threshold(u, p.method, torch.as_tensor(alpha))), p.method)
+    return matching(
+        candidates[p.method], by_autograd(lambda u: threshold(u, p.method, torch.as_tensor(alpha))), p.method
+    )
 
 
 def membrane(module: Any) -> dict[str, Any]:
@@ -138,12 +143,17 @@ def spiking(kind: type[Neuron], module: Any, numbers: dict[str, Any], **more: An
     if reset not in ("reset_value", "reset_subtract"):
         raise ValueError(f"its reset_method {reset} is none of Norse's, reset_value or reset_subtract.")
     options = {"reset": "hard" if reset == "reset_value" else "soft", "surrogate": surrogate_of(p)}
-    return found(kind, numbers | {"v_threshold": p.v_th, "v_reset": p.v_reset.detach()}, options | more.pop("options", {}), **more)
+    return found(
+        kind,
+        numbers | {"v_threshold": p.v_th, "v_reset": p.v_reset.detach()},
+        options | more.pop("options", {}),
+        **more,
+    )
 
 
 ORDER = (
-    "adds the recurrent current to that of the input before it adds i, where Norse adds it last: a potential may differ in its last "
-    "digit, and a spike on that."
+    "adds the recurrent current to that of the input before it adds i, where Norse adds it last: a potential may differ in "
+    "its last digit, and a spike on that."
 )
 
 
@@ -157,14 +167,18 @@ def recurrent(module: Any) -> Found:
 
 def linear(weight: Tensor) -> nn.Linear:
     made = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device=weight.device)
-    made.weight = weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=weight.requires_grad)
+    made.weight = (
+        weight if isinstance(weight, nn.Parameter) else nn.Parameter(weight, requires_grad=weight.requires_grad)
+    )
     return made
 
 
 def run(net: nn.Module, x: Tensor) -> Tensor:
     """The network over x [T, B, ...] from its initial states: all at once where its neurons take that, else step by step."""
     kinds = {type(module).__name__ for module in net.modules()} & NEURONS.keys()
-    if "Lift" in {type(module).__name__ for module in net.modules()} or not any(kind.endswith("Cell") for kind in kinds):
+    if "Lift" in {type(module).__name__ for module in net.modules()} or not any(
+        kind.endswith("Cell") for kind in kinds
+    ):
         return first_of(net(x))
     state, outs = None, []
     for x_t in x:
@@ -197,9 +211,9 @@ LIBRARY = walk.Library(
     stepwise=lambda module: type(module).__name__.endswith("Cell"),
     containers={"SequentialState": None, "Lift": True},
     stateless={},
-    own_forward="has a forward of its own, unchanged, but its neurons now take all time steps [T, B, ...] and return their spikes "
-    "alone, without a state: take its loop over time and its states away, and wrap what takes one batch axis, as a convolution, in "
-    "tfexplore.FoldTime.",
+    own_forward="has a forward of its own, unchanged, but its neurons now take all time steps [T, B, ...] and return their "
+    "spikes alone, without a state: take its loop over time and its states away, and wrap what takes one batch axis, as a "
+    "convolution, in tfexplore.FoldTime.",
 )
 
 

@@ -1,6 +1,7 @@
 """sinabs 3.1: its neurons' equations, and `from_sinabs`. Exact leak, alpha = exp(-1 / tau) with tau in time steps.
 
-Its default fires trunc(v / threshold) times in a step, which no step function does; with `SingleSpike` it fires at v >= threshold.
+Its default fires trunc(v / threshold) times in a step, which no step function does; with `SingleSpike` it fires at
+v >= threshold.
 Its axes are `[B, T, ...]`, or `[B * T, ...]` in the layers named `Squeeze`.
 """
 
@@ -95,95 +96,8 @@ class AlphaLeak(Leak):
     alpha: float = 0.9
 
 
-def surrogate_of(function: Any, threshold: float) -> Surrogate:
-    """What stands in for a function of v and the threshold."""
-    name, get = type(function).__name__, vars(function).get if hasattr(function, "__dict__") else {}.get
-    sigma, scale, width = get("sigma", 1.0), get("grad_scale", 1.0), threshold * get("grad_width", 1.0)
-    known: dict[str, Surrogate] = {
-        "SingleExponential": slopes.Exponential(width, scale / width),
-        "Gaussian": slopes.ScaledGaussian(sigma, scale),
-        "MultiGaussian": slopes.MultiGaussian(sigma, get("h", 1.0), get("s", 1.0), scale),
-        "Heaviside": slopes.Above(get("window", 1.0), 1 / threshold),
-    }
-    return matching([known[name]] if name in known else [], lambda u: function(u + threshold, threshold), name)
-
-
-SEVERAL = (
-    "fires several spikes in a step (its spike_fn is {}), and a spike here is 0 or 1; give it spike_fn=sinabs.activation.SingleSpike, or "
-    "convert with several='one': then it fires at most one, which is another network."
-)
-
-
-def lif(module: Any, several: str) -> Found:
-    """LIF, IAF and their recurrent and squeezed kinds."""
-    return with_spikes(module, several, numbers_of(module), *kinds_of(module, (LIF, AlphaLIF), (SynapticLIF, AlphaSynapticLIF)))
-
-
-def kinds_of(module: Any, plain: tuple[type[Neuron], ...], synaptic: tuple[type[Neuron], ...]) -> tuple[type[Neuron]]:
-    return ((plain if module.tau_syn_calculated is None else synaptic)[bool(module.train_alphas)],)
-
-
-def numbers_of(module: Any) -> dict[str, Any]:
-    """alpha, and that of the synapse, as they are trained; tau of an IAF is infinite."""
-    endless = module.train_alphas is False and module.tau_mem is None
-    names = {"alpha": "alpha_mem" if module.train_alphas else "tau_mem", "alpha_syn": "alpha_syn" if module.train_alphas else "tau_syn"}
-    numbers: dict[str, Any] = {key: getattr(module, name) for key, name in names.items() if getattr(module, name) is not None}
-    return numbers | ({"alpha": torch.tensor(torch.inf)} if endless else {})
-
-
-def with_spikes(module: Any, several: str, numbers: dict[str, Any], kind: type[Neuron]) -> Found:
-    function, reset, notes = module.spike_fn, module.reset_fn, ()
-    name = getattr(function, "__name__", type(function).__name__)
-    most = getattr(function, "max_num_spikes_per_bin", None)
-    if name != "SingleSpike" and most != 1:
-        if name not in ("MultiSpike", "MaxSpike") or several == "refuse":
-            raise ValueError(SEVERAL.format(name))
-        notes = (f"fires at most one spike in a step here; its {name} fired several.",)
-    threshold = module.spike_threshold
-    if threshold.requires_grad:
-        raise ValueError("it trains spike_threshold, which has no gradient through the spike there; set requires_grad_(False).")
-    mechanism = type(reset).__name__
-    if mechanism == "MembraneSubtract":
-        taken = threshold if reset.subtract_value is None else reset.subtract_value
-        options: dict[str, Any] = {"reset": "soft"}
-        numbers = numbers | {"subtracted": taken}
-    elif mechanism == "MembraneReset":
-        options = {"reset": "hard", "detach_reset": True}
-        numbers = numbers | {"added": reset.reset_value}
-    else:
-        raise ValueError(f"its reset_fn {mechanism} has no counterpart here; take MembraneSubtract or MembraneReset.")
-    options["surrogate"] = surrogate_of(module.surrogate_grad_fn, float(threshold))
-    numbers = numbers | {"v_threshold": threshold}
-    return recurrent(module, kind, numbers, options, notes)
-
-
-BIAS = "the first step has the feedback of no spikes, its bias, in its current; sinabs has none there."
-
-
-def recurrent(
-    module: Any, kind: type[Neuron], numbers: dict[str, Any], options: dict[str, Any], notes: tuple[str, ...]
-) -> Found:
-    """The neurons, with the feedback that a recurrent layer has."""
-    feedback = getattr(module, "rec_connect", None)
-    if feedback is not None and any(name.split(".")[-1] == "bias" for name, _ in feedback.named_parameters()):
-        notes = (*notes, BIAS)
-    return floored(module, kind, numbers, options, feedback=feedback, notes=notes)
-
-
-def floored(module: Any, kind: type[Neuron], numbers: dict[str, Any], options: dict[str, Any], **more: Any) -> Found:
-    floor = module.min_v_mem
-    options = options | {"normed": module.norm_input, "floored": floor is not None}
-    return found(kind, numbers | ({} if floor is None else {"floor": floor}), options, **more)
-
-
-def leak(module: Any, several: str) -> Found:
-    if module.min_v_mem is not None:
-        raise ValueError("it has min_v_mem, and returns v before that; leave it out.")
-    return floored(module, *kinds_of(module, (Leak, AlphaLeak), (Leak, AlphaLeak)), numbers_of(module), {})
-
-
 class ALIF(LIF):
-    """`ALIF`: `LIF` with the threshold v_threshold + scale b; after a step b' = alpha_b b + (1 - alpha_b) s (Bellec et al., 2018)."""
+    """`ALIF`: `LIF` whose threshold is v_threshold + scale b, with b' = alpha_b b + (1 - alpha_b) s (Bellec et al., 2018)."""
 
     states = ("v", "b")
     alpha_b: ExponentialFactor = 0.9
@@ -212,33 +126,106 @@ class AlphaALIF(ALIF):
     alpha_b: float = 0.9
 
 
+def surrogate_of(function: Any, threshold: Any) -> Surrogate:
+    """What stands in for a function of v and the threshold."""
+    if isinstance(threshold, Tensor) and threshold.numel() > 1:
+        raise ValueError("its spike_threshold has several values, and its surrogate several widths; give it one value.")
+    name, get, at = type(function).__name__, getattr(function, "__dict__", {}).get, float(threshold)
+    sigma, scale, width = get("sigma", 1.0), get("grad_scale", 1.0), at * get("grad_width", 1.0)
+    known: dict[str, Surrogate] = {
+        "SingleExponential": slopes.Exponential(width, scale / width),
+        "Gaussian": slopes.ScaledGaussian(sigma, scale),
+        "MultiGaussian": slopes.MultiGaussian(sigma, get("h", 1.0), get("s", 1.0), scale),
+        "Heaviside": slopes.Above(get("window", 1.0), 1 / at),
+    }
+    return matching([known[name]] if name in known else [], lambda u: function(u + at, at), name)
+
+
+SEVERAL = (
+    "fires several spikes in a step (its spike_fn is {}), and a spike here is 0 or 1; give it "
+    "spike_fn=sinabs.activation.SingleSpike, or convert with several='one': then it fires at most one, which is another network."
+)
+BIAS = "the first step has the feedback of no spikes, its bias, in its current; sinabs has none there."
 WIDTH = (
-    "the spikes are those of sinabs, the gradient is not: there the surrogate's width follows the adaptive threshold, here it stays "
-    "that of v_threshold. With surrogate_grad_fn=Gaussian() both are the same."
+    "the spikes are those of sinabs, the gradient is not: there the surrogate's width follows the adaptive threshold, here it "
+    "stays that of v_threshold. With surrogate_grad_fn=Gaussian() both are the same."
 )
 
 
+def lif(module: Any, several: str) -> Found:
+    """`LIF` and `IAF`, recurrent and squeezed ones too."""
+    trains, synapse = module.train_alphas, module.tau_syn_calculated is not None
+    kind = {(False, False): LIF, (True, False): AlphaLIF, (False, True): SynapticLIF, (True, True): AlphaSynapticLIF}
+    if module.spike_threshold.requires_grad:
+        raise ValueError(
+            "it trains spike_threshold, whose gradient does not come from the spike; set requires_grad_(False)."
+        )
+    numbers = {"alpha": factor(module)} | (
+        {"alpha_syn": module.alpha_syn if trains else module.tau_syn} if synapse else {}
+    )
+    return spiking(module, kind[trains, synapse], numbers, module.spike_threshold, several)
+
+
 def alif(module: Any, several: str) -> Found:
-    if (module.alpha_syn if module.train_alphas else module.tau_syn) is not None:
+    """`ALIF`, recurrent and squeezed ones too."""
+    trains = module.train_alphas
+    if (module.alpha_syn if trains else module.tau_syn) is not None:
         raise ValueError("it has tau_syn, with which sinabs scales the current it keeps once a step; leave it out.")
-    if not hasattr(module.reset_fn, "subtract_value") or module.reset_fn.subtract_value is not None:
+    if getattr(module.reset_fn, "subtract_value", 0) is not None:
         raise ValueError("its reset_fn must be MembraneSubtract().")
-    if getattr(module.spike_fn, "__name__", "") != "SingleSpike":
-        raise ValueError(SEVERAL.format(getattr(module.spike_fn, "__name__", type(module.spike_fn).__name__)))
-    trained = ("alpha_mem", "alpha_adapt") if module.train_alphas else ("tau_mem", "tau_adapt")
-    numbers = dict(zip(("alpha", "alpha_b"), (getattr(module, name) for name in trained), strict=True))
-    numbers |= {"scale": module.adapt_scale, "v_threshold": module.b0}
-    options = {"reset": "soft", "surrogate": surrogate_of(module.surrogate_grad_fn, float(module.b0))}
-    follows = type(module.surrogate_grad_fn).__name__ in ("SingleExponential", "Heaviside")
-    kind = AlphaALIF if module.train_alphas else ALIF
-    return recurrent(module, kind, numbers, options, (WIDTH,) if follows else ())
+    numbers = {"alpha_b": module.alpha_adapt if trains else module.tau_adapt, "scale": module.adapt_scale}
+    notes = (WIDTH,) if type(module.surrogate_grad_fn).__name__ in ("SingleExponential", "Heaviside") else ()
+    return spiking(
+        module, AlphaALIF if trains else ALIF, {"alpha": factor(module)} | numbers, module.b0, several, notes
+    )
+
+
+def leak(module: Any, several: str) -> Found:
+    """`ExpLeak`, a squeezed one too."""
+    if module.min_v_mem is not None:
+        raise ValueError("it has min_v_mem, and returns v before that; leave it out.")
+    return found(AlphaLeak if module.train_alphas else Leak, {"alpha": factor(module)}, {"normed": module.norm_input})
+
+
+def factor(module: Any) -> Tensor:
+    """What alpha is computed from; the tau of an `IAF` is infinite."""
+    trained = module.alpha_mem if module.train_alphas else module.tau_mem
+    return torch.tensor(torch.inf) if trained is None else trained
+
+
+def spiking(
+    module: Any, kind: type[Neuron], numbers: dict[str, Any], threshold: Any, several: str, notes: tuple[str, ...] = ()
+) -> Found:
+    """What all that fire have: how often, how they reset, how low they get, what is fed back."""
+    function, reset, floor = module.spike_fn, module.reset_fn, module.min_v_mem
+    name = getattr(function, "__name__", type(function).__name__)
+    if name != "SingleSpike" and getattr(function, "max_num_spikes_per_bin", None) != 1:
+        if name not in ("MultiSpike", "MaxSpike") or several == "refuse":
+            raise ValueError(SEVERAL.format(name))
+        notes = (*notes, f"fires at most one spike in a step here; its {name} fired several.")
+    numbers = numbers | {"v_threshold": threshold} | ({} if floor is None else {"floor": floor})
+    options = {
+        "surrogate": surrogate_of(module.surrogate_grad_fn, threshold), "normed": module.norm_input, "floored": floor is not None,
+    }  # fmt: skip
+    if type(reset).__name__ == "MembraneSubtract":
+        options["reset"] = "soft"
+        numbers["subtracted"] = threshold if reset.subtract_value is None else reset.subtract_value
+    elif type(reset).__name__ == "MembraneReset":
+        options |= {"reset": "hard", "detach_reset": True}
+        numbers["added"] = reset.reset_value
+    else:
+        raise ValueError(f"its reset_fn {type(reset).__name__} is neither MembraneSubtract nor MembraneReset.")
+    feedback = getattr(module, "rec_connect", None)
+    if feedback is not None and any(name.split(".")[-1] == "bias" for name, _ in feedback.named_parameters()):
+        notes = (*notes, BIAS)
+    return found(kind, numbers, options, feedback=feedback, notes=notes)
 
 
 def run(net: nn.Module, x: Tensor) -> Tensor:
     """The network over x [T, B, ...] from its initial states, in sinabs' own order of axes."""
-    for module in net.modules():
-        if hasattr(module, "reset_states"):
-            module.reset_states()
+    import sinabs
+
+    sinabs.reset_states(net)
     kinds = {type(module).__name__ for module in net.modules()}
     given = x.transpose(0, 1)
     flat = any(kind.endswith("Squeeze") for kind in kinds) and "FlattenTime" not in kinds
@@ -261,8 +248,8 @@ def library(several: str) -> walk.Library:
         stepwise=lambda module: type(module).__name__.endswith("Squeeze"),
         containers={"Repeat": True},
         stateless=dict.fromkeys(("Merge", "NeuromorphicReLU", "QuantizeLayer"), lambda module: module),
-        own_forward="has a forward of its own, unchanged, but its neurons now take time first, [T, B, ...], and what stands between "
-        "flattened batch and time, as a convolution, belongs into tfexplore.FoldTime.",
+        own_forward="has a forward of its own, unchanged, but its neurons now take time first, [T, B, ...], and what stands "
+        "between flattened batch and time, as a convolution, belongs into tfexplore.FoldTime.",
         norm_per_step=False,
         turns={"FlattenTime": True, "UnflattenTime": False},
     )
@@ -271,12 +258,13 @@ def library(several: str) -> walk.Library:
 def from_sinabs(net: nn.Module, *, share: bool = True, several: str = "refuse") -> nn.Module:
     """A network of sinabs' with its neurons as fused layers; everything else is as it was.
 
-    The result takes time first, x [T, B, *features], whether `net` takes `[B, T, ...]` or, with `Squeeze` layers, `[B * T, ...]`; each
-    call begins from the initial state. Between `Squeeze` layers, and within `Repeat`, modules are folded over time (`FoldTime`).
+    The result takes time first, x [T, B, *features], whether `net` takes `[B, T, ...]` or, with `Squeeze` layers,
+    `[B * T, ...]`; each call begins from the initial state. Between `Squeeze` layers, and within `Repeat`, modules are folded
+    over time (`FoldTime`).
 
     Args:
-        net: a module with `IAF`, `LIF`, `ExpLeak` or `ALIF`, or their recurrent and squeezed kinds; or a `sinabs.network.Network`, of
-            which the spiking part is taken.
+        net: a module with `IAF`, `LIF`, `ExpLeak` or `ALIF`, or their recurrent and squeezed kinds; or a
+            `sinabs.network.Network`, of which the spiking part is taken.
         share: the result has the parameters of `net` themselves; False copies them.
         several: what to do with neurons that may fire several spikes in a step, as sinabs' do by default: `"refuse"`, or `"one"`,
             at most one spike in a step, which is another network.
@@ -297,4 +285,5 @@ def from_sinabs(net: nn.Module, *, share: bool = True, several: str = "refuse") 
     if several not in ("refuse", "one"):
         raise ValueError(f"several must be 'refuse' or 'one', but got {several!r}.")
     known = library(several)
-    return walk.converted(net.spiking_model if known.of(net) == "Network" else net, known, share)
+    part: Any = net.spiking_model if known.of(net) == "Network" else net
+    return walk.converted(part, known, share)

@@ -174,4 +174,6 @@ def matching(candidates: Sequence[Surrogate], slope: Callable[[Tensor], Tensor],
         ours = [float(candidate.derivative(u)) for u in PROBES]
         if all(abs(a - b) <= 1e-4 * abs(b) + 1e-6 for a, b in zip(ours, theirs, strict=True)):
             return candidate
-    raise ValueError(f"the slope of its surrogate {name} is none that tfexplore knows; give the module another surrogate.")
+    raise ValueError(
+        f"the slope of its surrogate {name} is none that tfexplore knows; give the module another surrogate."
+    )

@@ -7,6 +7,7 @@ It fires at mem > threshold. By default a spike resets one step later, and alway
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -146,7 +147,7 @@ class RLeakyAtOnce(AtOnce, RLeaky):
 class SynapticAtOnce(AtOnce, Synaptic):
     """`Synaptic(reset_delay=False)`, see `AtOnce`."""
 
-    states = ("v", "i", "r")
+    states = ("v", "i", "r")  # type: ignore[assignment]
 
     def charge(self, v: Value, i: Value, r: Value, x: Value) -> tuple[Value, ...]:  # type: ignore[override]
         return *Synaptic.charge(self, v, i, x), self.fired(v, 1, 0)
@@ -154,27 +155,29 @@ class SynapticAtOnce(AtOnce, Synaptic):
 
 def surrogate_of(function: Any) -> Surrogate:
     """What stands in for a function that `snntorch.surrogate` made."""
-    name = getattr(function, "__qualname__", type(function).__name__).split(".")[0]
-    made = {key: float(value) for key, value in inspect.getclosurevars(function).nonlocals.items()
-            if isinstance(value, int | float)} if inspect.isfunction(function) else {}  # fmt: skip
-    known = {
-        "atan": lambda alpha: surrogates.ATan(alpha),
-        "fast_sigmoid": lambda slope: surrogates.SuperSpike(slope),
-        "sigmoid": lambda slope: surrogates.Sigmoid(slope),
-        "triangular": lambda threshold: slopes.Flip(threshold),
-        "straight_through_estimator": lambda: slopes.Constant(),
-        "spike_rate_escape": lambda beta, slope: slopes.Escape(beta, slope),
-        "heaviside": lambda: slopes.Spike(),
+    known: dict[str, Callable[..., Surrogate]] = {
+        "atan": surrogates.ATan,
+        "fast_sigmoid": surrogates.SuperSpike,
+        "sigmoid": surrogates.Sigmoid,
+        "triangular": slopes.Flip,
+        "straight_through_estimator": slopes.Constant,
+        "spike_rate_escape": slopes.Escape,
+        "heaviside": slopes.Spike,
     }
-    if name in ("SSO", "LSO", "_surrogate_bypass", "SpikingNeuron"):
-        raise ValueError(f"its surrogate {name} is random, or none; give it another.")
-    return matching([known[name](**made)] if name in known else [], by_autograd(function), name)
+    # atan(alpha=2.0) returns a function named atan.<locals>.inner, in which alpha is a variable
+    name = getattr(function, "__qualname__", type(function).__name__).split(".")[0]
+    if not inspect.isfunction(function) or name not in known:
+        raise ValueError(f"its surrogate {name} has no counterpart here; take one of {', '.join(known)}.")
+    scales = {key: float(value) for key, value in inspect.getclosurevars(function).nonlocals.items()}
+    return matching([known[name](**scales)], by_autograd(function), name)
 
 
 MECHANISMS = {"subtract": "soft", "zero": "hard", "none": "none"}
 
 
-def neuron(kind: type[Neuron], module: Any, numbers: dict[str, Any], states: tuple[str, ...] = ("v",), **more: Any) -> Found:
+def neuron(
+    kind: type[Neuron], module: Any, numbers: dict[str, Any], states: tuple[str, ...] = ("v",), **more: Any
+) -> Found:
     """What all of its neurons have; states: in the order in which the module returns them."""
     graded = module.graded_spikes_factor
     for name, given in (
@@ -199,7 +202,9 @@ def synaptic(module: Any) -> Found:
 
 def lapicque(module: Any) -> Found:
     if module.beta.requires_grad:
-        raise ValueError("it has learn_beta=True, but computes from R and C, so that beta would not be trained; leave it out.")
+        raise ValueError(
+            "it has learn_beta=True, but computes from R and C, so that beta would not be trained; leave it out."
+        )
     rate = 1 / (module.R * module.C)
     decay = 1 - module.time_step / (module.R * module.C)
     return neuron(Lapicque, module, {"decay": decay, "rate": rate, "r": module.R, "dt": module.time_step})
@@ -214,8 +219,8 @@ def alpha(module: Any) -> Found:
 
 
 ORDER = (
-    "adds the recurrent current to x before it adds beta v, where snnTorch adds it last: a potential may differ in its last digit, "
-    "and a spike on that."
+    "adds the recurrent current to x before it adds beta v, where snnTorch adds it last: a potential may differ in its "
+    "last digit, and a spike on that."
 )
 
 
@@ -231,9 +236,9 @@ def rsynaptic(module: Any) -> Found:
 
 def run(net: nn.Module, x: Tensor) -> Tensor:
     """The network over x [T, B, ...], one time step after the other, from its initial states; the spikes of its last layer."""
-    for module in net.modules():
-        if hasattr(module, "reset_mem"):
-            module.reset_mem()
+    from snntorch import utils
+
+    utils.reset(net)
     outs = [net(x_t) for x_t in x]
     return torch.stack([out[0] if isinstance(out, tuple) else out for out in outs])
 
@@ -246,17 +251,17 @@ LIBRARY = walk.Library(
     stepwise=lambda module: True,
     containers={},
     stateless={},
-    own_forward="has a forward of its own, unchanged, but its neurons now take all time steps [T, B, ...] and return their spikes "
-    "alone: take its loop over time and its mem away (trace='v' returns it), and wrap what takes one batch axis, as a convolution, in "
-    "tfexplore.FoldTime.",
+    own_forward="has a forward of its own, unchanged, but its neurons now take all time steps [T, B, ...] and return their "
+    "spikes alone: take its loop over time and its mem away (trace='v' returns it), and wrap what takes one batch axis, "
+    "as a convolution, in tfexplore.FoldTime.",
 )  # fmt: skip
 
 
 def from_snntorch(net: nn.Module, *, share: bool = True) -> nn.Module:
     """A network of snnTorch's with its neurons as fused layers; everything else is as it was.
 
-    The result takes x [T, B, *features], all time steps at once, and begins each call from the initial state: no loop over time, no
-    `utils.reset`. In an `nn.Sequential` of neurons with `init_hidden=True`, what is between them is folded over time
+    The result takes x [T, B, *features], all time steps at once, and begins each call from the initial state: no loop over
+    time, no `utils.reset`. In an `nn.Sequential` of neurons with `init_hidden=True`, what is between them is folded over time
     (`FoldTime`). A neuron with `output=True` returns its states too, `[T, B, *features]`, in snnTorch's order.
 
     Args:

@@ -16,7 +16,6 @@ from tfexplore.neurons import library as neurons
 from tfexplore.neurons import surrogates
 from tfexplore.neurons.neuron import Neuron, Positive, Value
 from tfexplore.neurons.order import first
-
 from tfexplore.neurons.surrogates import Surrogate
 
 
@@ -60,8 +59,8 @@ class EIF(neurons.EIF):
 class Izhikevich(Neuron):
     """`IzhikevichNode`, a QIF with a recovery w::
 
-        h_v = v + (x + a0 (v - v_rest) (v - v_c) - w) / tau
-        h_w = w + (a (h_v - v_rest) - w) / tau_w,  after firing w = h_w + b s
+    h_v = v + (x + a0 (v - v_rest) (v - v_c) - w) / tau
+    h_w = w + (a (h_v - v_rest) - w) / tau_w,  after firing w = h_w + b s
     """
 
     states = ("v", "w")
@@ -145,9 +144,9 @@ NODES = {
 
 def run(net: nn.Module, x: Tensor) -> Tensor:
     """The network from its initial states over x [T, B, ...]: all at once where its neurons take that, else step by step."""
-    for module in net.modules():
-        if hasattr(module, "reset") and hasattr(module, "_memories"):
-            module.reset()
+    from spikingjelly.activation_based import functional
+
+    functional.reset_net(net)
     several = [m.step_mode == "m" for m in net.modules() if type(m).__name__ in NODES]
     looped = [m for m in net.modules() if type(m).__name__ in ("MultiStepContainer", "StepModeContainer")]
     if all(several) or looped:
@@ -174,12 +173,12 @@ def from_spikingjelly(net: nn.Module, *, share: bool = True) -> nn.Module:
     """A network of SpikingJelly's with its neurons as fused layers; everything else is as it was.
 
     In multi-step mode only the neurons are replaced. In single-step mode, and within a `MultiStepContainer`, what is between
-    them is folded over time (`FoldTime`). The result takes x [T, B, *features] and begins each call from the initial state: there is
-    nothing to reset.
+    them is folded over time (`FoldTime`). The result takes x [T, B, *features] and begins each call from the initial state:
+    there is nothing to reset.
 
     Args:
-        net: a module with neurons of `spikingjelly.activation_based.neuron`: IFNode, LIFNode, ParametricLIFNode, QIFNode, EIFNode,
-            IzhikevichNode or CUBALIFNode.
+        net: a module with neurons of `spikingjelly.activation_based.neuron`: IFNode, LIFNode, ParametricLIFNode, QIFNode,
+            EIFNode, IzhikevichNode or CUBALIFNode.
         share: the result has the parameters of `net` themselves; False copies them.
 
     Returns:

@@ -96,7 +96,7 @@ def converted(net: nn.Module, library: Library, share: bool) -> nn.Module:
     if not walk.has_neurons(net):
         raise ValueError(f"net has no neurons of {library.package}, so there is nothing to convert.")
     made = walk.module(net, "", walk.stepwise(net))
-    made.conversion = walk.conversion
+    setattr(made, "conversion", walk.conversion)  # noqa: B010  (mypy knows no such field)
     return made
 
 
@@ -169,7 +169,8 @@ class Walk:
             self.module(child, f"{path}.{name}" if path else name, stepwise)
         if self.has_neurons(module) and not isinstance(module, LISTS):
             self.note(f"{path or 'the network'} ({type(module).__name__}) {library.own_forward}")
-        return self.copied(module)  # type: ignore[no-any-return]
+        made: nn.Module = self.copied(module)
+        return made
 
     def _neurons(self, module: nn.Module, path: str, kind: str) -> nn.Module:
         try:
@@ -190,7 +191,7 @@ class Walk:
             what = f"a {kind} of" if kind else f"a {type(module).__name__}, made from {ours[0].__name__} of"
             raise ValueError(
                 f"{path or 'net'!r} is {what} {self.library.package}, which has no counterpart here; known are "
-                f"{', '.join(self.library.neurons)}. Write its equations as a neuron (docs/howto/write_a_neuron.md), or replace it."
+                f"{', '.join(self.library.neurons)}. Write its equations as a neuron and put a Layer in its place."
             )
 
     def _sequence(self, module: nn.Module, path: str, stepwise: bool) -> nn.Module:
@@ -210,7 +211,9 @@ class Walk:
             assert child is not None
             child_path = f"{path}.{name}" if path else name
             if id(child) in self.memo and self.has_neurons(child):
-                raise ValueError(f"{child_path!r} comes a second time in this sequence; each place needs neurons of its own.")
+                raise ValueError(
+                    f"{child_path!r} comes a second time in this sequence; each place needs neurons of its own."
+                )
             if (kind := self.library.of(child)) in self.library.turns:
                 stepwise = self.library.turns[kind]
                 continue
@@ -229,6 +232,6 @@ class Walk:
     def _norms(self, child: nn.Module, path: str) -> None:
         if self.library.norm_per_step and any(isinstance(each, _BatchNorm) for each in child.modules()):
             self.note(
-                f"{path}: in training mode BatchNorm takes its statistics over all time steps here, over one there; in eval mode they "
-                "are the same."
+                f"{path}: in training mode BatchNorm takes its statistics over all time steps here, over one there; in eval "
+                "mode they are the same."
             )

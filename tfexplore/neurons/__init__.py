@@ -30,5 +30,6 @@ from tfexplore.neurons.surrogates import Surrogate, Value
 
 __all__ = [
     "ALIF", "ALL", "EIF", "IF", "LI", "LIF", "QIF", "Adjoint", "CubaLIF", "Decay", "Izhikevich", "Neuron", "PaperLIF",
-    "ParametricLIF", "Positive", "Step", "Surrogate", "TimeConstant", "Value", "adjoint_of", "detached", "first", "step_of", "surrogates",
+    "ParametricLIF", "Positive", "Step", "Surrogate", "TimeConstant", "Value", "adjoint_of", "detached", "first",
+    "step_of", "surrogates",
 ]  # fmt: skip

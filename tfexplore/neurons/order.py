@@ -8,7 +8,7 @@ import sympy
 from sympy import Expr
 
 
-class first(sympy.Function):  # noqa: N801  (it stands in equations, as exp does)
+class first(sympy.Function):
     """`first(a)` is a, computed before what stands around it: SymPy would write v + (x - (v - r)) as v - v + x + r.
 
     In exact arithmetic it changes nothing. In float32 the last digit depends on the order, and a spike on the last digit; so the
@@ -38,7 +38,7 @@ class first(sympy.Function):  # noqa: N801  (it stands in equations, as exp does
         return rf"\left({printer._print(self.args[0])}\right)"
 
 
-class detached(sympy.Function):  # noqa: N801
+class detached(sympy.Function):
     """`detached(a)` is a, as a number: no gradient flows through it, as of `a.detach()` in torch.
 
     Args:
