@@ -159,17 +159,17 @@ if len(trained.accuracies) == 30:  # you did not stop it before
 #
 # 1. Nothing fires there: the kernel ends each sample's loop at its own length, and no gradient comes from there. The output is
 #    the mean over the utterance's own steps.
-# 2. They go on with what is left in them, and are averaged with the rest. Here it costs little, half a percent (two utterances of
-#    370): the padding is zeros, which a leaky neuron soon forgets. Were it long, or the answer read from the *last* step, it would
-#    cost much.
-# 3. Some 64 do it; 512 reach 98 %.
+# 2. They go on with what is left in them, and are averaged with the rest. Here it costs little, about half a percent (two
+#    utterances of 370): the padding is zeros, which a leaky neuron soon forgets. Were it long, or the answer read from the *last*
+#    step, it would cost much.
+# 3. Some 96 do it; 512 come near 98 %.
 # </details>
 #
 # ## The step as one program
 #
 # A training step is more than its kernels: Python calls modules, autograd builds a graph and walks it, the optimiser goes over
-# its parameters, a hundred small calls. For a small network that takes longer than the arithmetic. So do it once, write down which
-# operators ran on which memory, and from then on run the list: on a GPU as a *CUDA graph*, on a CPU as a list of operators.
+# its parameters, a hundred small calls. For a small network that takes longer than the arithmetic. So do it once, write down
+# which operators ran on which memory, and from then on run the list: on a GPU as a *CUDA graph*, on a CPU as a list of operators.
 
 # %%
 step = explore.whole_step(steps=16, hidden=128)

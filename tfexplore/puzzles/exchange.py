@@ -101,8 +101,8 @@ PUZZLES = (
         "seconds into steps",
         r"""
 A file of another framework gives the time constant `tau` in seconds. Our layers count time steps, and a step takes `dt`
-seconds. Forward Euler makes of $\tau \dot v = -v$ the step $v \leftarrow v - \frac{\Delta t}{\tau} v$; ours is $v \leftarrow v -
-v / \tau_\text{steps}$. Return the time constant in steps, for a number or an array.
+seconds. Forward Euler makes of $\tau \dot v = -v$ the step $v \leftarrow v - \frac{\Delta t}{\tau} v$. Ours is
+$v \leftarrow v - v / \tau_\text{steps}$. Return the time constant in steps, for a number or an array.
 """,
         (
             "Compare the two steps: what stands in place of 1 / tau_steps?",
