@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -85,6 +85,11 @@ def unpack(words: Tensor, length: int, layout: Layout, dtype: torch.dtype) -> Te
 
 
 NOTHING = torch.zeros((), dtype=torch.bool)
+
+
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, as a graph break where torch.compile traces; a decorator would load Dynamo at import."""
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
 
 
 def along_memory(dtype: torch.dtype, tensor: Tensor, layout: Layout) -> bool:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tfexplore.backends import bits as executed
-from tfexplore.backends.bits import DTYPES, WORDS, Layout
+from tfexplore.backends.bits import DTYPES, WORDS, Layout, untraced
 
 __all__ = ["Packed", "pack", "unpack"]
 
@@ -163,11 +163,13 @@ def pack(
         raise ValueError(f"dim must be {axes}, but got {dim!r}.")
     dim, layout, shape = dim % x.ndim, Layout(bits, order == "big", word), x.shape
     x = x.detach()
-    words, wrong = executed.pack(
+    words, wrong = untraced(executed.pack)(
         x.reshape(math.prod(shape[:dim]), shape[dim], math.prod(shape[dim + 1 :])), layout, counts == "any"
     )
     if wrong:
-        raise ValueError(complaint(x, bits, counts == "any"))
+        if counts == "any":
+            raise ValueError(f"x must have numbers, but {x.isnan().sum():,} of {x.numel():,} values are NaN.")
+        raise ValueError(f"{complaint(x, bits)}; {ways_out(x)}.")
     made = words.view(*shape[:dim], layout.count(shape[dim]), *shape[dim + 1 :])
     return Packed(made, shape[dim], dim, bits, order, x.dtype)
 
@@ -190,25 +192,32 @@ def unpack(packed: Packed, dtype: torch.dtype | None = None) -> Tensor:
     check_dtype("dtype", dtype, packed.bits)
     before, after = packed.shape[: packed.dim], packed.shape[packed.dim + 1 :]
     words = packed.words.reshape(math.prod(before), packed.words.shape[packed.dim], math.prod(after))
-    return executed.unpack(words, packed.length, packed.layout, dtype).view(packed.shape)
+    made: Tensor = untraced(executed.unpack)(words, packed.length, packed.layout, dtype)
+    return made.view(packed.shape)
 
 
-def complaint(x: Tensor, bits: int, nonzero: bool) -> str:
-    """What is wrong with the values of x, and the ways out; made only once something is."""
+def complaint(x: Tensor, bits: int) -> str:
+    """How many values of x are wrong, and which is the largest; made only once some are."""
     values, most = x.double(), (1 << bits) - 1
-    if nonzero:
-        return f"x must have numbers to be packed, but {values.isnan().sum():,} of {x.numel():,} values are NaN."
-    whole = (values >= 0) & (values == values.floor()) & values.isfinite()
-    others = values[~whole | (values > most)]
+    others = values[~whole(values) | (values > most)]
     allowed = "only 0 and 1" if bits == 1 else f"only whole numbers from 0 to {most}"
-    text = f"x must have {allowed} to be packed with {bits} bit{'s' * (bits > 1)} each, but {len(others):,} of "
-    text += f"{x.numel():,} values are others, the largest {others.max():g}; "
-    if not whole.all():
-        return text + "make spikes of it first, such as (x > 0.5)."
-    enough = [f"bits={k}" for k in (2, 4, 8) if others.max() < 1 << k][:1]
-    return text + " or ".join(
-        [*(f"keep the counts with {each}," for each in enough), "make each a 1 with counts='any'."]
+    return (
+        f"x must have {allowed}, but {len(others):,} of {x.numel():,} values are others, the largest {others.max():g}"
     )
+
+
+def ways_out(x: Tensor) -> str:
+    """What to do about it."""
+    values = x.double()
+    if not whole(values).all():
+        return "make spikes of it first, such as (x > 0.5)"
+    enough = [f"keep the counts with bits={k}, or " for k in (2, 4, 8) if values.max() < 1 << k][:1]
+    return "".join([*enough, "make each a 1 with counts='any'"])
+
+
+def whole(values: Tensor) -> Tensor:
+    """Where they are counts."""
+    return (values >= 0) & (values == values.floor()) & values.isfinite()
 
 
 def check_layout(bits: int, order: str) -> None:

@@ -197,8 +197,8 @@ class PackedDataset:
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """One epoch: batches `(x, labels)`, or `(x, labels, lengths)` where there are lengths.
 
-        Samples are chosen and augmented as words, on the device, and then unpacked in one pass. A generator in the same state gives
-        the same epoch.
+        Samples are chosen and augmented as words, on the device, and then unpacked in one pass. A generator in the same state
+        gives the same epoch.
 
         Args:
             size: B, samples in a batch.
@@ -240,11 +240,11 @@ class PackedDataset:
     def save(self, path: str | Path) -> None:
         """Writes all of it to one file; whoever reads it meanwhile finds the old one or the new.
 
-        It is an `.npz` of NumPy without pickle. Its arrays are `words` [N, words of T, *features], `labels`, `lengths` and `names`
-        (empty where there are none), and `about`, a line of JSON: T, bits, order, dtype, and the SHA-256 of all of this.
+        It is an `.npz` of NumPy without pickle. Its arrays are `words` [N, words of T, *features], `labels`, `lengths` and
+        `names` (empty where there are none), and `about`, a line of JSON: T, bits, order, dtype, and the SHA-256 of all this.
         """
         path = Path(path)
-        arrays = {
+        arrays: dict[str, Any] = {
             "words": self.spikes.words.cpu().numpy(),
             "labels": self.labels.cpu().numpy(),
             "lengths": np.zeros(0, np.int64) if self.lengths is None else self.lengths.cpu().numpy(),

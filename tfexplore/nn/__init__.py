@@ -10,6 +10,7 @@
 """
 
 from tfexplore.nn import losses, penalties
+from tfexplore.nn.bit_saving import BitSaving
 from tfexplore.nn.checks import State
 from tfexplore.nn.fusion import fuse
 from tfexplore.nn.layers import Layer
@@ -22,7 +23,7 @@ from tfexplore.nn.states import States, Traces, carry, padded, record
 from tfexplore.nn.wrappers import FoldTime
 
 __all__ = [
-    "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "NeuronLayer", "PaperLIF",
+    "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "BitSaving", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "NeuronLayer", "PaperLIF",
     "ParametricLIF", "Recurrent", "State", "Stateful", "States", "Traces", "carry", "fuse", "layer_by_layer", "losses", "padded",
     "penalties", "readout", "record", "step_by_step",
 ]  # fmt: skip
