@@ -20,7 +20,8 @@ import torch
 
 from benchmarks import work
 from benchmarks.work import Modes, Work
-from tfexplore.measure.clock import FILL, MOST, event_seconds, seconds, synchronise
+from tfexplore.machine.stopwatch import seconds, synchronise
+from tfexplore.measure.clock import FILL, MOST, event_seconds
 from tfexplore.measure.server_process import Request, serve
 
 SHORT = 1e-3

@@ -4,8 +4,8 @@ The networks, the batch, the weights and SGD with momentum are those of `benchma
 loop over `COMPARED` steps, which go beyond the calls that warm a captured step up. In float32, sums in another order make some
 spikes flip, and later weights follow: so the first loss must be near, and the later ones need only show the same learning.
 
-"first s" is what the first `COMPARED` steps took, compiling included (our kernels are loaded before); "pays after" is the number of steps after which the time
-that these took longer than the step as it stands is made up for.
+"first s" is what the first `COMPARED` steps took, compiling included (our kernels are loaded before); "pays after" is the number
+of steps after which the time that these took longer than the step as it stands is made up for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.harness import FULL, OURS, QUICK, Row, Stage, Tolerance
 from benchmarks.networks import NETWORKS, Library, Training
 from benchmarks.work import Arrays, Case, Modes, Work
 from tfexplore.measure.contestants import why_not_compiled
-from tfexplore.nn.capture import capture
+from tfexplore.nn.capturing import capture
 
 WHAT = "A training step as one program: as it stands, captured, torch.compile, Spyx; SGD with momentum; float32."
 LOSSES = "losses"

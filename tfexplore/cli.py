@@ -102,7 +102,9 @@ def _warm_arguments(warm: argparse.ArgumentParser) -> None:
 
 
 def _bench_arguments(bench: argparse.ArgumentParser) -> None:
-    every = "neuron, small, keep, linear_lif, recurrent, batchnorm, training, growth, memory, inverse, split, cuts, step"
+    every = (
+        "neuron, small, keep, linear_lif, recurrent, batchnorm, training, growth, memory, inverse, split, cuts, step"
+    )
     names = f"benchmarks to run: {every}; default: all"
     bench.add_argument("names", nargs="*", metavar="NAME", help=names)
     sizes = bench.add_mutually_exclusive_group()
@@ -143,8 +145,7 @@ COMMANDS = {
     ),
     "warm": (
         "compile the common kernels, or those of a network of yours, ahead, so that no later call waits for a compiler",
-        "The kernels are stored in the folder that `tfexplore doctor` names as cache. A network of yours: "
-        "tfexplore warm my_project.networks:make --shape 10,32,784 --dtype bfloat16",
+        "The kernels are kept in a cache. A network of yours: tfexplore warm my_project.networks:make --shape 10,32,784",
         _warm_arguments,
     ),
     "bench": (
@@ -209,11 +210,13 @@ def _warm_network(args: argparse.Namespace) -> int:
     if not (args.network and args.shape):
         raise Refused("a network needs the shape of its input: tfexplore warm package.module:network --shape 10,32,784")
     if not re.fullmatch(r"\d+(,\d+)+", args.shape):
-        raise Refused(f"--shape must be whole numbers with commas, time first, such as 10,32,784, but got {args.shape!r}")
+        raise Refused(
+            f"--shape must be whole numbers with commas, time first, such as 10,32,784, but got {args.shape!r}"
+        )
     import torch
 
     from tfexplore.measure.clock import or_gpu
-    from tfexplore.nn.warm import warming
+    from tfexplore.nn.warming import warming
 
     device, dtype = or_gpu(args.device), getattr(torch, args.dtype)
     net = _network(args.network).to(device)

@@ -12,7 +12,7 @@ from torch import Tensor
 from tfexplore import LIF
 from tfexplore.backends import Given, cuda, tuned
 from tfexplore.codegen.variant import Variant
-from tfexplore.measure.clock import synchronise
+from tfexplore.machine.stopwatch import synchronise
 
 CALLS, ROUNDS = 200, 5
 

@@ -127,3 +127,21 @@ def test_tensors_are_replaced_wherever_a_network_has_them() -> None:
         assert net[2].running_mean.all()
     assert shared.weight is weight
     assert net[2].running_mean is mean
+
+
+class Replaying(Mode):
+    replays = True
+
+
+def test_what_is_recorded_to_be_replayed_knows_it() -> None:
+    assert not torch_private.is_recorded()
+    with Mode():
+        assert not torch_private.is_recorded()
+    with Replaying():
+        assert torch_private.is_recorded()
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def compiled(x: Tensor) -> Tensor:
+        return x + 1 if torch_private.is_recorded() else x - 1
+
+    assert compiled(torch.zeros(1)).item() == 1

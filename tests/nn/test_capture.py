@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import tfexplore
-from tfexplore.nn import capture as capturing
-from tfexplore.nn import losses
-from tfexplore.nn.capture import Times, capture
+from tfexplore.nn import capturing, losses
+from tfexplore.nn.capturing import Times, capture
 from tfexplore.nn.networks import conv
 
 STEPS, BATCH = 6, 8
@@ -31,7 +30,8 @@ Make = Callable[[nn.Module], Callable[..., Any]]
 def batches(count: int = WARM + 5, batch: int = BATCH) -> list[tuple[Tensor, Tensor]]:
     make = torch.Generator().manual_seed(batch)
     return [
-        (torch.rand(STEPS, batch, 12, generator=make) * 2, torch.randint(4, (batch,), generator=make)) for _ in range(count)
+        (torch.rand(STEPS, batch, 12, generator=make) * 2, torch.randint(4, (batch,), generator=make))
+        for _ in range(count)
     ]
 
 
@@ -120,7 +120,9 @@ def test_networks_train_as_uncaptured(name: str) -> None:
     ],
     ids=["batch norm in the kernel", "recurrent"],
 )
-def test_what_a_tape_sees_as_other_operators_trains_the_same_to_rounding(net: nn.Module, shape: tuple[int, ...]) -> None:
+def test_what_a_tape_sees_as_other_operators_trains_the_same_to_rounding(
+    net: nn.Module, shape: tuple[int, ...]
+) -> None:
     """As under every mode of torch's, a BatchNorm stands apart, and feedback is a product at each step."""
     other = copy.deepcopy(net)
     data = [(torch.rand(3, 4, *shape), torch.arange(4)) for _ in range(WARM + 3)]
@@ -267,7 +269,9 @@ def test_a_scheduler_changes_a_rate_that_is_a_tensor_and_no_other() -> None:
     for batch in data[: WARM + 1]:
         captured(*batch)
     scheduler.step()
-    with pytest.raises(RuntimeError, match=r"SGD's lr was 0.1 when .* SGD\(..., lr=torch.tensor\(0.1, device='cpu'\), fused=True"):
+    with pytest.raises(
+        RuntimeError, match=r"SGD's lr was 0.1 when .* SGD\(..., lr=torch.tensor\(0.1, device='cpu'\), fused=True"
+    ):
         captured(*data[0])
     captured.forget()
     captured(*data[0])
@@ -293,10 +297,8 @@ def test_outputs_may_be_kept_and_nested() -> None:
 
 
 def refused(work: Callable[[Tensor, Tensor], Any], calls: int = WARM) -> str:
-    captured = capture(work)
     with pytest.raises(RuntimeError, match="step cannot be captured") as info:
-        for batch in batches(calls):
-            captured(*batch)
+        train(capture(work), batches(calls))
     return str(info.value)
 
 
@@ -376,10 +378,14 @@ def test_a_batch_from_outside_is_named() -> None:
         return loss_of(net, held["x"], y)
 
     captured = capture(step)
-    with pytest.raises(RuntimeError, match=rf"reads a tensor, float32 \[{STEPS}, {BATCH}, 12\].*pass it as an argument"):
-        for x, y in batches():
-            held["x"] = x.clone()
-            captured(x, y)
+
+    def call(x: Tensor, y: Tensor) -> Tensor:
+        held["x"] = x.clone()
+        return captured(x, y)
+
+    words = rf"reads a tensor, float32 \[{STEPS}, {BATCH}, 12\].*pass it as an argument"
+    with pytest.raises(RuntimeError, match=words):
+        train(call, batches())
 
 
 def test_arguments_are_checked_before_anything_is_changed() -> None:
@@ -395,8 +401,8 @@ def test_arguments_are_checked_before_anything_is_changed() -> None:
     with pytest.raises(TypeError, match="step returns a value of type float"):
         capture(lambda x: 1.0)(x)
     with pytest.raises(ValueError, match="a step without arguments does not show its device"):
-        capture(lambda: x.sum())()
-    assert torch.equal(capture(lambda: x.sum(), device="cpu")(), x.sum())
+        capture(x.sum)()
+    assert torch.equal(capture(x.sum, device="cpu")(), x.sum())
 
 
 def test_the_number_of_shapes_is_bounded() -> None:
@@ -421,7 +427,9 @@ def test_times_say_after_how_many_steps_capturing_is_paid() -> None:
     slower = Times("float32 [2]", 30, first=1.0, capturing=0.5, eager=0.003, captured=0.004)
     assert slower.pays_after is None
     assert str(slower).endswith("never pays")
-    assert str(Times("float32 [2]", 1, 1.0, 0.0, None, None)) == "float32 [2]: 1 calls, the first 1.00 s; not captured yet"
+    assert (
+        str(Times("float32 [2]", 1, 1.0, 0.0, None, None)) == "float32 [2]: 1 calls, the first 1.00 s; not captured yet"
+    )
 
 
 def test_a_captured_step_reports_and_shows_its_program() -> None:

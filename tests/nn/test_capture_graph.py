@@ -1,12 +1,13 @@
 """A captured step on a GPU, without one: the CUDA graph is played by a recorder with a graph's own behaviour.
 
-Like a CUDA graph it runs nothing while it records, holds the addresses of all tensors, and on replay writes into the memory that the
-recorded results have; so what would be stale on a GPU is stale here. What a real GPU does is in test_capture_on_gpu.py.
+Like a CUDA graph it runs nothing while it records, holds the addresses of all tensors, and on replay writes into the memory that
+the recorded results have; so what would be stale on a GPU is stale here. What a real GPU does is in test_capture_on_gpu.py.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tfexplore
-from tfexplore.nn import capture as capturing
-from tfexplore.nn import cuda_graph
-from tfexplore.nn.capture import Captured, capture, optimisers_within
+from tfexplore.nn import capturing, cuda_graph
+from tfexplore.nn.capturing import Captured, capture, optimisers_within
 
 
 def storages(values: Any) -> set[int]:
@@ -148,16 +148,30 @@ def test_an_optimiser_that_counts_on_the_cpu_is_named() -> None:
     assert [type(each).__name__ for each in found] == ["SGD", "Adam"]
 
 
-def test_what_waits_for_the_gpu_is_named_with_its_line() -> None:
-    with pytest.raises(RuntimeError, match=r"it waits for the GPU.* in test_capture_graph.py, line .*`raise waits"):
-        with cuda_graph.explained():
-            waits = RuntimeError("called a synchronizing CUDA operation")
-            raise waits
-    with pytest.raises(RuntimeError, match="^shapes do not fit$"), cuda_graph.explained():
+def waits() -> None:
+    raise RuntimeError("called a synchronizing CUDA operation")
+
+
+def fails_while_capturing() -> None:
+    try:
+        raise RuntimeError("operation not permitted when stream is capturing")
+    finally:
+        raise RuntimeError("the capture has failed")
+
+
+@pytest.mark.parametrize(
+    ("work", "line"),
+    [
+        (waits, "raise RuntimeError.*called a synchronizing CUDA operation"),
+        (fails_while_capturing, "raise RuntimeError.*operation not permitted"),
+    ],
+)
+def test_what_waits_for_the_gpu_is_named_with_its_line(work: Callable[[], None], line: str) -> None:
+    words = rf"it waits for the GPU.* in test_capture_graph.py, line \d+, `{line}"
+    with pytest.raises(RuntimeError, match=words), cuda_graph.explained():
+        work()
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^shapes do not fit$"), cuda_graph.explained():
         raise RuntimeError("shapes do not fit")
-    with pytest.raises(RuntimeError, match=r"`raise RuntimeError\(.operation not permitted when stream is capturing.\)`"):
-        with cuda_graph.explained():
-            try:
-                raise RuntimeError("operation not permitted when stream is capturing")
-            finally:
-                raise RuntimeError("capture failed")

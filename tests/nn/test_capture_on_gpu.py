@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy
 
 import tfexplore
 from tfexplore.backends import cuda
-from tfexplore.nn.capture import Captured, capture
+from tfexplore.nn.capturing import Captured, capture
 from tfexplore.nn.networks import conv
-from tfexplore.nn.warm import warm
+from tfexplore.nn.warming import warm
 
 pytestmark = pytest.mark.gpu
 with warnings.catch_warnings():  # CuPy warns at its import of what it may not need
@@ -59,7 +59,9 @@ def test_losses_weights_and_gradients_are_those_of_the_step(name: str) -> None:
     same(network(), lambda net: plain(net, OPTIMISERS[name](net.parameters()), clip=0.5), batches(WARM + 10))
 
 
-@pytest.mark.parametrize("more", [nn.Dropout(0.3), tfexplore.ALIF(learn="tau", channels=16)], ids=["dropout", "learned"])
+@pytest.mark.parametrize(
+    "more", [nn.Dropout(0.3), tfexplore.ALIF(learn="tau", channels=16)], ids=["dropout", "learned"]
+)
 def test_networks_train_the_same(more: nn.Module) -> None:
     data = [*batches(WARM + 3), *batches(WARM + 3, batch=3), *batches(2), *batches(2, batch=3)]
     assert len(same(network(more), plain, data).report()) == 2
@@ -130,10 +132,8 @@ def test_batches_come_from_the_cpu_where_that_is_asked_for() -> None:
     ids=["item", "mask", "cpu", "from the cpu", "print", "synchronize"],
 )
 def test_what_a_graph_cannot_hold_is_named(work: Callable[..., Any], words: str) -> None:
-    captured = capture(work)
     with pytest.raises(RuntimeError, match=words) as info:
-        for batch in there(batches(WARM + 1)):
-            captured(*batch)
+        train(capture(work), there(batches(WARM + 1)))
     assert "test_capture_on_gpu.py, line" in str(info.value)
     torch.cuda.synchronize()  # the device works on
     assert (torch.ones(3, device=DEVICE) + 1).sum().item() == 6

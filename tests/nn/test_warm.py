@@ -14,7 +14,8 @@ import tfexplore
 from tfexplore import cli
 from tfexplore.backends import numba_cpu
 from tfexplore.backends.compiling import Compiled, compiled
-from tfexplore.nn.warm import Warmed, warm
+from tfexplore.nn.warming import Warmed, warm
+
 
 @pytest.fixture
 def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -127,13 +128,13 @@ def test_the_command_line(name: str, dtype: str, capsys: pytest.CaptureFixture[s
         (["warm_project:make", "--shape", "3,4,5"], "does not run with an input 3,4,5, float32: mat1 and mat2"),
     ],
 )
-def test_the_command_line_says_what_is_wrong(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_says_what_is_wrong(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["warm", "--device", "cpu", *words]) == 1
     assert said in capsys.readouterr().err
 
 
 def test_a_pass_in_words() -> None:
     assert str(Warmed("evaluation", (), 0.04)) == "evaluation: 0 kernels compiled, 0.0 s"
-    assert str(Warmed("training", (Compiled("forward", 1.24),), 2)) == "training: 1 kernel compiled (forward 1.2 s), 2.0 s"
+    assert (
+        str(Warmed("training", (Compiled("forward", 1.24),), 2)) == "training: 1 kernel compiled (forward 1.2 s), 2.0 s"
+    )

@@ -49,7 +49,9 @@ def compiled() -> Iterator[list[Compiled]]:
 
             def on_end(self, happened: Any) -> None:
                 function = happened.data["dispatcher"].py_func
-                if function.__module__.startswith("tfexplore_") and function.__module__.endswith(f"_{function.__name__}"):
+                if function.__module__.startswith("tfexplore_") and function.__module__.endswith(
+                    f"_{function.__name__}"
+                ):
                     listen(function.__name__, time.perf_counter() - self.begin)  # a loop, not what it calls
 
         with event.install_listener("numba:compile", Listener()):

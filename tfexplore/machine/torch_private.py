@@ -116,8 +116,8 @@ def is_transformed() -> bool:
 
 
 def is_recorded() -> bool:
-    """Whether what runs is written down to be replayed without Python: by torch.compile, a CUDA graph, or a mode of ours that says
-    so (`replays`).
+    """Whether what runs is written down to be replayed without Python: by torch.compile, a CUDA graph, or a mode of ours that
+    says so (`replays`).
 
     `torch.utils._python_dispatch._get_current_dispatch_mode`, since PyTorch 2.0. In its stead: a list of open modes of our own.
     """

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
-from tfexplore.machine.stopwatch import seconds as seconds
-from tfexplore.machine.stopwatch import synchronise as synchronise
+from tfexplore.machine.stopwatch import seconds
 
 
 def or_gpu(device: str | None) -> str:

@@ -11,6 +11,7 @@
 
 from tfexplore.nn import losses, penalties
 from tfexplore.nn.bit_saving import BitSaving
+from tfexplore.nn.capturing import Captured, capture
 from tfexplore.nn.checks import State
 from tfexplore.nn.fusion import fuse
 from tfexplore.nn.layers import Layer
@@ -20,10 +21,11 @@ from tfexplore.nn.recurrent import Recurrent
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 from tfexplore.nn.stateful import Stateful
 from tfexplore.nn.states import States, Traces, carry, padded, record
+from tfexplore.nn.warming import warm
 from tfexplore.nn.wrappers import FoldTime
 
 __all__ = [
-    "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "BitSaving", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "NeuronLayer", "PaperLIF",
-    "ParametricLIF", "Recurrent", "State", "Stateful", "States", "Traces", "carry", "fuse", "layer_by_layer", "losses", "padded",
-    "penalties", "readout", "record", "step_by_step",
+    "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "BitSaving", "Captured", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "NeuronLayer",
+    "PaperLIF", "ParametricLIF", "Recurrent", "State", "Stateful", "States", "Traces", "capture", "carry", "fuse",
+    "layer_by_layer", "losses", "padded", "penalties", "readout", "record", "step_by_step", "warm",
 ]  # fmt: skip

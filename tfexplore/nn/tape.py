@@ -130,7 +130,9 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.namespace == "profiler":  # its marks
             return func(*args, **kwargs)
-        if func is torch.ops.aten.lift_fresh.default:  # torch.tensor(...): the same numbers each time, in a tensor that may change
+        if (
+            func is torch.ops.aten.lift_fresh.default
+        ):  # torch.tensor(...): the same numbers each time, in a tensor that may change
             numbers = self.node(args[0].clone(), own=True)
             out = func(*args)
             self.know(out, self.graph.call_function(torch.clone, (numbers,)))
@@ -160,7 +162,9 @@ class Tape(TorchDispatchMode):
         if torch.Tag.dynamic_output_shape in func.tags:
             by_mask = any(t.dtype in (torch.bool, torch.uint8) for t in tensors(args[1:]))
             if func is not torch.ops.aten.index.Tensor or by_mask:
-                self.refuse(f"makes a tensor whose shape depends on values ({func._schema.name.removeprefix('aten::')})")
+                self.refuse(
+                    f"makes a tensor whose shape depends on values ({func._schema.name.removeprefix('aten::')})"
+                )
         for t in given:
             if t.device != self.device and (t.ndim or not self.made(t)):
                 self.refuse(f"uses a tensor on {t.device}, {list(t.shape)}, where the step runs on {self.device}")
@@ -175,7 +179,7 @@ class Tape(TorchDispatchMode):
             "and in the same shapes: do this outside, with what the step returns."
         )
 
-    def finish(self, results: Any) -> tuple[list[Tensor], "Program"]:
+    def finish(self, results: Any) -> tuple[list[Tensor], Program]:
         """The leaves whose gradients the step has made anew, and the program that returns these results."""
         read = [outside.tensor for outside in self.outside]
         leaves = [t for t in read if t.is_leaf and t.requires_grad and t.grad is not None and self.made(t.grad)]

@@ -57,7 +57,7 @@ def warm(net: nn.Module, x: Tensor) -> list[Warmed]:
 
     Example:
         >>> import torch, tfexplore
-        >>> from tfexplore.nn.warm import warm
+        >>> from tfexplore.nn import warm
         >>> net = torch.nn.Sequential(torch.nn.Linear(6, 5), tfexplore.LIF(), torch.nn.Linear(5, 2))
         >>> [done.passes for done in warm(net, torch.zeros(10, 8, 6))]
         ['training', 'evaluation']

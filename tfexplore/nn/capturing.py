@@ -1,7 +1,7 @@
 """`capture`: a whole training step, optimiser included, as one program: a CUDA graph, or a list of operators on a CPU.
 
-The first calls of a shape are the step itself, as it stands: they train, compile kernels and fill the optimiser's state, so nothing
-has to be put back, and the losses are eager training's from the first call on. Of them,
+The first calls of a shape are the step itself, as it stands: they train, compile kernels and fill the optimiser's state, so
+nothing has to be put back, and the losses are eager training's from the first call on. Of them,
 
     1        is looked through: what cannot be captured is named
     2 to 4   are timed
@@ -161,15 +161,19 @@ class Captured:
                     f"copy it at each call: capture(step, device={str(self.device)!r})."
                 )
         if torch.is_autocast_enabled(self.device.type):
-            raise RuntimeError("autocast is on around a captured step, which would keep old weights: put it within the step.")
+            raise RuntimeError(
+                "autocast is on around a captured step, which would keep old weights: put it within the step."
+            )
         key = tuple((x.shape, x.stride(), x.dtype) for x in inputs)
         if key not in self.kinds:
             if len(self.kinds) == self.shapes:
                 raise ValueError(
-                    f"a captured step has been given {self.shapes} kinds of input, and {described(inputs)} would be one more; each "
-                    "has memory of its own: pad or drop the batches that differ (drop_last=True), or capture(step, shapes=...)."
+                    f"a captured step has been given {self.shapes} kinds of input, and {described(inputs)} would be one more; "
+                    "each has memory of its own: pad or drop batches that differ (drop_last=True), or capture(step, shapes=...)."
                 )
-            self.kinds[key] = Kind([torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=self.device) for x in inputs])
+            self.kinds[key] = Kind(
+                [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=self.device) for x in inputs]
+            )
         return self.kinds[key]
 
     def warmed_up(self, kind: Kind) -> Any:
@@ -178,7 +182,9 @@ class Captured:
         number, found = kind.calls + 1, []
         look = number in LOOKED_THROUGH
         with beside(self.stream) if self.stream else nullcontext():
-            taken = seconds(lambda: found.append(self.looked_through(kind, number) if look else self.eager(kind)), self.device)
+            taken = seconds(
+                lambda: found.append(self.looked_through(kind, number) if look else self.eager(kind)), self.device
+            )
         kind.calls = number
         (kind.first if number == 1 else kind.looking if look else kind.eager).append(taken)
         return found[0]
@@ -235,9 +241,9 @@ def capture(step: Callable[..., Any], *, device: torch.device | str | None = Non
     first call on: on a CPU bit for bit, unless `fuse` has put a BatchNorm into a kernel (then to rounding). A new shape, dtype or
     layout of the input is captured anew, with six calls of its own, and kept.
 
-    What Python decides is decided when it is captured: `net.train()`, a learning rate that is a number, an `if`. Give Adam and its
-    like `fused=True, capturable=True`, and a rate that a scheduler changes as a tensor: `lr=torch.tensor(1e-3, device=...)`. Autocast,
-    GradScaler (whose optimiser needs `fused=True`), `clip_grad_norm_`, dropout and `carry` work within the step.
+    What Python decides is decided when it is captured: `net.train()`, a learning rate that is a number, an `if`. Give Adam and
+    its like `fused=True, capturable=True`, and a rate that a scheduler changes as a tensor, `lr=torch.tensor(1e-3, device=...)`.
+    Autocast, GradScaler (whose optimiser needs `fused=True`), `clip_grad_norm_`, dropout and `carry` work within the step.
 
     Args:
         step: takes tensors (the batch), trains, and returns tensors, alone or in tuples, lists and dicts, without a gradient's
@@ -250,15 +256,15 @@ def capture(step: Callable[..., Any], *, device: torch.device | str | None = Non
         steps that is paid; `program()` is what runs on a CPU; `forget()` captures anew.
 
     Raises:
-        RuntimeError: at a call, for what cannot be captured, with the line that asks for it: reading a number (`.item()`), printing
-            on a GPU, shapes that depend on values, tensors on another device or that are others at each call, an optimiser whose
-            numbers Python keeps.
+        RuntimeError: at a call, for what cannot be captured, with the line that asks for it: reading a number (`.item()`),
+            printing on a GPU, shapes that depend on values, tensors on another device or that are others at each call, an
+            optimiser whose numbers Python keeps.
         TypeError: for an argument that is no tensor, or such a result.
         ValueError: for one kind of input too many, or an argument on another device.
 
     Example:
         >>> import torch, tfexplore
-        >>> from tfexplore.nn.capture import capture
+        >>> from tfexplore.nn import capture
         >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), tfexplore.LIF(), torch.nn.Linear(8, 2))
         >>> optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
         >>> def step(x, y):
@@ -326,8 +332,8 @@ def same_tensors(before: Sequence[Outside], now: Sequence[Outside]) -> None:
     for tensor, line, own in now:
         if not own and id(tensor) not in known:
             raise RuntimeError(
-                f"step cannot be captured: in {line} it reads a tensor, {described([tensor])}, that is another one at each call; "
-                "pass it as an argument, or change it in place (a state goes on within a call only: `carry` belongs into the step)."
+                f"step cannot be captured: in {line} it reads a tensor, {described([tensor])}, that is another one at each "
+                "call; pass it as an argument, or change it in place (`carry` belongs into the step)."
             )
 
 
@@ -339,11 +345,11 @@ def numbers_stay(optimiser: torch.optim.Optimizer) -> Callable[[], None]:
         for group, numbers in kept:
             for name, value in numbers.items():
                 if group[name] != value:
-                    device = group["params"][0].device
+                    kind, device = type(optimiser).__name__, str(group["params"][0].device)
                     raise RuntimeError(
-                        f"{type(optimiser).__name__}'s {name} was {value} when the step was captured, where it is a constant, and is "
-                        f"{group[name]} now; a scheduler needs a tensor, {type(optimiser).__name__}(..., {name}=torch.tensor({value}, "
-                        f"device={str(device)!r}), fused=True), or call forget() on the captured step."
+                        f"{kind}'s {name} was {value} when the step was captured, as a constant, and is {group[name]} now; "
+                        f"a scheduler needs a tensor, {kind}(..., {name}=torch.tensor({value}, device={device!r}), fused=True), "
+                        "or call forget() on the captured step."
                     )
 
     return check
@@ -354,9 +360,9 @@ def gradient_stays(leaf: Tensor, gradient: Tensor | None) -> Callable[[], None]:
 
     def check() -> None:
         if leaf.grad is not gradient:
-            was, now = ("None" if g is None else "there" for g in (gradient, leaf.grad))
+            was, now = ("None" if g is None else "a tensor" for g in (gradient, leaf.grad))
             raise RuntimeError(
-                f"a gradient was {was} before the step that was captured, and is {now if was != now else 'another tensor'} before this "
+                f"a gradient was {was} before the step that was captured, and is {now if was != now else 'another'} before this "
                 "one: call zero_grad() within the step, or zero_grad(set_to_none=False)."
             )
 
