@@ -65,11 +65,47 @@ assert bits.result.nbytes["packed"] == 12 * 3, "20 steps are two and a half byte
 # 4. Two bits instead of one: 1/16 at best. To store counts as spikes would be smaller, and wrong: `pack` refuses it.
 # </details>
 
-# %% [markdown]
-# PUZZLE: pack_eight
+# %% [markdown] nbgrader={"grade_id": "pack_eight-text"}
+# ### Puzzle: eight steps in a byte
+#
+# A spike is 0 or 1, yet as a float32 it takes 32 bits. Here are eight time steps of spikes, `s` [8, N]. Write them into `packed`
+# [N], one *byte* for each neuron: step 0 is the byte's highest bit (worth 128), step 7 its lowest (worth 1). So the spikes
+# 0 1 0 0 1 0 1 1 are 64 + 8 + 2 + 1 = 75. Read each spike once, and write each byte once.
+#
+# **Traffic budget:** 1.03125 words per element-step (one neuron at one time step).
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("pack_eight")`
 
-# %% [markdown]
-# PUZZLE: read_bit
+
+# %% nbgrader={"grade_id": "pack_eight"}
+def pack_eight(s, packed):
+    """Eight steps of spikes s [8, N], 0 or 1, into the bytes packed [N]: step 0 is the highest bit, step 7 the lowest."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "pack_eight-check"}
+puzzles.check("pack_eight", pack_eight)
+
+# %% [markdown] nbgrader={"grade_id": "read_bit-text"}
+# ### Puzzle: a bit, without unpacking
+#
+# The spikes of T time steps are packed along time, eight to a byte: `packed` [T / 8, N], and the first step of each byte is its
+# highest bit. Return the spikes of time step `t`, 0 or 1 for each neuron. Leave the rest packed: one byte of each neuron is all
+# that you need to read.
+#
+# **Traffic budget:** 0.25 words per element-step (one neuron at one time step).
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("read_bit")`
+
+
+# %% nbgrader={"grade_id": "read_bit"}
+def read_bit(packed, t):
+    """The spikes of time step t, 0 or 1 for each neuron, out of the bytes packed [T / 8, N]; step 0 is the highest bit."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "read_bit-check"}
+puzzles.check("read_bit", read_bit)
 
 # %% [markdown]
 # `pack` does what you did, for any shape, any axis, on the CPU and on the GPU, in one pass. It keeps the length, since padding

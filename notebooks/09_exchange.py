@@ -84,8 +84,8 @@ assert network.result.drawn.back == (("feedback", "hidden"),), "one edge closes 
 # ### Puzzle: seconds into steps
 #
 # A file of another framework gives the time constant `tau` in seconds. Our layers count time steps, and a step takes `dt`
-# seconds. Forward Euler makes of $\tau \dot v = -v$ the step $v \leftarrow v - \frac{\Delta t}{\tau} v$; ours is $v \leftarrow v -
-# v / \tau_\text{steps}$. Return the time constant in steps, for a number or an array.
+# seconds. Forward Euler makes of $\tau \dot v = -v$ the step $v \leftarrow v - \frac{\Delta t}{\tau} v$. Ours is
+# $v \leftarrow v - v / \tau_\text{steps}$. Return the time constant in steps, for a number or an array.
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("steps_of")`
 

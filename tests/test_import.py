@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LATER = ("torch._dynamo", "sympy.codegen", "numba", "cupy", "ipywidgets", "plotly", "matplotlib", "jax", "sklearn")
+LATER = (
+    "torch._dynamo", "sympy.codegen", "numba", "cupy", "ipywidgets", "plotly", "matplotlib", "jax", "sklearn", "h5py", "nir",
+    "tonic", "sktime", "mlxtend",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

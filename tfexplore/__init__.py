@@ -27,6 +27,7 @@ from tfexplore.nn import (
     PaperLIF,
     ParametricLIF,
     Recurrent,
+    capture,
     carry,
     fuse,
     layer_by_layer,
@@ -36,17 +37,18 @@ from tfexplore.nn import (
     record,
     schedules,
     step_by_step,
+    warm,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ALIF", "EIF", "IF", "LI", "LIF", "QIF", "CubaLIF", "FoldTime", "Izhikevich", "Layer", "Neuron", "PaperLIF",
-    "ParametricLIF", "Recurrent", "backends", "carry", "codegen", "data", "fuse", "layer_by_layer", "losses",
-    "neurons", "nn", "padded", "penalties", "record", "schedules", "step_by_step", "surrogates",
+    "ParametricLIF", "Recurrent", "backends", "capture", "carry", "codegen", "data", "fuse", "layer_by_layer",
+    "losses", "neurons", "nn", "padded", "penalties", "record", "schedules", "step_by_step", "surrogates", "warm",
 ]  # fmt: skip
 
-LATER = ("explore", "puzzles", "reversible", "timesplit")
+LATER = ("exchange", "explore", "puzzles", "reversible", "timesplit")
 """Imported when they are first used: not everybody needs them, nor plotly and torch.distributed."""
 
 

@@ -20,11 +20,11 @@ from recorded_files import (
     write_gestures,
     write_shd,
 )
-from tfexplore.data.bits import unpack
-from tfexplore.data.packed import PackedDataset
 
 from tfexplore import data
 from tfexplore.data import recordings
+from tfexplore.data.bits import unpack
+from tfexplore.data.packed import PackedDataset
 from tfexplore.data.recordings import BrokenFile, cache, formats, sources
 
 pytest.importorskip("h5py", reason="SHD and SSC are HDF5")

@@ -1,6 +1,6 @@
 """Networks of other frameworks and of NIR files, as modules of ours that run fused, and as NIR again.
 
-Nothing here imports h5py, nir, jax or another library before it is used.
+Nothing here imports h5py, nir, jax or another framework before it is used.
 """
 
 from tfexplore.exchange.compare import Comparison, compare
@@ -16,6 +16,6 @@ from tfexplore.exchange.spikingjelly import from_spikingjelly
 from tfexplore.exchange.walk import Conversion
 
 __all__ = [
-    "LIBRARIES", "Comparison", "Conversion", "Graph", "Node", "compare", "convention", "from_nir", "from_norse", "from_sinabs",
-    "from_snntorch", "from_spikingjelly", "read", "to_nir", "write",
+    "LIBRARIES", "Comparison", "Conversion", "Graph", "Node", "compare", "convention", "from_nir", "from_norse",
+    "from_sinabs", "from_snntorch", "from_spikingjelly", "read", "to_nir", "write",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ class Comparison:
         differing: how many of its values differ.
         first_step: the first time step with one that differs; None if all are equal.
         largest: the largest difference.
+        active: the part of the original's outputs that are not 0; two silent networks are equal too.
         seconds: of a forward and backward pass of the original and of the conversion; medians.
         machine: where that was measured.
     """
@@ -35,6 +36,7 @@ class Comparison:
     differing: int
     first_step: int | None
     largest: float
+    active: float
     seconds: tuple[float, float]
     machine: str
 
@@ -45,7 +47,7 @@ class Comparison:
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape))
-        same = f"all {size} outputs are equal"
+        same = f"all {size} outputs are equal, {self.active:.1%} of them not 0"
         if self.first_step is not None:
             first = f"the first at step {self.first_step}, the largest by {self.largest:.2g}"
             same = f"{self.differing:,} of {size} outputs differ, {first}"
@@ -115,6 +117,6 @@ def compare(
     steps = unequal.flatten(1).any(1).nonzero().flatten().tolist()
     *_, medians = clock.rounds(work, count, x.device)
     return Comparison(
-        conversion.package, tuple(a.shape), int(unequal.sum()), steps[0] if steps else None, float((a - b).abs().max()),
+        conversion.package, tuple(a.shape), int(unequal.sum()), steps[0] if steps else None, float((a - b).abs().max()), float((a != 0).float().mean()),
         (medians["theirs"], medians["ours"]), clock.machine(x.device),
     )  # fmt: skip

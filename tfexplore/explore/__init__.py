@@ -15,8 +15,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.compile_cost.explorer import CompileCost as compile_cost
     from tfexplore.explore.conventions.explorer import Conventions as conventions
     from tfexplore.explore.cuts.explorer import Cuts as cuts
-
-    # B from tfexplore.explore.data_path.explorer import DataPath as data_path
+    from tfexplore.explore.data_path.explorer import DataPath as data_path
     from tfexplore.explore.follow.explorer import Follow as follow
     from tfexplore.explore.inverse.explorer import Inverse as inverse
     from tfexplore.explore.kernel.explorer import Kernel as kernel

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfexplore.data import currents, digits
-from tfexplore.nn import LI, LIF
-from tfexplore.nn.capture import capture
+from tfexplore.nn import LI, LIF, capture
 from tfexplore.nn.networks import strong
 
 EAGER, CAPTURED, COMPILED = WAYS = ("as it stands", "captured", "torch.compile")
