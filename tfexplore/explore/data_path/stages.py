@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -95,17 +93,17 @@ def filed(packed: PackedDataset) -> int:
         return path.stat().st_size
 
 
-def passed(layer: Callable[[Tensor], Tensor], weight: Tensor, x: Tensor) -> tuple[int, Tensor]:
-    """The bytes that a layer's forward pass saves, its weight apart, and the weight's gradient."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() != weight.untyped_storage().data_ptr():
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        out = layer(x)
+def passed(layer: nn.Module, weight: Tensor, x: Tensor) -> tuple[int, Tensor]:
+    """The bytes that a layer's forward pass leaves in memory besides its output, and the gradient of its weight."""
+    before = storages()
+    out = layer(x.clone())  # which nobody else keeps
+    found = storages()
+    del found[out.untyped_storage().data_ptr()]
     (gradient,) = torch.autograd.grad(out.square().sum(), weight)
-    return sum(kept.values()), gradient
+    return sum(size for place, size in found.items() if place not in before), gradient
+
+
+def storages() -> dict[int, int]:
+    """The bytes of all tensors' memory that there is, by its place."""
+    tensors = [each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter)]
+    return {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors if each.is_cpu}
