@@ -14,7 +14,7 @@ import torch
 from tfexplore.data.bits import pack
 from tfexplore.data.packed import PackedDataset
 from tfexplore.data.recordings.binning import Window, binned
-from tfexplore.data.recordings.formats import Recording, events_of
+from tfexplore.data.recordings.formats import RecordedFile, events_of
 from tfexplore.machine.files import fingerprint
 from tfexplore.machine.paths import writable
 
@@ -31,7 +31,7 @@ def line(done: int, total: int) -> None:
     print(f"\r{done:,} of {total:,} samples", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
-def key(folder: Path, recordings: list[Recording], *options: object) -> str:
+def key(folder: Path, recordings: list[RecordedFile], *options: object) -> str:
     """Differs wherever the binned samples may differ: in an option, or in the name, size or time stamp of a file."""
     stamps = []
     for path in (path for recording in recordings for path in recording.files):
@@ -72,7 +72,7 @@ def cached(
 
 
 def each(
-    recordings: list[Recording],
+    recordings: list[RecordedFile],
     sensor: tuple[int, ...],
     window: Window,
     late: str,

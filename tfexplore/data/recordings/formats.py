@@ -26,7 +26,7 @@ class Events(NamedTuple):
     at: tuple[np.ndarray, ...]
 
 
-class Recording(NamedTuple):
+class RecordedFile(NamedTuple):
     """One recording on disk, with one sample or several.
 
     files: the recording itself, and others that it is read with; a change of one of them is a change of the recording.
@@ -39,7 +39,7 @@ class Recording(NamedTuple):
     read: Callable[[int], Iterator[Events]]
 
 
-def events_of(recordings: Iterable[Recording], first: int = 0) -> Iterator[tuple[Path, int, int, Events]]:
+def events_of(recordings: Iterable[RecordedFile], first: int = 0) -> Iterator[tuple[Path, int, int, Events]]:
     """File, number within it, class and events of each sample, from the sample of this number on."""
     for recording in recordings:
         labels = recording.labels
@@ -73,7 +73,7 @@ def opened(path: Path) -> Iterator[Any]:
         raise BrokenFile(path, f"is not a whole HDF5 file of SHD's form ({error})") from None
 
 
-def hdf5(path: Path) -> Recording:
+def hdf5(path: Path) -> RecordedFile:
     """SHD and SSC: spikes/times in seconds and spikes/units, of variable length, and labels (Cramer et al., 2022).
 
     Their times are float16: beyond half a second they are half a millisecond apart, beyond a second a whole one.
@@ -96,7 +96,7 @@ def hdf5(path: Path) -> Recording:
                     raise BrokenFile(path, f"has in sample {sample} no finite time for each unit")
                 yield Events(np.rint(t * 1e6).astype(np.int64), (unit,))
 
-    return Recording((path,), labels, read)
+    return RecordedFile((path,), labels, read)
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -116,9 +116,9 @@ def tonic_io() -> Any:
     return io
 
 
-def one(path: Path, label: int, decode: Callable[[Path], Events]) -> Recording:
+def one(path: Path, label: int, decode: Callable[[Path], Events]) -> RecordedFile:
     """A file with one sample."""
-    return Recording((path,), (label,), lambda first: iter([decode(path)][first:]))
+    return RecordedFile((path,), (label,), lambda first: iter([decode(path)][first:]))
 
 
 def nmnist_bin(path: Path) -> Events:
@@ -187,7 +187,7 @@ def aedat3(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return words[:, 1].astype(np.int64), words[:, 0].astype(np.int64)
 
 
-def gestures(path: Path, table: Path) -> Recording:
+def gestures(path: Path, table: Path) -> RecordedFile:
     """DVS128-Gesture: one person's gestures in AEDAT 3.1; a table has the class, begin and end of each.
 
     An event at the end of a gesture is no longer part of it. Classes count from 0 here, from 1 in the file.
@@ -208,7 +208,7 @@ def gestures(path: Path, table: Path) -> Recording:
             word = data[chosen]
             yield Events(t[chosen] - begin, (word >> 1 & 1, word >> 2 & 0x7FFF, word >> 17))
 
-    return Recording((path, table), tuple(label - 1 for label, _, _ in rows), read)
+    return RecordedFile((path, table), tuple(label - 1 for label, _, _ in rows), read)
 
 
 def gesture_npy(path: Path) -> Events:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfexplore.data.recordings import formats
-from tfexplore.data.recordings.formats import Events, Recording
+from tfexplore.data.recordings.formats import Events, RecordedFile
 
 
 class Source(NamedTuple):
@@ -23,9 +23,9 @@ class Source(NamedTuple):
     sensor: tuple[int, ...]
     splits: tuple[str, ...]
     origin: str
-    find: Callable[[Path, str], tuple[list[Recording], tuple[str, ...]]]
+    find: Callable[[Path, str], tuple[list[RecordedFile], tuple[str, ...]]]
 
-    def recordings(self, folder: str | Path, split: str) -> tuple[list[Recording], tuple[str, ...]]:
+    def recordings(self, folder: str | Path, split: str) -> tuple[list[RecordedFile], tuple[str, ...]]:
         """The recordings of this part in the folder, and the names of the classes."""
         if split not in self.splits:
             raise ValueError(f"split must be one of {', '.join(map(repr, self.splits))}, but got {split!r}.")
@@ -55,8 +55,8 @@ def sorted_files(folder: Path, pattern: str) -> list[Path]:
     return found
 
 
-def find_hdf5(name: str) -> Callable[[Path, str], tuple[list[Recording], tuple[str, ...]]]:
-    def find(folder: Path, split: str) -> tuple[list[Recording], tuple[str, ...]]:
+def find_hdf5(name: str) -> Callable[[Path, str], tuple[list[RecordedFile], tuple[str, ...]]]:
+    def find(folder: Path, split: str) -> tuple[list[RecordedFile], tuple[str, ...]]:
         file = f"{name.lower()}_{split}.h5"
         path = there(folder, file, f"{name}/{file}")
         return [formats.hdf5(path)], formats.class_names(path)
@@ -64,7 +64,7 @@ def find_hdf5(name: str) -> Callable[[Path, str], tuple[list[Recording], tuple[s
     return find
 
 
-def find_nmnist(folder: Path, split: str) -> tuple[list[Recording], tuple[str, ...]]:
+def find_nmnist(folder: Path, split: str) -> tuple[list[RecordedFile], tuple[str, ...]]:
     root = there(folder, split.title(), f"NMNIST/{split.title()}")
     digits = tuple(map(str, range(10)))
     paths = [path for digit in digits for path in sorted_files(there(root, digit), "*.bin")]
@@ -77,7 +77,7 @@ GESTURES = (
 )  # fmt: skip
 
 
-def find_gestures(folder: Path, split: str) -> tuple[list[Recording], tuple[str, ...]]:
+def find_gestures(folder: Path, split: str) -> tuple[list[RecordedFile], tuple[str, ...]]:
     listed = f"trials_to_{split}.txt"
     by_tonic = f"ibmGesture{split.title()}"
     root = there(folder, listed, f"DvsGesture/{listed}", by_tonic, f"DVSGesture/{by_tonic}")
@@ -92,7 +92,7 @@ def find_gestures(folder: Path, split: str) -> tuple[list[Recording], tuple[str,
 OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def find_cifar10_dvs(folder: Path, split: str) -> tuple[list[Recording], tuple[str, ...]]:
+def find_cifar10_dvs(folder: Path, split: str) -> tuple[list[RecordedFile], tuple[str, ...]]:
     found = []
     for label, name in enumerate(OBJECTS):
         paths = sorted_files(there(folder, name, f"CIFAR10DVS/{name}"), "*.aedat")
