@@ -101,7 +101,7 @@ def test_the_recorder_is_stale_where_a_graph_is() -> None:
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 def test_replays_train_as_the_step_does(clip: float) -> None:
-    data = [*batches(WARM + 3), *batches(WARM + 3, batch=3), *batches(2), *batches(2, batch=3)]
+    data = [*batches(WARM + 3), *batches(WARM + 3, batch=3), *batches(2, batch=3), *batches(2)]
     net = network(nn.Dropout(0.3), tfexplore.FoldTime(nn.BatchNorm1d(16)))
     other = copy.deepcopy(net)
     captured = capture(plain(other, clip=clip))

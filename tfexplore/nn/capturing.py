@@ -60,7 +60,7 @@ class Times:
         """
         if self.eager is None or self.captured is None or self.captured >= self.eager:
             return None
-        return math.ceil(round(max(0.0, self.capturing) / (self.eager - self.captured), 6))
+        return math.ceil(round(self.capturing / (self.eager - self.captured), 6))
 
     def __str__(self) -> str:
         said = f"{self.inputs}: {self.calls} calls, the first {self.first:.2f} s"
@@ -91,7 +91,7 @@ class Kind:
     @property
     def times(self) -> Times:
         eager, captured = (statistics.median(taken) if taken else None for taken in (self.eager, self.captured))
-        capturing = sum(self.looking) - len(LOOKED_THROUGH[1:]) * (eager or 0.0)
+        capturing = max(0.0, sum(self.looking) - len(LOOKED_THROUGH[1:]) * (eager or 0.0))
         return Times(described(self.buffers), self.calls, sum(self.first), capturing, eager, captured)
 
 
