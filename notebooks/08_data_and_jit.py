@@ -112,7 +112,7 @@ puzzles.check("read_bit", read_bit)
 # cannot be seen in the bits. And it does not make binary what is not:
 
 # %%
-spikes = (torch.rand(20, 4, 50) < 0.2).float()  # [T, B, features]
+spikes = (torch.rand(20, 4, 50, generator=torch.Generator().manual_seed(0)) < 0.2).float()  # [T, B, features]
 packed = pack(spikes)
 print(packed, "from", spikes.nbytes, "bytes")
 assert torch.equal(unpack(packed), spikes)
@@ -161,8 +161,9 @@ assert torch.equal(plain, saving)
 # beside the recordings. Here are events without a camera, made by moving a digit before a *simulated* sensor:
 
 # %%
-events = data.moving_digits()
-print({name: tuple(value.shape) for name, value in events._asdict().items() if hasattr(value, "shape")})
+events = data.moving_digits().train_simulated  # counts [T, n, off and on, height, width]
+print(tuple(events.shape), "- the most events of a pixel in one step:", int(events.max()))
+explore.bits(events[:, 0, 1, 6].float(), bits=4)  # one row of 12 pixels, one digit
 
 # %% [markdown]
 # ## Real speech, and no two alike
@@ -239,7 +240,7 @@ if len(times.seconds) == 2:
 
 # %%
 torch.manual_seed(0)
-net = nn.Sequential(BitSaving(nn.Linear(64, 32)), tfexplore.LIF(), nn.Linear(32, 10))
+net = nn.Sequential(nn.Linear(64, 32), tfexplore.LIF(), nn.Linear(32, 10))
 optimiser = torch.optim.Adam(net.parameters(), lr=2e-3, fused=True, capturable=True)
 
 
