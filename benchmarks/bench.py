@@ -13,7 +13,7 @@ from benchmarks import harness, record
 from tfexplore.measure.clock import machine
 
 NAMES = (
-    "neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "memory", "inverse", "split",
+    "neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "memory", "inverse", "bits", "split",
     "cuts", "step",
 )  # fmt: skip
 

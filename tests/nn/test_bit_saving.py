@@ -168,6 +168,15 @@ def test_a_thirty_second_is_saved(name: str, shape: tuple[int, ...], packed: boo
     assert saved_bytes(run(saving)) == x.nbytes // 32
 
 
+def test_the_same_image_at_every_step() -> None:
+    """FoldTime runs its module on the one step behind the view."""
+    plain, layer = pair(lambda: FoldTime(nn.Conv2d(8, 4, 3)))
+    image = spikes(1, 8, 32, 32)
+    constant = image.expand(5, 1, 8, 32, 32)
+    assert same(gradients(layer, constant), gradients(plain, constant))
+    assert saved_bytes(lambda: layer(image.clone().expand(5, 1, 8, 32, 32))) == image.nbytes // 32
+
+
 def test_frozen_weights_and_no_grad_save_nothing_and_take_any_input() -> None:
     layer, x = BitSaving(nn.Linear(64, 8)), torch.randn(32, 64)
     with torch.no_grad():

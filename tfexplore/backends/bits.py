@@ -84,7 +84,7 @@ def unpack(words: Tensor, length: int, layout: Layout, dtype: torch.dtype) -> Te
     return route(words, length, layout, dtype).view(shape)
 
 
-NOTHING = torch.zeros((), dtype=torch.bool)
+NOTHING = torch.zeros((), dtype=torch.bool, device="cpu")
 
 
 def untraced(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -86,12 +86,14 @@ class Call:
 
     def save(self, tensor: Tensor) -> Callable[[], Tensor]:
         """What gives a tensor again that autograd saves: from bits where it has the input's values, else itself."""
-        if tensor.numel() != self.spikes.numel() or not tensor.is_floating_point() or storage_of(tensor) in self.own:
+        if tensor.layout != torch.strided or not tensor.is_floating_point() or storage_of(tensor) in self.own:
             return unchanged(tensor)
         is_input = storage_of(tensor) == storage_of(self.spikes) and tensor.dtype == self.spikes.dtype
+        if not is_input and tensor.numel() != self.spikes.numel():
+            return unchanged(tensor)
         if is_input and self.packed is not None:
-            packed, size, strides = self.packed, tensor.shape, tensor.stride()
-            return lambda: unpack(packed).as_strided(size, strides)
+            packed, size, strides, offset = self.packed, tensor.shape, tensor.stride(), tensor.storage_offset()
+            return lambda: unpack(packed).as_strided(size, strides, offset)
         # the input may be asked for several times; a copy is another tensor each time
         key = (tensor.shape, tensor.stride(), tensor.storage_offset(), tensor._version)
         if is_input and key in self.saved:
