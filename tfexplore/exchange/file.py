@@ -18,7 +18,7 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 VERSION = "1.0.8"  # of nir, whose layout this is
 
 
-def read(path: str | os.PathLike[str], *, most_bytes: int = 2**30) -> Graph:
+def read(path: str | Path, *, most_bytes: int = 2**30) -> Graph:
     """The graph in a NIR file.
 
     A file is input from outside. nir's own reader (1.0.8) follows links and external storage out of the file, recurses into
@@ -84,7 +84,7 @@ def read(path: str | os.PathLike[str], *, most_bytes: int = 2**30) -> Graph:
     return graph
 
 
-def write(graph: Graph, path: str | os.PathLike[str]) -> None:
+def write(graph: Graph, path: str | Path) -> None:
     """Writes a NIR file: the layout of nir 1.0.8, which reads it, arrays compressed with gzip.
 
     A process that reads the path meanwhile finds the old file or the new one.
