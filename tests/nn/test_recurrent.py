@@ -383,7 +383,15 @@ def test_what_watches_steps_or_operators_gets_the_loop(operators):
     assert len(operators) == 1
     with tfexplore.record(net, "v", "s") as traces:
         assert torch.equal(net(x), expected)
-    assert traces["layer", STEPS - 1]["v"].shape == (1, BATCH, 4)  # a call for each step
+    assert list(traces) == ["layer"]  # one trace of all steps
+    assert torch.equal(traces["layer"]["s"], expected)
+    assert torch.equal(traces["layer"]["v"], net(x, trace="v")[1])
+    assert not traces["layer"]["v"].requires_grad
+    with tfexplore.record(net, "v", differentiable=True) as traces:
+        out, h, v = net(x, trace=("h", "v"))
+    assert torch.equal(traces["layer"]["v"], v)
+    assert traces["layer"]["v"].requires_grad
+    assert out.shape == h.shape
     with torch.no_grad(), what_ran(net, count=False) as events:
         net(x)
     assert [event.first for event in events] == list(range(STEPS))

@@ -137,7 +137,22 @@ class Recurrent(Stateful):
         trace: tuple[str, ...],
         traces: dict[str, Tensor] | None,
     ) -> tuple[Tensor, State]:
-        """The same step by step, through modules."""
+        """The same step by step, through modules; what a sink records of the layer is one trace, and not one of each step."""
+        sink, seen = self.layer.sink, {} if traces is None else traces
+        if sink is None:
+            return self._steps(x, state, lengths, trace, seen)
+        recorded = sink.kernel_names(self.layer)
+        self.layer.sink = None
+        try:
+            out, after = self._steps(x, state, lengths, tuple({*trace, *recorded}), seen)
+        finally:
+            self.layer.sink = sink
+        sink.add(self.layer, out, {name: seen[name] for name in recorded})
+        return out, after
+
+    def _steps(
+        self, x: Tensor, state: State | None, lengths: Tensor | None, trace: tuple[str, ...], traces: dict[str, Tensor]
+    ) -> tuple[Tensor, State]:
         inner, s = (None, x.new_zeros(x.shape[1:])) if state is None else (state[:-1], state[-1])
         if len(x) == 0:
             out, inner = self.layer.run(x, inner, trace=trace, traces=traces)
@@ -160,8 +175,7 @@ class Recurrent(Stateful):
                 s = torch.where(left.view(-1, *(1,) * (fired.ndim - 1)) > 0, fired, s)
             outs.append(out)
         assert inner is not None
-        if traces is not None:
-            traces |= {name: torch.cat(values) for name, values in seen.items()}
+        traces |= {name: torch.cat(values) for name, values in seen.items()}
         return torch.cat(outs), (*inner, s)
 
 
