@@ -3,7 +3,7 @@
 Nothing here imports h5py, nir, jax or another framework before it is used.
 """
 
-from tfexplore.exchange.compare import Comparison, compare
+from tfexplore.exchange.comparison import Comparison, compare
 from tfexplore.exchange.conventions import LIBRARIES, convention
 from tfexplore.exchange.exporting import to_nir
 from tfexplore.exchange.file import read, write

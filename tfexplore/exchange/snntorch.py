@@ -168,8 +168,8 @@ def surrogate_of(function: Any) -> Surrogate:
     name = getattr(function, "__qualname__", type(function).__name__).split(".")[0]
     if not inspect.isfunction(function) or name not in known:
         raise ValueError(f"its surrogate {name} has no counterpart here; take one of {', '.join(known)}.")
-    scales = {key: float(value) for key, value in inspect.getclosurevars(function).nonlocals.items()}
-    return matching([known[name](**scales)], by_autograd(function), name)
+    scales = map(float, inspect.getclosurevars(function).nonlocals.values())  # in the order of their names
+    return matching([known[name](*scales)], by_autograd(function), name)
 
 
 MECHANISMS = {"subtract": "soft", "zero": "hard", "none": "none"}
