@@ -153,8 +153,7 @@ def observed(net: nn.Module, place: str, x: Tensor) -> tuple[Layer, np.ndarray, 
     handle = (recurrent or layer).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad(), record(net, "h", "s") as traces:
         net(x)
-        calls = [key for key in traces if key == place or key[0] == place]  # a recurrent layer is called at every step
-        h, s = (torch.cat([traces[call][name] for call in calls]) for name in ("h", "s"))
+        h, s = (traces[place][name] for name in ("h", "s"))
         current = (
             seen[0] if recurrent is None else seen[0] + recurrent.feedback(torch.cat([torch.zeros_like(s[:1]), s[:-1]]))
         )
