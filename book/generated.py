@@ -29,7 +29,7 @@ def equations(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: 
     if what != "class" or not issubclass(obj, Neuron | Layer | Surrogate) or obj in (Neuron, Layer, Surrogate):
         return
     shown = getattr(neurons, obj.__name__, None) if issubclass(obj, Layer) else obj
-    if shown is None:
+    if shown is None or (issubclass(shown, Neuron) and shown.charge is Neuron.charge):  # a base of neurons
         return
     value = shown()
     lines += ["", ".. math::", "", f"   {value._repr_latex_().strip('$')}", ""]
