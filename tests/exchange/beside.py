@@ -44,6 +44,13 @@ def same(
     return a
 
 
+def same_potentials(run: Callable[[], Tensor], ours: nn.Module, x: Tensor) -> None:
+    """Asserts that the potentials after the last step are equal, bit for bit; run: the other library's, v [B, ...]."""
+    with torch.no_grad():
+        _, state = ours(x, return_state=True)[:2]
+        assert torch.equal(run(), state[0])
+
+
 def fires(spikes: Tensor) -> bool:
     """Whether it is a fair sample of spikes: neither silent nor always on."""
     return 0.02 < float(spikes.mean()) < 0.98

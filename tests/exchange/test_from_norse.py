@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.exchange.beside import currents, dyadic, fires, same
+from tests.exchange.beside import currents, dyadic, fires, same, same_potentials
 from tfexplore.exchange import from_norse
 
 with warnings.catch_warnings():
@@ -36,6 +36,15 @@ def run(net: nn.Module) -> Any:
     return forward
 
 
+def state_after(net: nn.Module, x: Tensor) -> Any:
+    if not type(net).__name__.endswith("Cell"):
+        return net(x)[1]
+    state = None
+    for x_t in x:
+        _, state = net(x_t, state)
+    return state
+
+
 def lif(v_reset: float, **more: Any) -> Any:
     return norse.LIFParameters(v_reset=number(v_reset), v_leak=number(v_reset / 2), **more)
 
@@ -59,7 +68,9 @@ MADE = {
 def test_neurons(name: str, v_reset: float) -> None:
     net = MADE[name](v_reset)
     x = currents(64, 8, 20, seed=2) * (1 if name.startswith("IAF") else 4)
-    assert fires(same(run(net), from_norse(net), x))
+    ours = from_norse(net)
+    assert fires(same(run(net), ours, x))
+    same_potentials(lambda: state_after(net, x).v, ours, x)
 
 
 @pytest.mark.parametrize("seed", range(3))

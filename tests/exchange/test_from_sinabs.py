@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.exchange.beside import currents, dyadic, fires, same
+from tests.exchange.beside import currents, dyadic, fires, same, same_potentials
 from tfexplore.exchange import from_sinabs
 
 REASON = "compares with sinabs: pip install --no-deps sinabs"
@@ -59,7 +59,10 @@ MADE = {
 def test_neurons(name: str, train_alphas: bool, norm_input: bool) -> None:
     net = MADE[name](train_alphas=train_alphas, norm_input=norm_input)
     x = currents(64, 8, 20, seed=3) * (4 if norm_input else 1)
-    assert fires(same(run(net), from_sinabs(net), x * (0.5 if "synapse" in name else 1), gradients=2e-5))
+    x = x * (0.5 if "synapse" in name else 1)
+    ours = from_sinabs(net)
+    assert fires(same(run(net), ours, x, gradients=2e-5))
+    same_potentials(lambda: (run(net)(x), net.v_mem)[1], ours, x)
 
 
 @pytest.mark.parametrize(

@@ -8,20 +8,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.exchange.beside import currents, dyadic, fires, same
+from tests.exchange.beside import currents, dyadic, fires, same, same_potentials
 from tfexplore.exchange import from_snntorch
 
 snn = pytest.importorskip("snntorch", reason="compares with snnTorch: pip install snntorch")
-surrogate, utils = snn.surrogate, pytest.importorskip("snntorch.utils", reason="compares with snnTorch")
+surrogate = snn.surrogate
 
 RESETS = ("subtract", "zero", "none")
+
+
+def reset(net: nn.Module) -> None:
+    """Of every module; snnTorch's `utils.reset` looks at the first level only."""
+    for module in net.modules():
+        if isinstance(module, snn.SpikingNeuron):
+            module.reset_mem()
 
 
 def loop(net: nn.Module) -> Any:
     """As snnTorch's tutorials run a network: a step after the other, from states of zero."""
 
     def run(x: Tensor) -> Tensor:
-        utils.reset(net)
+        reset(net)
         outs = [net(x_t) for x_t in x]
         return torch.stack([out[0] if isinstance(out, tuple) else out for out in outs])
 
@@ -62,8 +69,10 @@ def test_neurons(name: str, reset: str) -> None:
     x = currents(64, 8, 20)
     if name.startswith("R"):
         x = (4 * x[:12]).round() / 4 - 0.5  # few steps: powers of 1/2 stay exact
-    spikes = same(loop(net), from_snntorch(net), x)
+    ours = from_snntorch(net)
+    spikes = same(loop(net), ours, x)
     assert fires(spikes) or reset == "none"
+    same_potentials(lambda: (loop(net)(x), net.mem)[1], ours, x)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -127,7 +136,7 @@ def test_a_sequential_of_convolutions_fused() -> None:
     assert spikes.shape == (8, 4, 6)
     assert "5: Dropout" not in str(ours.conversion)  # type: ignore[operator]
     _, mem = ours(x)  # output=True
-    utils.reset(net)
+    reset(net)
     theirs = torch.stack([net(x_t)[1] for x_t in x])
     assert torch.equal(mem, theirs)
 
@@ -136,7 +145,7 @@ def test_the_states_of_synaptic_in_its_order() -> None:
     net = snn.Synaptic(alpha=0.5, beta=0.5, init_hidden=True, output=True)
     x = currents(32, 4, 5)
     ours = from_snntorch(net)(x)
-    utils.reset(net)
+    reset(net)
     theirs = [torch.stack(each) for each in zip(*(net(x_t) for x_t in x), strict=True)]
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(theirs, ours, strict=True))
 

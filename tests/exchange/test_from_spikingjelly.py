@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tests.exchange.beside import currents, dyadic, fires, same
+from tests.exchange.beside import currents, dyadic, fires, same, same_potentials
 from tfexplore.exchange import from_spikingjelly
 
 REASON = "compares with SpikingJelly: pip install --no-deps spikingjelly"
@@ -54,7 +54,9 @@ SOFT = [name for name in MADE if name not in ("QIF", "EIF", "Izhikevich")]  # th
 def test_neurons(name: str, v_reset: float | None, detach_reset: bool, step_mode: str) -> None:
     net = MADE[name](v_reset=v_reset, detach_reset=detach_reset, step_mode=step_mode)
     x = currents(64, 8, 20) * (2 if name in ("LIF", "ParametricLIF") else 1)
-    assert fires(same(run(net, step_mode), from_spikingjelly(net), x, gradients=2e-5))
+    ours = from_spikingjelly(net)
+    assert fires(same(run(net, step_mode), ours, x, gradients=2e-5))
+    same_potentials(lambda: (run(net, step_mode)(x), net.v)[1], ours, x)
 
 
 def test_cuba_lif() -> None:

@@ -19,7 +19,13 @@ from tfexplore.exchange import compare, from_norse, from_sinabs, from_snntorch, 
 from tfexplore.nn.layers import Layer
 
 snn = pytest.importorskip("snntorch", reason="its networks stand for all: pip install snntorch")
-utils = pytest.importorskip("snntorch.utils", reason="its networks stand for all: pip install snntorch")
+
+
+def reset(net: nn.Module) -> None:
+    """Of every module; snnTorch's `utils.reset` looks at the first level only."""
+    for module in net.modules():
+        if isinstance(module, snn.SpikingNeuron):
+            module.reset_mem()
 
 
 def leaky(**more: Any) -> nn.Module:
@@ -32,7 +38,7 @@ def chain() -> nn.Sequential:
 
 
 def run(net: nn.Module, x: Tensor) -> Tensor:
-    utils.reset(net)
+    reset(net)
     return torch.stack([net(x_t) for x_t in x])
 
 

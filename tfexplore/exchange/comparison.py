@@ -117,6 +117,12 @@ def compare(
     steps = unequal.flatten(1).any(1).nonzero().flatten().tolist()
     *_, medians = clock.rounds(work, count, x.device)
     return Comparison(
-        conversion.package, tuple(a.shape), int(unequal.sum()), steps[0] if steps else None, float((a - b).abs().max()), float((a != 0).float().mean()),
-        (medians["theirs"], medians["ours"]), clock.machine(x.device),
-    )  # fmt: skip
+        conversion.package,
+        shape=tuple(a.shape),
+        differing=int(unequal.sum()),
+        first_step=steps[0] if steps else None,
+        largest=float((a - b).abs().max()),
+        active=float((a != 0).float().mean()),
+        seconds=(medians["theirs"], medians["ours"]),
+        machine=clock.machine(x.device),
+    )

@@ -53,7 +53,7 @@ class LIF(Neuron):
         return self.above(v)
 
     def above(self, v: Value) -> Value:
-        higher = first(v - self.floor)
+        higher = first(first(v) - self.floor)
         return Piecewise((higher, higher > 0), (0, True)) + self.floor if self.floored else v
 
 
@@ -70,7 +70,7 @@ class SynapticLIF(LIF):
     alpha_syn: ExponentialFactor = 0.8
 
     def charge(self, v: Value, i: Value, x: Value) -> tuple[Value, ...]:  # type: ignore[override]  # one state more
-        i = self.alpha_syn * (i + x)
+        i = first(self.alpha_syn * (i + x))
         return super().charge(v, i), i
 
 

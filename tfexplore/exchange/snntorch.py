@@ -236,9 +236,9 @@ def rsynaptic(module: Any) -> Found:
 
 def run(net: nn.Module, x: Tensor) -> Tensor:
     """The network over x [T, B, ...], one time step after the other, from its initial states; the spikes of its last layer."""
-    from snntorch import utils
-
-    utils.reset(net)
+    for module in net.modules():  # utils.reset looks at the first level of modules only
+        if LIBRARY.of(module) in LIBRARY.neurons:
+            module.reset_mem()  # type: ignore[operator]
     outs = [net(x_t) for x_t in x]
     return torch.stack([out[0] if isinstance(out, tuple) else out for out in outs])
 

@@ -25,7 +25,7 @@ class LIF(neurons.LIF):
     def charge(self, v: Value, x: Value) -> Value:
         if self.decay_input:
             return v + (x - first(v - self.v_reset)) / self.tau
-        return v - first(v - self.v_reset) / self.tau + x
+        return first(v - first(v - self.v_reset) / self.tau) + x
 
 
 class ParametricLIF(Neuron):
@@ -39,7 +39,7 @@ class ParametricLIF(Neuron):
     def charge(self, v: Value, x: Value) -> Value:
         if self.decay_input:
             return v + first(x - first(v - self.v_reset)) * self.q
-        return v - first(v - self.v_reset) * self.q + x
+        return first(v - first(v - self.v_reset) * self.q) + x
 
 
 class QIF(neurons.QIF):
@@ -53,7 +53,7 @@ class EIF(neurons.EIF):
     """`EIFNode`: h = v + (x + v_rest - v + d exp((v - v_t) / d)) / tau."""
 
     def charge(self, v: Value, x: Value) -> Value:
-        return v + (first(x + self.v_rest) - v + self.d * exp((v - self.v_t) / self.d)) / self.tau
+        return v + (first(first(x + self.v_rest) - v) + self.d * exp((v - self.v_t) / self.d)) / self.tau
 
 
 class Izhikevich(Neuron):
