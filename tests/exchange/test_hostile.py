@@ -130,6 +130,16 @@ def no_zlib(file: Any, folder: Path) -> None:
     file[WEIGHT].id.write_direct_chunk((0, 0), bytes(60))
 
 
+def gzip_twice(file: Any, folder: Path) -> None:
+    """Two filters of a thousand to one each."""
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk((5, 3))
+    for _ in range(2):
+        plan.set_deflate(9)
+    del file[WEIGHT]
+    h5py.h5d.create(file["node/nodes/w"].id, b"weight", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((5, 3)), plan)
+
+
 def long_name(file: Any, folder: Path) -> None:
     file["node/nodes"]["x" * 60_000] = file["node/nodes/w/type"]
 
@@ -180,6 +190,7 @@ HOSTILE: dict[str, tuple[Callable[[Any, Path], None], str]] = {
     "a short chunk": (short_chunk, "declares chunks of 60 bytes, but one has fewer"),
     "a chunk cut off": (cut_chunk, f"{WEIGHT} is damaged: a chunk ends early"),
     "a chunk that is none": (no_zlib, f"{WEIGHT} is damaged: Error -3"),
+    "gzip twice": (gzip_twice, r"but has the filters \[1, 1\]"),
     "lzf": (replaced(WEIGHT, some(5, 3), compression="lzf"), r"but has the filters \[32000\]"),
     "scale-offset": (replaced(WEIGHT, some(5, 3), scaleoffset=2), r"but has the filters \[6"),
     "objects": (replaced(WEIGHT, shape=(5, 3), dtype=REFERENCE), "must be numbers or text, but is a TypeReferenceID"),
@@ -243,6 +254,18 @@ def test_many_texts_of_one_heap(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"most_bytes = 1,073,741,824 .* with node/edges it is 20,000,"):
         exchange.read(path)
+
+
+def test_a_text_longer_than_what_is_stored(tmp_path: Path) -> None:
+    """It would go on with the bytes of its neighbours."""
+    exchange.write(GRAPH, tmp_path / "a.nir")
+    with h5py.File(tmp_path / "a.nir") as file:
+        where = file["node/nodes/w/type"].id.get_offset()
+    data = bytearray((tmp_path / "a.nir").read_bytes())
+    data[where] = 7
+    (tmp_path / "a.nir").write_bytes(data)
+    with pytest.raises(ValueError, match="node/nodes/w/type is damaged: its text is not where it should be"):
+        exchange.read(tmp_path / "a.nir")
 
 
 def test_the_budget_is_the_callers(tmp_path: Path) -> None:
