@@ -37,8 +37,8 @@ ROUNDS = {QUICK: 3, DEFAULT: 15, FULL: 51}
 def run(stage: Stage, size: str) -> Iterator[Row]:
     for case in BATCHES[size]:
         yield batch(*case, stage.device, ROUNDS[size])
-    for kind, *sizes in STEPS[size]:
-        yield step(kind, *sizes, stage.device, ROUNDS[size])
+    for kind, steps, samples_, width, depth in STEPS[size]:
+        yield step(kind, steps, samples_, width, depth, stage.device, ROUNDS[size])
 
 
 def spikes(*shape: int, device: str) -> Tensor:
