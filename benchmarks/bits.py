@@ -25,7 +25,10 @@ from tfexplore.measure.peaks import peak
 from tfexplore.nn import BitSaving
 
 WHAT = "A batch from a data set of bits against float32 in memory; a training step that saves its spikes as bits or floats."
-BATCHES = {QUICK: ((64, 32, (50,), 16),), DEFAULT: ((1000, 96, (700,), 128), (1000, 32, (2, 34, 34), 64))}
+BATCHES: dict[str, tuple[tuple[int, int, tuple[int, ...], int], ...]] = {
+    QUICK: ((64, 32, (50,), 16),),
+    DEFAULT: ((1000, 96, (700,), 128), (1000, 32, (2, 34, 34), 64)),
+}
 """Samples, T, features, B: the second and third are like SHD's and N-MNIST's."""
 STEPS = {QUICK: (("linear", 8, 8, 64, 2),), DEFAULT: (("linear", 32, 64, 1024, 4), ("conv", 8, 32, 16, 4))}
 """Kind, T, B, width or channels (at 32 x 32), depth."""
@@ -35,10 +38,10 @@ ROUNDS = {QUICK: 3, DEFAULT: 15, FULL: 51}
 
 
 def run(stage: Stage, size: str) -> Iterator[Row]:
-    for case in BATCHES[size]:
-        yield batch(*case, stage.device, ROUNDS[size])
-    for kind, *sizes in STEPS[size]:
-        yield step(kind, *sizes, stage.device, ROUNDS[size])
+    for count, steps, features, together in BATCHES[size]:
+        yield batch(count, steps, features, together, stage.device, ROUNDS[size])
+    for kind, steps, together, width, depth in STEPS[size]:
+        yield step(kind, steps, together, width, depth, stage.device, ROUNDS[size])
 
 
 def spikes(*shape: int, device: str) -> Tensor:

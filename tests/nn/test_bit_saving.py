@@ -89,6 +89,8 @@ def test_gradients_are_the_same_bits(name: str, dtype: torch.dtype) -> None:
     assert any(g.any() for g in gradients(saving, x)[1:])
     assert same(gradients(saving, pack(x)), gradients(plain, x))
     if dtype == torch.float32:
+        assert same(gradients(saving, pack(x.bool())), gradients(plain, x))
+    if dtype == torch.float32:
         assert same(gradients(saving, x, autocast=True), gradients(plain, x, autocast=True))
 
 

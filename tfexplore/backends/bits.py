@@ -104,6 +104,7 @@ ROW = 4096
 
 
 def pack_numba(x: Tensor, layout: Layout, nonzero: bool) -> tuple[Tensor, Tensor]:
+    """Half precision is converted to float32 first, as the layers do on a CPU."""
     numba = backends.module("numba")
     kind = {torch.float64: "float64", torch.bool: "bool", torch.uint8: "uint8"}.get(x.dtype, "float32")
     outer, length, inner = x.shape

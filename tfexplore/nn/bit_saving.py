@@ -33,8 +33,8 @@ class BitSaving(nn.Module):
             those that it has alone.
 
     Shape:
-        - x: what the module takes, of 0 and 1; or a `Packed` tensor, which is unpacked for the forward pass, and whose own words
-          are saved.
+        - x: what the module takes, of 0 and 1; or a `Packed` tensor, which is unpacked for the forward pass (bool and uint8
+          to float32), and whose own words are saved.
         - output: the module's
 
     Raises:
@@ -79,7 +79,7 @@ class Call:
 
     def __init__(self, module: nn.Module, x: Tensor | Packed) -> None:
         self.packed = x if isinstance(x, Packed) else None
-        self.spikes = unpack(x) if isinstance(x, Packed) else x
+        self.spikes = unpack(x, as_float(x.dtype)) if isinstance(x, Packed) else x
         self.layout = x.layout if isinstance(x, Packed) else Layout(word=32)
         self.own = {storage_of(each) for each in (*module.parameters(), *module.buffers())}
         self.saved: dict[tuple[Any, ...], Callable[[], Tensor]] = {}
@@ -92,8 +92,9 @@ class Call:
         if not is_input and tensor.numel() != self.spikes.numel():
             return unchanged(tensor)
         if is_input and self.packed is not None:
-            packed, size, strides, offset = self.packed, tensor.shape, tensor.stride(), tensor.storage_offset()
-            return lambda: unpack(packed).as_strided(size, strides, offset)
+            packed, dtype, size = self.packed, tensor.dtype, tensor.shape
+            strides, offset = tensor.stride(), tensor.storage_offset()
+            return lambda: unpack(packed, dtype).as_strided(size, strides, offset)
         # the input may be asked for several times; a copy is another tensor each time
         key = (tensor.shape, tensor.stride(), tensor.storage_offset(), tensor._version)
         if is_input and key in self.saved:
@@ -107,6 +108,10 @@ class Call:
         return again
 
 
+def as_float(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.is_floating_point else torch.float32
+
+
 def storage_of(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
@@ -114,9 +119,8 @@ def storage_of(tensor: Tensor) -> int:
 def as_bits(tensor: Tensor, layout: Layout) -> tuple[Callable[[], Tensor], Tensor]:
     """What gives the tensor again, of the same strides, from its bits; and whether it has values that these cannot hold."""
     size, strides, dtype = tensor.shape, tensor.stride(), tensor.dtype
-    single = tensor.detach()[
-        tuple(slice(0, 1) if stride == 0 else slice(None) for stride in strides)
-    ]  # of what is repeated
+    # of what is repeated, one
+    single = tensor.detach()[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in strides)]
     order = sorted(range(tensor.ndim), key=single.stride, reverse=True)
     lying = single.permute(order)  # as it lies in memory
     without_gaps, count, sizes = lying.is_contiguous(), lying.numel(), (single.shape, lying.shape)
