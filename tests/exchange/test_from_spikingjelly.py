@@ -38,7 +38,7 @@ MADE = {
     "ParametricLIF, input not decayed": lambda **more: neuron.ParametricLIFNode(
         init_tau=2.7, decay_input=False, **more
     ),
-    "QIF": lambda **more: neuron.QIFNode(tau=2.2, v_rest=0.05, **more),
+    "QIF": lambda **more: neuron.QIFNode(tau=2.2, a0=0.7, v_rest=0.05, **more),
     "EIF": lambda **more: neuron.EIFNode(tau=2.2, v_rest=0.05, delta_T=0.7, **more),
     "Izhikevich": lambda **more: neuron.IzhikevichNode(tau=2.2, tau_w=3.0, a=0.1, b=0.3, v_rest=0.03, **more),
 }
