@@ -38,7 +38,7 @@ MADE = {
     "ParametricLIF, input not decayed": lambda **more: neuron.ParametricLIFNode(
         init_tau=2.7, decay_input=False, **more
     ),
-    "QIF": lambda **more: neuron.QIFNode(tau=2.2, v_rest=0.05, **more),
+    "QIF": lambda **more: neuron.QIFNode(tau=2.2, a0=0.7, v_rest=0.05, **more),
     "EIF": lambda **more: neuron.EIFNode(tau=2.2, v_rest=0.05, delta_T=0.7, **more),
     "Izhikevich": lambda **more: neuron.IzhikevichNode(tau=2.2, tau_w=3.0, a=0.1, b=0.3, v_rest=0.03, **more),
 }
@@ -158,12 +158,15 @@ def test_a_forward_without_a_loop_stays() -> None:
     assert "'0 (Block)" in repr(str(ours.conversion)) or "0 (Block) has a forward of its own" in str(ours.conversion)
 
 
-def test_dropout_draws_one_mask_for_all_steps() -> None:
-    net = nn.Sequential(layer.Dropout(0.5, step_mode="m"), neuron.IFNode(step_mode="m"))
-    ours = from_spikingjelly(net)
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_dropout_draws_one_mask_for_all_steps(step_mode: str) -> None:
+    """Another for each sample, also where what is around it is folded over time."""
+    dropout = nn.Sequential(nn.Identity(), layer.Dropout(0.5, step_mode=step_mode), nn.ReLU())
+    ours = from_spikingjelly(nn.Sequential(dropout, neuron.IFNode(step_mode=step_mode)))
     x = torch.ones(5, 4, 100)
     dropped = ours[0](x)  # type: ignore[index]
     assert torch.equal(dropped, dropped[:1].expand_as(dropped))
+    assert not torch.equal(dropped[0, 0], dropped[0, 1])
     assert {0.0, 2.0} == set(dropped.unique().tolist())
     assert torch.equal(ours.eval()[0](x), x)  # type: ignore[index]
 
@@ -182,6 +185,11 @@ def test_refusals_name_the_module(made: Any, what: str) -> None:
     net = nn.Sequential(nn.Linear(2, 2), neuron.IFNode(), nn.Sequential(made()))
     with pytest.raises(ValueError, match=rf"'2.0'.*{what}"):
         from_spikingjelly(net)
+
+
+def test_a_network_of_unknown_neurons_alone() -> None:
+    with pytest.raises(ValueError, match="'1' is a KLIFNode of spikingjelly"):
+        from_spikingjelly(nn.Sequential(nn.Linear(2, 2), neuron.KLIFNode()))
 
 
 def test_a_subclass_may_have_other_equations() -> None:

@@ -103,7 +103,7 @@ class Alpha(Delayed):
 
     def charge(self, v: Value, e: Value, i: Value, x: Value) -> tuple[Value, ...]:
         e_next, i_next = first(self.alpha * e + x), first(self.beta * i - x)
-        h = self.gain * first(e_next + i_next)
+        h = self.gain * (e_next + i_next)
         if self.reset == "hard":
             return tuple(self.fired(v, 0, value) for value in (h, e_next, i_next))
         if self.reset == "soft":

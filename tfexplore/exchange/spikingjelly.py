@@ -53,7 +53,7 @@ class EIF(neurons.EIF):
     """`EIFNode`: h = v + (x + v_rest - v + d exp((v - v_t) / d)) / tau."""
 
     def charge(self, v: Value, x: Value) -> Value:
-        return v + (first(first(x + self.v_rest) - v) + self.d * exp((v - self.v_t) / self.d)) / self.tau
+        return v + (first(x + self.v_rest - v) + self.d * exp((v - self.v_t) / self.d)) / self.tau
 
 
 class Izhikevich(Neuron):

@@ -33,7 +33,7 @@ class Library:
         stepwise: whether a network with this module of neurons sees one time step at a time (or all, folded into the batch):
             its stateless modules then have no time axis to deal with, and are folded.
         containers: by class, whether their children see single steps; None, as what is around them does.
-        stateless: by class, what stands in for modules that have no neurons and are not torch's.
+        stateless: by class, what stands in for modules without neurons that must not be folded; it takes `[T, B, ...]`.
         own_forward: what a user must change in a `forward` of his own.
         norm_per_step: a BatchNorm in training mode sees one time step at a time there.
         turns: by class, modules in a sequence from which on single steps are seen, or no longer.
@@ -94,6 +94,9 @@ def converted(net: nn.Module, library: Library, share: bool) -> nn.Module:
         raise TypeError(f"share must be True or False, but got {share!r}.")
     walk = Walk(library, share, net)
     if not walk.has_neurons(net):
+        for path, module in net.named_modules():
+            if library.of(module) not in {*library.containers, *library.stateless, *library.turns}:
+                walk.check(module, path, library.of(module))
         raise ValueError(f"net has no neurons of {library.package}, so there is nothing to convert.")
     made = walk.module(net, "", walk.stepwise(net))
     setattr(made, "conversion", walk.conversion)  # noqa: B010  (mypy knows no such field)
@@ -127,6 +130,11 @@ class Walk:
 
     def has_neurons(self, module: nn.Module) -> bool:
         return any(self.library.of(each) in self.library.neurons for each in module.modules())
+
+    def has_time(self, module: nn.Module) -> bool:
+        """Whether what stands in for it takes all time steps, and so is not folded."""
+        known = {*self.library.neurons, *self.library.stateless}
+        return any(self.library.of(each) in known for each in module.modules())
 
     def stepwise(self, module: nn.Module) -> bool:
         """Whether these modules see single steps; containers that loop over time themselves are not looked into."""
@@ -162,12 +170,12 @@ class Walk:
             return self._sequence(module, path, stepwise if inside is None else inside)
         if kind in library.stateless:
             return library.stateless[kind](module).train(module.training)
-        self._check(module, path, kind)
-        if type(module).forward is nn.Sequential.forward and self.has_neurons(module):
+        self.check(module, path, kind)
+        if type(module).forward is nn.Sequential.forward and self.has_time(module):
             return self._sequence(module, path, stepwise)
         for name, child in module.named_children():
             self.module(child, f"{path}.{name}" if path else name, stepwise)
-        if self.has_neurons(module) and not isinstance(module, LISTS):
+        if self.has_time(module) and not isinstance(module, LISTS):
             self.note(f"{path or 'the network'} ({type(module).__name__}) {library.own_forward}")
         made: nn.Module = self.copied(module)
         return made
@@ -182,7 +190,7 @@ class Walk:
         self.conversion.replaced.append((path, kind, repr(given.neuron)))
         return layer_of(given, module, self.copied)
 
-    def _check(self, module: nn.Module, path: str, kind: str) -> None:
+    def check(self, module: nn.Module, path: str, kind: str) -> None:
         """Raises ValueError for a module of the library, or one made from its, that is not known here."""
         ancestors = type(module).__mro__
         ours = [cls for cls in ancestors if cls.__module__.split(".")[0] == self.library.package]
@@ -218,7 +226,7 @@ class Walk:
                 stepwise = self.library.turns[kind]
                 continue
             made = self.module(child, child_path, stepwise)
-            if stepwise and not self.has_neurons(child):
+            if stepwise and not self.has_time(child):
                 self._norms(child, child_path)
                 row[name] = made
             else:
