@@ -78,7 +78,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(DeviceMesh|Tensor|Expr|Symbol|ModuleType|Fraction|Path|Any|Callable|Iterable|Iterator|Mapping)"),
     ("py:class", r"tfexplore\.(timesplit\.ranks|puzzles\.\w+)\.\w+"),  # handles that a room passes to itself
     ("py:class", r"tfexplore\.explore\..*"),  # those that a result holds
-    ("py:class", r"Rate|inf|(low|high|open)=.*|tfexplore\.(exchange\.layers\.\w+|neurons\.parameters\.Bound)"),  # bounds of a number
+    (
+        "py:class",
+        r"Rate|inf|(low|high|open)=.*|tfexplore\.(exchange\.layers\.\w+|neurons\.parameters\.Bound)",
+    ),  # bounds
     ("py:class", r"(optional|default.*|(dict|list)\[.*)"),  # what Google's style writes beside a type, and parts of one
 ]
 

@@ -240,7 +240,7 @@ if len(times.seconds) == 2:
 
 # %%
 torch.manual_seed(0)
-net = nn.Sequential(nn.Linear(64, 32), tfexplore.LIF(), nn.Linear(32, 10))
+net = nn.Sequential(BitSaving(nn.Linear(64, 32)), tfexplore.LIF(), nn.Linear(32, 10))
 optimiser = torch.optim.Adam(net.parameters(), lr=2e-3, fused=True, capturable=True)
 
 

@@ -312,3 +312,31 @@ def test_a_graph_break_when_compiled() -> None:
         torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
     both = torch.compile(lambda x: unpack(pack(x * 1)) + 1, backend="aot_eager")
     assert torch.equal(both(x), x + 1)
+
+
+def test_within_a_captured_step() -> None:
+    """The same losses as of the plain layer, step by step; input that is not binary is refused while it can be looked at."""
+    from tfexplore import capture
+
+    def losses(wrap: Callable[[nn.Module], nn.Module], captured: bool) -> list[float]:
+        torch.manual_seed(0)
+        layer = wrap(nn.Linear(40, 8))
+        optimiser = torch.optim.SGD(layer.parameters(), lr=0.3)
+
+        def step(x: Tensor) -> Tensor:
+            optimiser.zero_grad()
+            loss = layer(x).square().mean()
+            loss.backward()
+            optimiser.step()
+            return loss
+
+        run: Any = capture(step) if captured else step
+        return [run(spikes(16, 4, 40, seed=k)).item() for k in range(12)]
+
+    expected = losses(lambda layer: layer, False)
+    assert losses(BitSaving, True) == expected
+    assert expected[-1] < expected[0] / 2
+    counted = capture(lambda x: BitSaving(nn.Linear(3, 1))(x).sum())
+    counted(torch.ones(2, 3))
+    with pytest.raises(ValueError, match="must have only 0 and 1"):
+        counted(torch.full((2, 3), 2.0))

@@ -18,6 +18,7 @@ from torch import Tensor
 from tfexplore import backends
 from tfexplore.codegen.builds import THREADS
 from tfexplore.codegen.cuda_source import DATA
+from tfexplore.machine.torch_private import is_recorded
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8)
 """Those of values."""
@@ -66,7 +67,7 @@ def pack(x: Tensor, layout: Layout, nonzero: bool) -> tuple[Tensor, Tensor]:
         return x.new_empty(shape, dtype=WORDS[layout.word]), x.new_zeros((), dtype=torch.bool)
     if inner == 1 and not length % layout.per:
         x = x.reshape(1, -1, 1)  # one long line
-    route = {"numba": pack_numba, "cuda": pack_cuda}.get(backends.choose("auto", x.device).name, pack_torch)
+    route = {"numba": pack_numba, "cuda": pack_cuda}.get(executor(x.device), pack_torch)
     words, wrong = route(x, layout, nonzero)
     return words.view(shape), wrong
 
@@ -80,8 +81,14 @@ def unpack(words: Tensor, length: int, layout: Layout, dtype: torch.dtype) -> Te
         return words.new_empty(shape, dtype=dtype)
     if inner == 1 and not length % layout.per:
         words, length = words.reshape(1, -1, 1), outer * length
-    route = {"numba": unpack_numba, "cuda": unpack_cuda}.get(backends.choose("auto", words.device).name, unpack_torch)
+    route = {"numba": unpack_numba, "cuda": unpack_cuda}.get(executor(words.device), unpack_torch)
     return route(words, length, layout, dtype).view(shape)
+
+
+def executor(device: torch.device) -> str:
+    """Which backend packs there. What is replayed from a list of PyTorch's operators must be made of these."""
+    name = backends.choose("auto", device).name
+    return "torch" if name == "numba" and is_recorded() else name
 
 
 NOTHING = torch.zeros((), dtype=torch.bool, device="cpu")
@@ -94,7 +101,8 @@ def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def along_memory(dtype: torch.dtype, tensor: Tensor, layout: Layout) -> bool:
     """Booleans that are neighbours, on a CPU: NumPy has less around its own loop (8 instead of 45 µs for few)."""
-    return dtype == torch.bool and tensor.shape[2] == 1 and layout[::2] == (1, 8) and tensor.device.type == "cpu"
+    few = dtype == torch.bool and tensor.shape[2] == 1 and layout[::2] == (1, 8) and tensor.device.type == "cpu"
+    return few and not is_recorded()
 
 
 # -- Numba -----------------------------------------------------------------------------------------------------------

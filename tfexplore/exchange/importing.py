@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def graph_of(given: Any) -> Graph:
     if isinstance(given, Graph):
         return given
     if isinstance(given, str | os.PathLike):
-        return read(given)
+        return read(Path(given))
     if type(given).__name__ == "NIRGraph":
         return Graph.from_nir(given)
     raise TypeError(f"from_nir takes a Graph, a nir.NIRGraph or the path of a file, but got {type(given).__name__}.")

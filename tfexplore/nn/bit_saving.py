@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tfexplore.backends import bits as executed
 from tfexplore.backends.bits import Layout, untraced
 from tfexplore.data.bits import Packed, complaint, unpack
+from tfexplore.machine.torch_private import is_recorded
 from tfexplore.nn.wrappers import refuse_state
 
 
@@ -26,7 +27,8 @@ class BitSaving(nn.Module):
     memory makes. All else is saved as it is. Without gradients, or with frozen weights, nothing is saved, and the input is not
     looked at. Under `torch.compile` the module is a graph break: it runs eagerly, and saves bits.
 
-    Input that is not 0 and 1 is refused where it would be saved; on a GPU that check waits for the device, once a call.
+    Input that is not 0 and 1 is refused where it would be saved; on a GPU that check waits for the device, once a call. What
+    `capture` replays, or a CUDA graph, cannot be checked: some calls before its recording are.
 
     Args:
         module: such as `nn.Linear(...)`, `nn.Conv1d(...)`, or `FoldTime(nn.Conv2d(...))`. Its names in the `state_dict` stay
@@ -99,6 +101,8 @@ class Call:
         key = (tensor.shape, tensor.stride(), tensor.storage_offset(), tensor._version)
         if is_input and key in self.saved:
             return self.saved[key]
+        if is_recorded():  # the values cannot be looked at: the calls before have been
+            return as_bits(tensor, self.layout)[0] if is_input else unchanged(tensor)
         again, wrong = as_bits(tensor, self.layout)
         if wrong:
             check(self.spikes, self.layout)

@@ -6,6 +6,7 @@ import gc
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 

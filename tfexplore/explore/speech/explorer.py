@@ -27,7 +27,7 @@ class Speech(Runner):
     Args:
         hidden: spiking neurons.
         epochs: passes over the training utterances.
-        lengths: whether the network is told the lengths.
+        lengths: whether each utterance ends at its own length; else the padding counts as speech.
         seed: of the weights and of the order of the batches.
 
     Controls: hidden, epochs, lengths; utterance chooses at any time which one is shown; start, stop, resume.
@@ -71,7 +71,7 @@ class Speech(Runner):
 
     @property
     def told(self) -> Sequences:
-        """The data with the lengths that the network is told."""
+        """The data with the lengths that the network is given."""
         return self.data if self.lengths else whole(self.data)
 
     def look(self) -> SpeechRun:

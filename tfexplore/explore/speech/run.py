@@ -78,7 +78,7 @@ class Heard:
 
 
 def listen(net: nn.Module, data: Sequences, ends: Sequences, utterance: int) -> Heard:
-    """Runs one test utterance; `ends` has the lengths that the network is told."""
+    """Runs one test utterance; `ends` has the lengths that the network is given."""
     x, told = data.test_x[:, utterance : utterance + 1], ends.test_lengths[utterance : utterance + 1]
     with torch.no_grad(), padded(net, told), record(net, "s") as traces:
         out = net(x)
