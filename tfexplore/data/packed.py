@@ -240,7 +240,7 @@ class PackedDataset:
     def save(self, path: str | Path) -> None:
         """Writes all of it to one file; whoever reads it meanwhile finds the old one or the new.
 
-        It is an `.npz` of NumPy without pickle. Its arrays are `words` [N, words of T, *features], `labels`, `lengths` and
+        It is an `.npz` of NumPy without pickle. Its arrays are `words` `[N, words of T, *features]`, `labels`, `lengths` and
         `names` (empty where there are none), and `about`, a line of JSON: T, bits, order, dtype, and the SHA-256 of all this.
         """
         path = Path(path)

@@ -173,7 +173,7 @@ def from_spikingjelly(net: nn.Module, *, share: bool = True) -> nn.Module:
     """A network of SpikingJelly's with its neurons as fused layers; everything else is as it was.
 
     In multi-step mode only the neurons are replaced. In single-step mode, and within a `MultiStepContainer`, what is between
-    them is folded over time (`FoldTime`). The result takes x [T, B, *features] and begins each call from the initial state:
+    them is folded over time (`FoldTime`). The result takes x `[T, B, *features]` and begins each call from the initial state:
     there is nothing to reset.
 
     Args:
