@@ -38,7 +38,9 @@ class Box(Neuron):
 
 
 class LIF(Box):
-    """`LIF`, `LIFCell`, `LIFRecurrent`: the input jumps the current, which drives v in the same step, and decays after it::
+    """`LIF`, `LIFCell`, `LIFRecurrent`: the input jumps the current, which drives v in the same step, and decays after it.
+
+    One step::
 
     j = i + x
     h_v = v + rate (v_leak - v + j)

@@ -57,7 +57,9 @@ class EIF(neurons.EIF):
 
 
 class Izhikevich(Neuron):
-    """`IzhikevichNode`, a QIF with a recovery w::
+    """`IzhikevichNode`, a QIF with a recovery w.
+
+    One step::
 
     h_v = v + (x + a0 (v - v_rest) (v - v_c) - w) / tau
     h_w = w + (a (h_v - v_rest) - w) / tau_w,  after firing w = h_w + b s
