@@ -42,9 +42,9 @@ class LIF(Box):
 
     One step::
 
-    j = i + x
-    h_v = v + rate (v_leak - v + j)
-    h_i = j - rate_syn j,  rate_syn = dt tau_syn_inv
+        j = i + x
+        h_v = v + rate (v_leak - v + j)
+        h_i = j - rate_syn j,  rate_syn = dt tau_syn_inv
     """
 
     states = ("v", "i")
@@ -222,7 +222,7 @@ LIBRARY = walk.Library(
 def from_norse(net: nn.Module, *, share: bool = True) -> nn.Module:
     """A network of Norse's with its neurons as fused layers; everything else is as it was.
 
-    The result takes x [T, B, *features] and returns the spikes alone; each call begins from the initial state. In a
+    The result takes x `[T, B, *features]` and returns the spikes alone; each call begins from the initial state. In a
     `SequentialState` of cells, and within `Lift`, what is between them is folded over time (`FoldTime`).
 
     Args:

@@ -258,7 +258,7 @@ def library(several: str) -> walk.Library:
 def from_sinabs(net: nn.Module, *, share: bool = True, several: str = "refuse") -> nn.Module:
     """A network of sinabs' with its neurons as fused layers; everything else is as it was.
 
-    The result takes time first, x [T, B, *features], whether `net` takes `[B, T, ...]` or, with `Squeeze` layers,
+    The result takes time first, x `[T, B, *features]`, whether `net` takes `[B, T, ...]` or, with `Squeeze` layers,
     `[B * T, ...]`; each call begins from the initial state. Between `Squeeze` layers, and within `Repeat`, modules are folded
     over time (`FoldTime`).
 

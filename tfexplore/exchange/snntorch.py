@@ -260,7 +260,7 @@ LIBRARY = walk.Library(
 def from_snntorch(net: nn.Module, *, share: bool = True) -> nn.Module:
     """A network of snnTorch's with its neurons as fused layers; everything else is as it was.
 
-    The result takes x [T, B, *features], all time steps at once, and begins each call from the initial state: no loop over
+    The result takes x `[T, B, *features]`, all time steps at once, and begins each call from the initial state: no loop over
     time, no `utils.reset`. In an `nn.Sequential` of neurons with `init_hidden=True`, what is between them is folded over time
     (`FoldTime`). A neuron with `output=True` returns its states too, `[T, B, *features]`, in snnTorch's order.
 

@@ -61,8 +61,8 @@ class Izhikevich(Neuron):
 
     One step::
 
-    h_v = v + (x + a0 (v - v_rest) (v - v_c) - w) / tau
-    h_w = w + (a (h_v - v_rest) - w) / tau_w,  after firing w = h_w + b s
+        h_v = v + (x + a0 (v - v_rest) (v - v_c) - w) / tau
+        h_w = w + (a (h_v - v_rest) - w) / tau_w,  after firing w = h_w + b s
     """
 
     states = ("v", "w")
@@ -175,7 +175,7 @@ def from_spikingjelly(net: nn.Module, *, share: bool = True) -> nn.Module:
     """A network of SpikingJelly's with its neurons as fused layers; everything else is as it was.
 
     In multi-step mode only the neurons are replaced. In single-step mode, and within a `MultiStepContainer`, what is between
-    them is folded over time (`FoldTime`). The result takes x [T, B, *features] and begins each call from the initial state:
+    them is folded over time (`FoldTime`). The result takes x `[T, B, *features]` and begins each call from the initial state:
     there is nothing to reset.
 
     Args:
