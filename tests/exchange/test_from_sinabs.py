@@ -134,6 +134,7 @@ def test_the_first_feedback_is_a_bias_here() -> None:
 
 
 def test_several_spikes_are_refused_or_one() -> None:
+    assert layers.IAF()(torch.full((1, 1, 1), 3.5)).item() == 3
     net = nn.Sequential(nn.Linear(3, 3), layers.IAF())
     with pytest.raises(ValueError, match=r"'1', a IAF of sinabs: fires several spikes.*SingleSpike"):
         from_sinabs(net)

@@ -47,12 +47,12 @@ def convention(library: str, *, tau: float, dt: float, v_threshold: float = 1.0)
         v_threshold: the threshold.
 
     Returns:
-        The neuron: a `Layer` runs it.
+        The neuron: a `Layer` runs it. With a = exp(-dt / tau):
 
         ============  ===============================  ======  =============================================
         library       charge                           fires   reset
         ============  ===============================  ======  =============================================
-        exact         a v + (1-a) x, a = e^(-dt/tau)   >       to 0
+        exact         a v + (1 - a) x                  >       to 0
         norse         v + dt/tau (x - v)               >       to 0
         snntorch      (1 - dt/tau) v + x               >       the threshold subtracted, one step later
         spikingjelly  v + (x - v) / (tau/dt)           >=      to 0

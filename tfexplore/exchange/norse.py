@@ -40,11 +40,11 @@ class Box(Neuron):
 class LIF(Box):
     """`LIF`, `LIFCell`, `LIFRecurrent`: the input jumps the current, which drives v in the same step, and decays after it.
 
-    The charge of one step::
+    One step::
 
-    j = i + x
-    h_v = v + rate (v_leak - v + j)
-    h_i = j - rate_syn j,  rate_syn = dt tau_syn_inv
+        j = i + x
+        h_v = v + rate (v_leak - v + j)
+        h_i = j - rate_syn j,  rate_syn = dt tau_syn_inv
     """
 
     states = ("v", "i")

@@ -61,8 +61,8 @@ class Izhikevich(Neuron):
 
     One step::
 
-    h_v = v + (x + a0 (v - v_rest) (v - v_c) - w) / tau
-    h_w = w + (a (h_v - v_rest) - w) / tau_w,  after firing w = h_w + b s
+        h_v = v + (x + a0 (v - v_rest) (v - v_c) - w) / tau
+        h_w = w + (a (h_v - v_rest) - w) / tau_w,  after firing w = h_w + b s
     """
 
     states = ("v", "w")
