@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax  # type: ignore[import-not-found, unused-ignore]
+import optax
 from flax import nnx
 from spyx import axn, nn
 
