@@ -170,7 +170,7 @@ def test_without_a_reader_one_sentence(
 def test_counts_are_refused_by_the_name_of_the_file(tmp_path: Path) -> None:
     write_shd(tmp_path / "shd_train.h5", [([0.125], [3]), ([0.125] * 3, [3] * 3)], [0, 1])
     with pytest.raises(
-        ValueError, match=r"shd_train\.h5, sample 1: x must have only 0 and 1 .*the largest 3; keep the counts"
+        ValueError, match=r"shd_train\.h5, sample 1: x must have only 0 and 1, .*the largest 3; keep the counts"
     ):
         data.shd(tmp_path, steps=2, dt=0.1)
     assert dense(data.shd(tmp_path, steps=2, dt=0.1, bits=2))[1, 1, 3] == 3

@@ -32,7 +32,7 @@ class DataPath(Explorer):
 
     Example:
         >>> from tfexplore import explore
-        >>> explore.data_path(steps=32).result.ratio("whole set on the device")
+        >>> explore.data_path(steps=32).result.ratio("saved for backward by the first layer")
         32.0
     """
 
