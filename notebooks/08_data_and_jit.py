@@ -11,7 +11,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # Data as bits, and the step as one program
 #
@@ -54,7 +53,7 @@ assert bits.result.nbytes["packed"] == 12 * 3, "20 steps are two and a half byte
 #    give 255, and which 128?
 # 2. *T* = 20: why are the spikes not 32 times smaller? Which *T* is best, and which the worst?
 # 3. Packed along *neurons*: what is the waste now, and where does it come from?
-# 4. *Values* = counts up to 3: event cameras and bins of time give more than one spike. What does a count cost?
+# 4. *Values* = up to 3: event cameras and bins of time give more than one spike. What does a count cost?
 #
 # <details><summary>An answer</summary>
 #
@@ -126,7 +125,7 @@ except ValueError as refusal:
 # ## From the disk to the backward pass
 #
 # Where do spikes wait? In a file, in the device's memory, in a batch on its way to the first layer; and then that layer saves its
-# input, because the gradient of its weight is $\sum_t g_t \, s_t^\top$. Here are the digits as spikes, and the bytes of each:
+# input, because the gradient of its weight is $\sum_t g_t \, s_t^\top$. Here are the digits as spikes, and their bytes:
 
 # %%
 path = explore.data_path(steps=64, batch=128)
@@ -137,8 +136,16 @@ assert path.result.ratio("saved for backward by the first layer") == 32
 assert path.result.alike, "the same bits of the gradient, from spikes kept as bits"
 
 # %% [markdown]
-# **Do:** *T* = 20, then *T* = 100. When do the bars lose a bit of their distance? What does the *batch* change?
+# **Do:** *T* = 20, then *T* = 100. Which bars lose a bit of their distance, and which do not? What does the *batch* change?
 #
+# <details><summary>An answer</summary>
+#
+# Where *T* is no multiple of 8, the last byte of each neuron is partly empty: a batch is 26.7 times smaller at 20 steps, 30.8
+# times at 100. What the layer saves is packed along its 64 inputs, and stays at 1/32. The batch changes the lower two pairs
+# only, and floats and bits alike.
+# </details>
+
+# %% [markdown]
 # The same in code. A `PackedDataset` keeps everything on one device, and shuffles, shifts and flips there; `BitSaving` is put
 # around a layer that reads spikes:
 
@@ -168,8 +175,8 @@ explore.bits(events[:, 0, 1, 6].float(), bits=4)  # one row of 12 pixels, one di
 # %% [markdown]
 # ## Real speech, and no two alike
 #
-# *JapaneseVowels*: nine men say two vowels, 640 times in all. Each utterance has 12 numbers per step, and 7 to 29 steps. In a
-# batch they are padded to the longest. Who is speaking? Press **Start**, or run the next cell:
+# *JapaneseVowels*: 640 utterances of two vowels, by nine men. Each has 12 numbers per step, and 7 to 29 steps. In a batch they
+# are padded to the longest. Who is speaking? Press **Start**, or run the next cell:
 
 # %%
 speech = explore.speech(epochs=30)
@@ -187,17 +194,16 @@ if len(trained.accuracies) == 30:  # you did not stop it before
 # **Do:**
 #
 # 1. *Test utterance shown*: what happens to the spikes behind the line? To the output? Look for one that is taken for another
-#    speaker.
-# 2. Untick *each utterance ends at its own length*, and **Start**. What do the neurons do behind the line now? What is the
-#    accuracy?
-# 3. *Hidden neurons* = 32. How many are enough for 95 %?
+#    speaker (31 is one, as a rule).
+# 2. Untick *ignore the padding*, and **Start**. What do the neurons do behind the line now? What is the accuracy?
+# 3. *Hidden neurons* = 32, and **Start**. How many are enough for 95 %?
 #
 # <details><summary>An answer</summary>
 #
 # 1. Nothing fires there: the kernel ends each sample's loop at its own length, and no gradient comes from there. The output is
 #    the mean over the utterance's own steps.
-# 2. They go on with what is left in them, and are averaged with the rest. Here it costs little, about half a percent (two
-#    utterances of 370): the padding is zeros, which a leaky neuron soon forgets. Were it long, or the answer read from the *last*
+# 2. They go on with what is left in them, and are averaged with the rest. Here it costs little, one or two utterances of
+#    370: the padding is zeros, and a leaky neuron soon forgets what was before. Were it long, or the answer read from the *last*
 #    step, it would cost much.
 # 3. Some 96 do it; 512 come near 98 %.
 # </details>
@@ -224,17 +230,19 @@ if len(times.seconds) == 2:
 # **Do** (each change needs **Start** again):
 #
 # 1. After how many steps does capturing pay? Is that before or after the end of the first epoch (44 batches)?
-# 2. *T* = 64 and *hidden* = 512. Why is the gain smaller now?
+# 2. *T* = 64 and *hidden neurons* = 512. What is left of the gain, and why?
 # 3. Tick *torch.compile too*, and wait. It compiles the arithmetic itself. Why does it gain nothing here?
 #
 # <details><summary>An answer</summary>
 #
-# 1. On most machines after some dozens to a few hundred steps, so within a few epochs.
-# 2. Python's share is the same number of microseconds; the kernels take more.
+# 1. On most machines after some dozens to a few hundred steps, so within a few epochs. The first time is the longest, since what
+#    captures has to be imported: **Start** again.
+# 2. Little or nothing: Python's share is the same number of microseconds, but the kernels take more. On a CPU it may *never pay*.
 # 3. Our kernels are fused already, and to a compiler each is one operator that it cannot look into. What is left between them
-#    is little, and compiling takes half a minute.
+#    is little, and compiling takes some ten seconds or more.
 # </details>
-#
+
+# %% [markdown]
 # In code it is one line. The step must be one: the same memory at every call, nothing read back to Python on the way. What cannot
 # be captured is named:
 

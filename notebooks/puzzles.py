@@ -715,7 +715,7 @@ puzzles.check("steps_of", steps_of)
 # | spike | 0 | 1 | 0 | 0 | 1 | 0 | 0 | 1 |
 #
 # Find out what it does differently, and write its step: from its potential `v` and its spike `s` (0 or 1) of the step before, and
-# the current `x`, return the potential that it shows next. It compares that with the threshold itself.
+# the current `x`, return the potential that it shows next. The check compares it with the threshold.
 #
 # Stuck? There are 3 hints, one per call: `puzzles.hint("other_step")`
 

@@ -44,7 +44,7 @@ def test_the_sentence_names_the_byte() -> None:
     x = torch.tensor([[0.0, 1, 0, 0, 1, 0, 1, 1, 1]]).T
     made = explore.bits(x)
     assert "Neuron 0, steps 0 to 7: 64 + 8 + 2 + 1 = 75." in made.message.value
-    assert "36 bytes as float32 are 2 packed: 1/18 of them. 7 of the bits of each row are unused." in made.message.value
+    assert "36 bytes as float32 are 2 packed: 1/18 of them. Each row has 7 unused bits." in made.message.value
     made.byte = 1
     assert "Neuron 0, step 8: 128." in made.message.value
     made.order = "little"

@@ -138,7 +138,7 @@ then a reset. With $\\beta$ = 0.5, threshold 1 and a current of 0.7 at every ste
 {table()}
 
 Find out what it does differently, and write its step: from its potential `v` and its spike `s` (0 or 1) of the step before, and
-the current `x`, return the potential that it shows next. It compares that with the threshold itself.
+the current `x`, return the potential that it shows next. The check compares it with the threshold.
 """,
         (
             "Up to step 2 there is nothing special: 0.5 x 0.7 + 0.7 = 1.05. Why does it still show 1.05 where it has fired?",

@@ -97,6 +97,8 @@ def adorn(axes: Axes, letter: str, given: Axis) -> None:
         own.set_major_formatter(FuncFormatter(lambda value, _: format(value, given.form or "g")))
     if given.silent:
         own.set_tick_params(**{"labelbottom" if letter == "x" else "labelleft": False})
+    if given.bare and given.ticks == ():
+        axes.spines["bottom" if letter == "x" else "left"].set_visible(False)
 
 
 def places(at: Any, given: Axis) -> np.ndarray:

@@ -115,7 +115,7 @@ def axis(given: Axis, hidden: bool) -> dict[str, Any]:
     elif given.every or given.log:
         found |= {"tick0": 0, "dtick": given.every or 1}
     if given.ticks is not None and not given.ticks:
-        found |= {"showticklabels": False, "ticks": "", "showgrid": False}
+        found |= {"showticklabels": False, "ticks": "", "showgrid": False, "showline": not given.bare}
     if given.log or given.form:
         found |= {"exponentformat": "none", "tickformat": re.sub("g$", "~g", given.form)}  # ~: 0.1, not 0.100000
     return found
@@ -199,7 +199,8 @@ def bars(mark: Bars, _: Any) -> dict[str, Any]:
         inks = [style.INK if c == style.WAITING else DARK_TEXT if bright(c) else style.PAPER for c in colours]
         found |= {"insidetextanchor": "start", "textangle": 0, "textfont": {"color": inks}}
     where = "inside" if mark.inside else "outside"
-    return found | {"text": list(mark.texts), "textposition": where if len(mark.texts) else "none", "cliponaxis": False,
+    texts = [text.replace("\n", "<br>") for text in mark.texts]
+    return found | {"text": texts, "textposition": where if len(mark.texts) else "none", "cliponaxis": False,
                     "constraintext": "none"}  # fmt: skip
 
 

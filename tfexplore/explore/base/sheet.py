@@ -131,7 +131,8 @@ class Axis:
     """What an axis shows. `low` above `high` runs backwards; None for either: as far as the marks need.
 
     ticks: where, and the words there; () for none.   every: the distance of ticks.   form: a format such as ".0%" or ",.0f".
-    words: the categories in order.   bare: no grid.   silent: no ticks, as another axis has them.
+    words: the categories in order.   bare: no grid, and no line if it has no ticks either.
+    silent: no ticks, as another axis has them.
     """
 
     title: str = ""

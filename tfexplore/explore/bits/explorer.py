@@ -42,9 +42,9 @@ class Bits(Explorer):
     """
 
     caption = (
-        "Above: the values, one cell each. Below: the bytes that they are packed into, each under the values that it holds; the "
-        "frame is around the byte that you look at. Right: the memory that the values take as float32, with a byte for each, "
-        "and packed."
+        "Above: the values, one cell each; an empty cell is 0. Below: the bytes that they are packed into, each under the values "
+        "that it holds; the frame is around the byte that you look at. Right: the memory that the values take as float32, with a "
+        "byte for each, and packed."
     )
 
     steps = Slider("time steps T", 1, MOST)

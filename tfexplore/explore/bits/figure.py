@@ -9,12 +9,10 @@ from tfexplore.explore.base.sheet import Axis, Bars, Heat, Panel, Sheet
 from tfexplore.explore.bits.packing import Packing
 
 SILENT, SPIKE, BYTE = "#7b879430", style.SKY, style.TEAL
-WIDE = 24
-"""Cells in a row that leave room for numbers."""
 
 
 def sheet(made: Packing, row: int, byte: int) -> Sheet:
-    rows, cells = made.values.shape
+    rows = len(made.values)
     bytes_ = made.words.shape[1]
     width = made.each * bytes_
     inner = {"time": "time step t", "neurons": "neuron i"}
@@ -26,7 +24,7 @@ def sheet(made: Packing, row: int, byte: int) -> Sheet:
     spikes = [
         Heat(
             "spikes", (numbers > 0).astype(int), colours=(SILENT, SPIKE), distinct=True, gap=2,
-            texts=np.where(numbers > 0, numbers.astype(str), "" if cells > WIDE or rows > 16 else "0").tolist(),
+            texts=np.where(numbers > 0, numbers.astype(str), "").tolist(),
             words=f"{across} {{x}}, {down} {{y}}: {{under}}", under=numbers.tolist(),
         ),
         frame("these values", row, made.cells(byte).start, made.cells(byte).stop),

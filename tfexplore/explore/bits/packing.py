@@ -11,7 +11,7 @@ from tfexplore.data.bits import Packed, pack
 
 ALONG = {"time": 0, "neurons": 1}
 ORDERS = ("big", "little")
-DEPTHS = {1: "spikes: 1 bit", 2: "counts up to 3: 2 bits", 4: "counts up to 15: 4 bits"}
+DEPTHS = {1: "spikes: 1 bit", 2: "up to 3: 2 bits", 4: "up to 15: 4 bits"}
 NEURONS = 12
 
 
@@ -80,7 +80,7 @@ class Packing:
         which = f"{'step' if steps else 'neuron'}{'s' * (last > first)} {first}{f' to {last}' * (last > first)}"
         where = f"{'Neuron' if steps else 'Step'} {row}, {which}: {self.sum(row, byte)}."
         sizes = self.nbytes
-        unused = f" {self.unused} of the bits of each row are unused." if self.unused else ""
+        unused = f" Each row has {self.unused} unused bit{'s' * (self.unused > 1)}." if self.unused else ""
         less = f"{sizes['float32']:,} bytes as float32 are {sizes['packed']:,} packed: 1/{self.smaller:.3g} of them."
         return f"{where} {less}{unused}"
 

@@ -51,7 +51,7 @@ class Conventions(Explorer):
     threshold = Slider("threshold", 0.1, 2.0, step=0.05)
     current = Choice("current", KINDS)
     strength = Slider("strength of the current", 0.2, 5.0, step=0.1)
-    scaled = Tick("dt/τ of the current where a library adds all of it", help="as users put it in their weights")
+    scaled = Tick("dt/τ of the current", help="where a library adds all of it, as its users put it in their weights")
 
     def __init__(self, library: str = "snntorch", other: str = "exact", *, tau: float = 20.0, dt: float = 2.0) -> None:
         for name, value, allowed in (

@@ -16,7 +16,7 @@ MOST = 40
 
 def sheet(seen: Shown, neuron: int) -> Sheet:
     run, fine, drawn = seen.run, seen.fine, seen.drawn
-    end = float(fine.times[-1])
+    end = 1.01 * float(fine.times[-1])
     time, steps = Axis("", 0, end, silent=True), np.arange(1, len(seen.x) + 1) * 1e3 * run.dt
     level = float(seen.threshold[neuron])
     shown = np.concatenate([run.h[:, neuron], fine.h[:, neuron], [0.0] if np.isnan(level) else [0.0, level]])
@@ -27,7 +27,8 @@ def sheet(seen: Shown, neuron: int) -> Sheet:
     boxes = Bars(
         "nodes", [drawn.row[name] for name in names], [wide] * len(names), [drawn.column[name] - wide / 2 for name in names], 0.5,
         colour=[CHOSEN if name == seen.node else NEURONS if name in drawn.neurons else NODE for name in names], inside=True,
-        texts=[drawn.words(name) for name in names], words=[f"{name}: {drawn.parameters(name)}" for name in names],
+        texts=[drawn.words(name).replace(": ", "\n", 1) for name in names],
+        words=[f"{name}: {drawn.parameters(name)}" for name in names],
     )  # fmt: skip
     at = {name: (drawn.column[name], drawn.row[name]) for name in names}
     forward = [((at[a][0], at[a][1] + 0.27), (at[b][0], at[b][1] - 0.27)) for a, b in drawn.forward]
@@ -47,7 +48,8 @@ def sheet(seen: Shown, neuron: int) -> Sheet:
         ),
         "input": Panel(
             [Points("input", steps[moment], source, style.TEAL, "tick", 5, words="input {y}, {x:.1f} ms")],
-            title="input", x=time, y=Axis("input", inputs.shape[1] - 0.4, -0.6, every=-(-inputs.shape[1] // 4), bare=True),
+            title=f"input{first(seen.x.shape[1])}", x=time,
+            y=Axis("input", inputs.shape[1] - 0.4, -0.6, every=-(-inputs.shape[1] // 4), bare=True),
         ),
         "potential": Panel(
             [
@@ -59,15 +61,20 @@ def sheet(seen: Shown, neuron: int) -> Sheet:
                 Points("fired, fine", fired[1], np.full(len(fired[1]), high + 2.2 * margin), FINE, "tick", 9,
                        words="nearly continuous: {x:.2f} ms"),
             ],
-            title=f"potential of neuron {neuron} of {seen.node}, before the reset", x=time,
+            title=f"potential of neuron {neuron} of {seen.node!r}, before the reset", x=time,
             y=Axis("v", low - margin, high + 3 * margin),
         ),
         "raster": Panel(
             [Points("spikes", run.times[when], which, STEPS, "tick", 5, words="neuron {y}, {x:.1f} ms")],
-            title=f"spikes of {seen.node}" if seen.spiking else f"{seen.node} does not fire",
+            title=f"spikes of {seen.node!r}{first(fine.h.shape[1])}" if seen.spiking else f"{seen.node!r} does not fire",
             x=Axis("time in ms", 0, end), y=Axis("neuron", rows - 0.4, -0.6, every=-(-rows // 4), bare=True),
         ),
     }  # fmt: skip
     height = max(560, 90 + 62 * (max(drawn.row.values()) + 1))
     grid = [["graph", "input"], ["graph", "potential"], ["graph", "raster"]]
     return Sheet(panels, grid, (0.4, 0.6), (0.22, 0.48, 0.3), (0.07, 0.09), height=height, legend="below")
+
+
+def first(count: int) -> str:
+    """What a raster's title adds, where it has not room for all."""
+    return f", the first {MOST} of {count}" if count > MOST else ""

@@ -105,7 +105,7 @@ class Shown:
     def sentence(self, neuron: int) -> str:
         if self.refused:
             return self.refused
-        where = f"{self.node}, neuron {neuron}, in steps of {1e3 * self.run.dt:g} ms"
+        where = f"Node {self.node!r}, neuron {neuron}, in steps of {1e3 * self.run.dt:g} ms"
         if not self.spiking:
             last = self.run.h[-1, neuron], self.fine.h[-1, neuron]
             return f"{where}: ends at {last[0]:.3g}; in nearly continuous time at {last[1]:.3g}."

@@ -58,7 +58,7 @@ class Speech(Runner):
 
     hidden = Slider("hidden neurons", 32, 512, step=32)
     epochs = Slider("epochs", 1, MOST)
-    lengths = Tick("each utterance ends at its own length")
+    lengths = Tick("ignore the padding", help="each utterance ends at its own length")
     utterance = Slider("test utterance shown", 0, 0)
 
     def __init__(self, hidden: int = 512, *, epochs: int = 60, lengths: bool = True, seed: int = 0) -> None:

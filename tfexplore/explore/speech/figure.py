@@ -51,4 +51,4 @@ def sheet(run: SpeechRun, heard: Heard, epochs: int) -> Sheet:
         ),
     }  # fmt: skip
     rows = [["loss", "speech"], ["loss", "spikes"], ["accuracy", "spikes"], ["accuracy", "scores"]]
-    return Sheet(panels, rows, (0.42, 0.58), (0.27, 0.21, 0.21, 0.31), (0.09, 0.1), height=680)
+    return Sheet(panels, rows, (0.42, 0.58), (0.27, 0.21, 0.21, 0.31), (0.09, 0.12), height=720)

@@ -81,7 +81,8 @@ class WholeStep(Runner):
             yield run
             if len(taken) == len(ways):
                 result.seconds = {way: statistics.median(seconds) for way, seconds in taken.items()}
-                result.before = {way: max(0.0, spent[way] - spent[EAGER]) for way in ways}
+                usual = WARM * result.seconds[EAGER]
+                result.before = {way: max(0.0, spent[way] - usual) if way != EAGER else 0.0 for way in ways}
                 result.apart = {
                     way: max(abs(a - b) for a, b in zip(values, losses[EAGER], strict=True))
                     for way, values in losses.items()

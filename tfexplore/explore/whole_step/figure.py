@@ -22,10 +22,11 @@ MOST = 1_000_000
 def sheet(made: StepTimes) -> Sheet:
     count = np.unique(np.geomspace(1, MOST, 121).round())
     timed = [way for way in WAYS if way in made.seconds]
-    step = 1e3 * np.array([made.seconds.get(way, 0.0) for way in WAYS])
+    ways = [way for way in WAYS if way != COMPILED or way in timed]
+    step = 1e3 * np.array([made.seconds.get(way, 0.0) for way in ways])
     bars = Bars(
-        "steps", WAYS, step, thickness=0.6, upright=True, colour=[LOOKS[way][0] for way in WAYS],
-        hatch=[LOOKS[way][2] for way in WAYS], texts=[f"{ms:.2f} ms" if ms else "" for ms in step], words="{x}: {y:.3f} ms",
+        "steps", ways, step, thickness=0.6, upright=True, colour=[LOOKS[way][0] for way in ways],
+        hatch=[LOOKS[way][2] for way in ways], texts=[f"{ms:.2f} ms" if ms else "" for ms in step], words="{x}: {y:.3f} ms",
     )  # fmt: skip
     marks: list[Line | Points] = []
     for way, (colour, dash, _) in LOOKS.items():
@@ -54,7 +55,7 @@ def sheet(made: StepTimes) -> Sheet:
     low, high = (min(y[0] for y in total) / 2, max(y[-1] for y in total) * 2) if total else (1e-3, 1e3)
     many = {10**k: f"{10**k:,}" for k in range(0, 7, 2)}
     panels = {
-        "step": Panel([bars], title="one training step", x=Axis(words=WAYS, bare=True),
+        "step": Panel([bars], title="one training step", x=Axis(words=ways, bare=True),
                       y=Axis("milliseconds", 0, 1.2 * float(step.max()) or 1.0)),
         "total": Panel(
             marks, title="a whole training, with what is done before",

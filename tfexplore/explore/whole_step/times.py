@@ -27,7 +27,7 @@ class StepTimes:
         steps: time steps `T`.
         hidden: neurons of the hidden layer.
         machine: where it was measured.
-        before: seconds that a way takes before its steps run at full speed, beyond those of the steps meanwhile.
+        before: seconds that a way takes before its steps run at full speed, beyond those of as many steps as it stands.
         seconds: median seconds of a training step.
         apart: the largest difference of a loss from that of the step as it stands, over the first steps.
     """
@@ -51,7 +51,7 @@ class StepTimes:
         for way in WAYS[1:]:
             if way in self.seconds:
                 after = self.pays_after(way)
-                pays = "never pays" if after == math.inf else f"pays after {after:,.0f} steps"
+                pays = "never pays" if after == math.inf else f"pays after {after:,.0f} step{'s' * (after > 1)}"
                 by, before = "by " if way == COMPILED else "", f"{self.before[way]:.2g} s before"
                 parts.append(f"{1e3 * self.seconds[way]:.2f} ms {by}{way}, which takes {before} and {pays}")
         return f"{'; '.join(parts)} ({self.machine})."
