@@ -170,7 +170,7 @@ def test_without_a_reader_one_sentence(
 def test_counts_are_refused_by_the_name_of_the_file(tmp_path: Path) -> None:
     write_shd(tmp_path / "shd_train.h5", [([0.125], [3]), ([0.125] * 3, [3] * 3)], [0, 1])
     with pytest.raises(
-        ValueError, match=r"shd_train\.h5, sample 1: x must have only 0 and 1 .*the largest 3; keep the counts"
+        ValueError, match=r"shd_train\.h5, sample 1: x must have only 0 and 1, .*the largest 3; keep the counts"
     ):
         data.shd(tmp_path, steps=2, dt=0.1)
     assert dense(data.shd(tmp_path, steps=2, dt=0.1, bits=2))[1, 1, 3] == 3
@@ -264,6 +264,21 @@ def test_an_interruption_costs_one_piece(tmp_path: Path, read: list[str]) -> Non
     assert read[6:] == [f"{number:05}" for number in range(6, 10)]
     assert seen == [(9, 10), (10, 10)]
     np.testing.assert_array_equal(dense(found), [counted(events, 4, 400_000, 34) for events in samples])
+
+
+def test_another_process_finishes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PIECE", 4)
+    write_nmnist(tmp_path)
+    options: dict[str, Any] = {"steps": 3, "duration": 0.4, "counts": "any"}
+    others = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not others:
+            others.append(data.nmnist(tmp_path, **options))
+
+    found = data.nmnist(tmp_path, **options, progress=meanwhile)
+    np.testing.assert_array_equal(dense(found), dense(others[0]))
+    assert [path.suffix for path in (tmp_path / "tfexplore-packed").iterdir()] == [".npz"]
 
 
 def test_an_error_in_the_middle_of_a_piece(tmp_path: Path, read: list[str]) -> None:
