@@ -69,6 +69,17 @@ def test_truncated_idx(tmp_path: Path, mnist: list[np.ndarray], keep: slice, mes
         mnist_files(tmp_path)
 
 
+def test_a_damaged_gzip_file(tmp_path: Path, mnist: list[np.ndarray]) -> None:
+    """Its deflated blocks, not only its checksum."""
+    path = tmp_path / "train-labels-idx1-ubyte"
+    whole = bytearray(gzip.compress(path.read_bytes()))
+    whole[10] = 0xFF  # a block of the reserved type 3
+    path.unlink()
+    path.with_suffix(".gz").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"not a whole gzip file .*copy it again"):
+        mnist_files(tmp_path)
+
+
 def test_labels_that_do_not_belong_to_the_images(tmp_path: Path, mnist: list[np.ndarray]) -> None:
     (tmp_path / NAMES[1]).write_bytes(idx_bytes(np.arange(4, dtype=np.uint8)))
     with pytest.raises(

@@ -209,6 +209,25 @@ def test_saved_and_loaded(tmp_path: Path, with_lengths: bool, word: int) -> None
         assert file["words"].shape == dataset.spikes.words.shape
 
 
+def test_no_samples_are_no_batch() -> None:
+    _, dataset = made()
+    assert list(dataset[:0].batches(4)) == []
+    assert list(dataset[:0].batches(4, drop_last=True)) == []
+
+
+@pytest.mark.parametrize("number", [1, np.int64(1), torch.tensor(1)], ids=["Python", "NumPy", "torch"])
+def test_one_sample_is_a_slice(number: Any) -> None:
+    with pytest.raises(TypeError, match=r"\[k:k \+ 1\]"):
+        made()[1][number]
+
+
+def test_a_device_that_is_not_there_is_no_damage_to_the_file(tmp_path: Path) -> None:
+    made()[1].save(tmp_path / "some.npz")
+    with pytest.raises(RuntimeError) as caught:
+        PackedDataset.load(tmp_path / "some.npz", "no such device")
+    assert "delete" not in str(caught.value)
+
+
 def test_a_changed_file_is_one_clear_error(tmp_path: Path) -> None:
     _, dataset = made()
     path = tmp_path / "data.npz"

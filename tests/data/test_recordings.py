@@ -266,6 +266,21 @@ def test_an_interruption_costs_one_piece(tmp_path: Path, read: list[str]) -> Non
     np.testing.assert_array_equal(dense(found), [counted(events, 4, 400_000, 34) for events in samples])
 
 
+def test_another_process_finishes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "PIECE", 4)
+    write_nmnist(tmp_path)
+    options: dict[str, Any] = {"steps": 3, "duration": 0.4, "counts": "any"}
+    others = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not others:
+            others.append(data.nmnist(tmp_path, **options))
+
+    found = data.nmnist(tmp_path, **options, progress=meanwhile)
+    np.testing.assert_array_equal(dense(found), dense(others[0]))
+    assert [path.suffix for path in (tmp_path / "tfexplore-packed").iterdir()] == [".npz"]
+
+
 def test_an_error_in_the_middle_of_a_piece(tmp_path: Path, read: list[str]) -> None:
     samples = write_nmnist(tmp_path)
     path = tmp_path / "Train" / "4" / "00004.bin"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -145,3 +147,24 @@ def test_what_is_recorded_to_be_replayed_knows_it() -> None:
         return x + 1 if torch_private.is_recorded() else x - 1
 
     assert compiled(torch.zeros(1)).item() == 1
+
+
+def test_what_is_handed_to_numpy_is_told_also_in_a_backward_pass() -> None:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+            return torch.from_numpy(g.numpy() * 2)
+
+    told: list[int] = []
+    x = torch.ones(2, requires_grad=True)
+    with torch_private.handed_to_numpy(lambda: told.append(1)):
+        assert x.detach().tolist() == [1, 1]
+        assert np.asarray(x.detach()).sum() == 2
+        Doubled.apply(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [2, 2]
+    assert len(told) == 3

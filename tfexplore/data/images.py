@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def idx(folder: Path, name: str) -> np.ndarray:
     path = found(folder, [name, f"{name}.gz", f"MNIST/raw/{name}", f"MNIST/raw/{name}.gz"], MNIST)
     try:
         whole = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file ({error}); copy it again.") from None
     if len(whole) < 4 or whole[:3] != b"\0\0\x08":
         raise ValueError(f"{path} begins with {whole[:4]!r}, but an IDX file of bytes with 0, 0, 8.")

@@ -161,9 +161,9 @@ class PackedDataset:
 
     def __getitem__(self, indices: slice | Sequence[int] | Tensor) -> PackedDataset:
         """The data set of these samples."""
-        if isinstance(indices, int):
+        if not isinstance(indices, slice) and np.ndim(indices) == 0:  # type: ignore[arg-type]
             raise TypeError(
-                f"a data set is indexed by a slice, a list or a tensor, but got {indices}; write [{indices}:{indices + 1}]."
+                f"a data set is indexed by a slice, a list or a tensor, but got {indices!r}; write [k:k + 1] for sample k."
             )
         lengths = None if self.lengths is None else self.lengths[indices]
         return PackedDataset(self.spikes[indices], self.labels[indices], lengths, self.names)
@@ -226,7 +226,7 @@ class PackedDataset:
         if shuffle is not None:
             order = torch.randperm(count, generator=shuffle, device=shuffle.device)
         for chosen in order.to(self.device).split(size):
-            if drop_last and len(chosen) < size:
+            if len(chosen) < (size if drop_last else 1):  # of no samples, too, torch makes one piece
                 return
             words = self.spikes.words[chosen]
             for change in augment:
@@ -278,11 +278,14 @@ class PackedDataset:
         """
         with open(path, "rb") as file:
             try:
-                return cls._read(file).to(device)
+                found = cls._read(file)
+            except MemoryError:
+                raise
             except Exception as error:  # a damaged archive fails in many ways
                 raise ValueError(
                     f"{path} is not a data set as PackedDataset.save wrote it ({error}); delete it and make it again."
                 ) from error
+        return found.to(device)
 
     @classmethod
     def _read(cls, file: BinaryIO) -> PackedDataset:

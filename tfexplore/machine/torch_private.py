@@ -5,7 +5,9 @@ tests/machine/test_torch_private.py holds each to its sentence, so that a releas
 
 from __future__ import annotations
 
+import functools
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -126,6 +128,34 @@ def is_recorded() -> bool:
         or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
         or getattr(_python_dispatch._get_current_dispatch_mode(), "replays", False)
     )
+
+
+@contextmanager
+def handed_to_numpy(told: Callable[[], None]) -> Iterator[None]:
+    """Within this block, calls this before a tensor is handed to NumPy or becomes Python's numbers, in this thread.
+
+    `Tensor.numpy` and `Tensor.tolist` pass no dispatcher, so that no mode sees them below autograd; methods of their own cover
+    both meanwhile, which `Tensor.__array__` calls too. In their stead: TorchFunctionMode, which a backward pass leaves.
+    """
+    thread = threading.get_ident()
+
+    def covered(plain: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(plain)
+        def call(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == thread:
+                told()
+            return plain(self, *args, **kwargs)
+
+        return call
+
+    before = {name: vars(Tensor).get(name) for name in ("numpy", "tolist")}
+    for name in before:
+        setattr(Tensor, name, covered(getattr(Tensor, name)))
+    try:
+        yield
+    finally:
+        for name, own in before.items():
+            delattr(Tensor, name) if own is None else setattr(Tensor, name, own)
 
 
 def constant_when_compiled(function: F) -> F:

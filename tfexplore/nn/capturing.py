@@ -5,7 +5,7 @@ nothing has to be put back, and the losses are eager training's from the first c
 
     1        is looked through: what cannot be captured is named
     2 to 4   are timed
-    5, 6     are looked through again: what the step reads must be the same tensors in both
+    5, 6     are looked through again: the step must ask for the same, of the same tensors, in both
     7, ...   run without Python: the list of operators of call 6, or a CUDA graph recorded now
 """
 
@@ -21,11 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx.node import map_aggregate
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tfexplore.machine.stopwatch import seconds
+from tfexplore.machine.torch_private import handed_to_numpy
 from tfexplore.nn.cuda_graph import Graph, beside, without_waiting
-from tfexplore.nn.tape import Outside, Program, Tape, cure
+from tfexplore.nn.tape import Outside, Program, Tape, cure, memory
 
 LOOKED_THROUGH = (1, 5, 6)
 REPLAYS = 5
@@ -82,7 +84,7 @@ class Kind:
     eager: list[float] = field(default_factory=list)
     looking: list[float] = field(default_factory=list)
     captured: list[float] = field(default_factory=list)
-    outside: list[Outside] = field(default_factory=list)
+    tape: Tape | None = None
     leaves: list[Tensor] = field(default_factory=list)
     replay: Callable[[], Any] | None = None
     program: Program | None = None
@@ -122,6 +124,15 @@ class Captured:
     def forget(self) -> None:
         """Drops what is captured: the next calls capture anew, what was changed in the step included."""
         self.kinds.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy, which captures anew: what is recorded reads and writes these tensors here."""
+        return self.__dict__ | {"kinds": {}, "stream": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.device is not None:
+            self.run_on(self.device)
 
     def __repr__(self) -> str:
         return "\n".join([f"a captured step on {self.device or 'no device yet'}", *map(str, self.report())])
@@ -190,25 +201,31 @@ class Captured:
         return found[0]
 
     def eager(self, kind: Kind) -> Any:
-        return map_aggregate(self.step(*kind.buffers), result)
+        buffers = {memory(buffer) for buffer in kind.buffers}
+        return map_aggregate(self.step(*kind.buffers), lambda value: result(value, buffers))
 
     def looked_through(self, kind: Kind, number: int) -> Any:
         """Runs the step under a tape. The last tape becomes the program."""
         assert self.device is not None
-        tape, before = Tape(self.device, kind.buffers), kind.outside
+        last = number == LOOKED_THROUGH[-1]
+        tape, before = (
+            Tape(self.device, kind.buffers, kind.tape if last else None),
+            kind.tape.outside if kind.tape else [],
+        )
         gradients = [(o.tensor, o.tensor.grad) for o in before if o.tensor.is_leaf and o.tensor.requires_grad]
         with ExitStack() as stack:
             optimisers = stack.enter_context(optimisers_within(self.device))
             if self.stream and number > 1:  # the first call may wait: it compiles
                 stack.enter_context(without_waiting())
-            with tape:
+            with handed_to_numpy(tape.read), tape:
                 results = self.eager(kind)
-        kind.outside = tape.outside
-        if number == LOOKED_THROUGH[-1]:
+        kind.tape = tape
+        if last:
             same_tensors(before, tape.outside)
             kind.leaves, program = tape.finish(results)
             read = {id(o.tensor) for o in tape.outside}
             kind.guards = [numbers_stay(optimiser) for optimiser in optimisers]
+            kind.guards += [place_stays(outside) for outside in tape.outside]
             kind.guards += [gradient_stays(leaf, g) for leaf, g in gradients if g is None or id(g) in read]
             if self.stream is None:
                 kind.program, kind.replay = program, lambda: program(*kind.buffers)
@@ -281,15 +298,15 @@ def capture(step: Callable[..., Any], *, device: torch.device | str | None = Non
     return Captured(step, device, shapes)
 
 
-def result(value: Any) -> Any:
-    """One of what a step returns, without the graph behind it."""
+def result(value: Any, buffers: set[StorageWeakRef]) -> Any:
+    """One of what a step returns, without the graph behind it; a copy of what lies in a buffer, which the next call fills."""
     if value is None:
         return None
     if not isinstance(value, Tensor):
         raise TypeError(
             f"step returns a value of type {type(value).__name__}, which would be the same at each replay: return tensors."
         )
-    return value.detach()
+    return value.detach().clone() if memory(value) in buffers else value.detach()
 
 
 def once(x: Tensor) -> Tensor:
@@ -329,7 +346,7 @@ def optimisers_within(device: torch.device) -> Iterator[list[torch.optim.Optimiz
 def same_tensors(before: Sequence[Outside], now: Sequence[Outside]) -> None:
     """What the step reads besides its arguments must not be another tensor at each call: a replay reads the old one."""
     known = {id(outside.tensor) for outside in before}
-    for tensor, line, own in now:
+    for tensor, line, own, _ in now:
         if not own and id(tensor) not in known:
             raise RuntimeError(
                 f"step cannot be captured: in {line} it reads a tensor, {described([tensor])}, that is another one at each "
@@ -339,18 +356,43 @@ def same_tensors(before: Sequence[Outside], now: Sequence[Outside]) -> None:
 
 def numbers_stay(optimiser: torch.optim.Optimizer) -> Callable[[], None]:
     """Raises if a number of the optimiser, which is a constant of the program, is another one than now."""
-    kept = [(g, {k: v for k, v in g.items() if isinstance(v, (int, float, tuple))}) for g in optimiser.param_groups]
+    groups, state, kind = optimiser.param_groups, optimiser.state, type(optimiser).__name__
+    kept = [{k: v for k, v in g.items() if isinstance(v, (int, float, tuple))} for g in groups]
 
     def check() -> None:
-        for group, numbers in kept:
+        if optimiser.param_groups is not groups or optimiser.state is not state or len(groups) != len(kept):
+            raise RuntimeError(
+                f"{kind} has other parameter groups or another state than when the step was captured (load_state_dict, "
+                "add_param_group); call forget() on the captured step."
+            )
+        for group, numbers in zip(groups, kept, strict=True):
             for name, value in numbers.items():
                 if group[name] != value:
-                    kind, device = type(optimiser).__name__, str(group["params"][0].device)
+                    device = str(group["params"][0].device)
                     raise RuntimeError(
                         f"{kind}'s {name} was {value} when the step was captured, as a constant, and is {group[name]} now; "
                         f"a scheduler needs a tensor, {kind}(..., {name}=torch.tensor({value}, device={device!r}), fused=True), "
                         "or call forget() on the captured step."
                     )
+
+    return check
+
+
+def place_stays(outside: Outside) -> Callable[[], None]:
+    """Raises if a tensor that the step reads has other memory than when it was captured, or is trained no more, or only now."""
+    tensor, trained = outside.tensor, outside.tensor.requires_grad
+
+    def check() -> None:
+        if outside.moved or tensor.requires_grad != trained:
+            what = (
+                f"requires_grad={trained}"
+                if tensor.requires_grad != trained
+                else "other memory (`p.data = ...`, `net.to(...)`)"
+            )
+            raise RuntimeError(
+                f"a tensor, {described([tensor])}, that the captured step reads in {outside.line}, had {what} when it was "
+                "captured; call forget() on the captured step."
+            )
 
     return check
 

@@ -22,11 +22,15 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tfexplore.machine.paths import PACKAGE
 from tfexplore.nn import ops
 
 DIRECT = {torch.ops.tfexplore.forward.default: ops.run_forward, torch.ops.tfexplore.backward.default: ops.run_backward}
 """What an operator of ours calls, for a program that needs no operator around it."""
-LIBRARIES = tuple(str(Path(file).parent) for file in (torch.__file__, ops.__file__))
+LIBRARIES = (str(Path(torch.__file__).parent), str(PACKAGE))
+
+LONG = 120
+"""Characters of an operator in a message."""
 
 
 class Line(NamedTuple):
@@ -73,6 +77,13 @@ class Outside(NamedTuple):
     tensor: Tensor
     line: Line
     own: bool
+    memory: StorageWeakRef
+    """Where it was then."""
+
+    @property
+    def moved(self) -> bool:
+        """Whether it has been given other memory since, as by `p.data = ...`."""
+        return memory(self.tensor) != self.memory
 
 
 class Tape(TorchDispatchMode):
@@ -81,6 +92,7 @@ class Tape(TorchDispatchMode):
     Args:
         device: where all of them must run.
         inputs: what the step is given; each with a storage of its own.
+        before: that of the call before, which must have asked for the same.
 
     Raises:
         RuntimeError: at an operator that cannot be replayed; the message names the line.
@@ -89,11 +101,17 @@ class Tape(TorchDispatchMode):
     replays = True
     """What `torch_private.is_recorded` asks for."""
 
-    def __init__(self, device: torch.device, inputs: Sequence[Tensor]) -> None:
+    def __init__(self, device: torch.device, inputs: Sequence[Tensor], before: Tape | None = None) -> None:
         super().__init__()
         self.device = device
         self.graph = fx.Graph()
         self.outside: list[Outside] = []
+        self.within = False  # an operator, which may read what it is given
+        self.before = before.asked if before else None
+        self.asked: list[str] = []
+        self.other = ""  # the first that `before` has not asked for
+        drawn = before.states if before else [default_generator(device)]
+        self.states = {generator: generator.get_state() for generator in drawn}
         # by storage and place in it, since autograd unpacks what it has saved as another tensor of the same memory; a weak
         # reference keeps a storage's address from being given to another, and no gradient from being freed
         self.nodes: dict[StorageWeakRef, dict[tuple[Any, ...], fx.Node]] = {}
@@ -101,59 +119,92 @@ class Tape(TorchDispatchMode):
             self.know(x, self.graph.placeholder(f"x{k}"))
 
     def know(self, tensor: Tensor, node: fx.Node) -> fx.Node:
-        self.nodes.setdefault(StorageWeakRef(tensor.untyped_storage()), {})[place(tensor)] = node
+        self.nodes.setdefault(memory(tensor), {})[place(tensor)] = node
+        return node
+
+    def ask(self, target: Any, args: Any, kwargs: Any = None, of: str = "") -> fx.Node:
+        """Writes down an operator. of: what else of it must be the same at each call."""
+        node = self.graph.call_function(target, args, kwargs)
+        named = ", ".join(map(str, (*args, *(f"{key}={value}" for key, value in (kwargs or {}).items()))))
+        number, text = len(self.asked), f"{target.__name__}({named}){of}"
+        self.asked.append(text)
+        if self.before is not None and not self.other and text not in self.before[number : number + 1]:
+            was = self.before[number] if number < len(self.before) else "nothing more"
+            self.other = f"in {here()} it asks for {text[:LONG]}, and the call before for {was[:LONG]}"
         return node
 
     def made(self, tensor: Tensor) -> bool:
         """Whether the step has made this, or was given it."""
-        places = self.nodes.get(StorageWeakRef(tensor.untyped_storage()))
+        places = self.nodes.get(memory(tensor))
         return places is not None and not next(iter(places.values())).name.startswith("outside")
 
     def node(self, tensor: Tensor, own: bool = False) -> fx.Node:
         """What stands for a tensor."""
-        places = self.nodes.get(StorageWeakRef(tensor.untyped_storage()))
-        if places is None:
+        places = self.nodes.get(memory(tensor))
+        alike = next((node for at, node in (places or {}).items() if at[-1] == tensor.dtype), None)
+        if alike is None:
+            if self.made(tensor):
+                self.refuse(f"reads the memory of another tensor as {tensor.dtype}")
             with self.graph.inserting_before(next(iter(self.graph.nodes), None)):
                 node = self.graph.placeholder(f"outside{len(self.outside)}")
-            self.outside.append(Outside(tensor, here(), own))
+            self.outside.append(Outside(tensor, here(), own, memory(tensor)))
             return self.know(tensor, node)
+        assert places is not None
         if place(tensor) not in places:
-            given = (next(iter(places.values())), tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
-            return self.know(tensor, self.graph.call_function(torch.as_strided, given))
+            given = (alike, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+            return self.know(tensor, self.ask(torch.as_strided, given))
         return places[place(tensor)]
 
     def standing(self, values: Any) -> Any:
-        """The same, with nodes in place of tensors."""
-        return map_aggregate(values, lambda value: self.node(value) if isinstance(value, Tensor) else value)
+        """The same, with nodes in place of tensors and generators."""
+
+        def one(value: Any) -> Any:
+            if isinstance(value, torch.Generator):
+                return self.graph.get_attr(f"generator{list(self.states).index(value)}")
+            return self.node(value) if isinstance(value, Tensor) else value
+
+        return map_aggregate(values, one)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.namespace == "profiler":  # its marks
             return func(*args, **kwargs)
-        if (
-            func is torch.ops.aten.lift_fresh.default
-        ):  # torch.tensor(...): the same numbers each time, in a tensor that may change
+        if func is torch.ops.aten.lift_fresh.default:
+            # torch.tensor(...): the same numbers each time, in a tensor that may change
+            self.within = True
+            of, out = numbers_of(args[0]), func(*args)
+            self.within = False
             numbers = self.node(args[0].clone(), own=True)
-            out = func(*args)
-            self.know(out, self.graph.call_function(torch.clone, (numbers,)))
+            self.know(out, self.ask(torch.clone, (numbers,), of=f" of {of}"))
             return out
         self.check(func, args, kwargs)
+        draws = torch.Tag.nondeterministic_seeded in func.tags
+        generators = [g for g in tree_leaves((args, kwargs)) if isinstance(g, torch.Generator)]
+        for generator in generators or [default_generator(self.device)] * draws:
+            self.states.setdefault(generator, generator.get_state())
+            self.same_random_numbers(generator)
         given = self.standing((args, kwargs))
-        out = func(*args, **kwargs)
+        self.within = True
+        try:
+            out = func(*args, **kwargs)
+        finally:
+            self.within = False
+        for generator in generators or [default_generator(self.device)] * draws:
+            self.states[generator] = generator.get_state()
         if any(t.device != self.device for t in tensors(out)) and any(t.device == self.device for t in tensors(args)):
             self.refuse(f"moves a tensor to {next(t.device for t in tensors(out))}")
-        self.bind(out, self.graph.call_function(DIRECT.get(func, func), *given))
+        self.bind(out, self.ask(DIRECT.get(func, func), *given))
         return out
 
     def bind(self, out: Any, node: fx.Node) -> None:
         """Remembers what an operator returned. One that works in place returns what it was given."""
         if isinstance(out, Tensor):
-            if place(out) not in self.nodes.get(StorageWeakRef(out.untyped_storage()), {}):
+            if place(out) not in self.nodes.get(memory(out), {}):
                 self.know(out, node)
         elif isinstance(out, (list, tuple)):
             for k, value in enumerate(out):
                 if isinstance(value, Tensor):
-                    self.bind(value, self.graph.call_function(operator.getitem, (node, k)))
+                    self.bind(value, self.ask(operator.getitem, (node, k)))
 
     def check(self, func: Any, args: Any, kwargs: Any) -> None:
         given = tensors((args, kwargs))
@@ -169,6 +220,18 @@ class Tape(TorchDispatchMode):
             if t.device != self.device and (t.ndim or not self.made(t)):
                 self.refuse(f"uses a tensor on {t.device}, {list(t.shape)}, where the step runs on {self.device}")
 
+    def same_random_numbers(self, generator: torch.Generator) -> None:
+        """Refuses a state that no operator has made: a replay goes on from where it is."""
+        if not torch.equal(self.states[generator], generator.get_state()):
+            self.refuse(
+                "sets the state of random numbers (manual_seed, fork_rng, a checkpointed module that draws some)"
+            )
+
+    def read(self) -> None:
+        """Refuses what reads or writes a tensor past the operators."""
+        if not self.within:
+            self.refuse("hands a tensor to Python or NumPy (.numpy(), .tolist(), np.asarray())")
+
     def refuse(self, what: str) -> None:
         if (optimiser := optimiser_of(frames())) is not None:
             raise RuntimeError(
@@ -181,10 +244,25 @@ class Tape(TorchDispatchMode):
 
     def finish(self, results: Any) -> tuple[list[Tensor], Program]:
         """The leaves whose gradients the step has made anew, and the program that returns these results."""
+        for outside in self.outside:
+            if outside.moved:
+                raise RuntimeError(
+                    f"step cannot be captured: a tensor, {list(outside.tensor.shape)}, that it reads in {outside.line} is then "
+                    "given other memory (`p.data = ...`); change it in place, such as by p.data.copy_(...)."
+                )
+        for generator in self.states:
+            self.same_random_numbers(generator)
+        if rest := (self.before or [])[len(self.asked) :]:
+            self.other = self.other or f"it ends where the call before asked for {rest[0][:LONG]}"
+        if self.other:
+            raise RuntimeError(
+                f"step cannot be captured: {self.other}; a replay does the same each time: pass what changes as an argument, or "
+                "keep it in a tensor that is changed in place (a scheduler steps outside)."
+            )
         read = [outside.tensor for outside in self.outside]
         leaves = [t for t in read if t.is_leaf and t.requires_grad and t.grad is not None and self.made(t.grad)]
         self.graph.output((self.standing(results), [self.node(t.grad) for t in leaves if t.grad is not None]))
-        return leaves, Program(self.graph, read, leaves)
+        return leaves, Program(self.graph, read, leaves, list(self.states))
 
 
 class Program:
@@ -194,11 +272,21 @@ class Program:
         graph: of a tape.
         outside: the tensors that it reads besides its inputs, as `graph` has them.
         leaves: where the gradients go.
+        generators: generator0, generator1, ... of the graph.
     """
 
-    def __init__(self, graph: fx.Graph, outside: Sequence[Tensor], leaves: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        graph: fx.Graph,
+        outside: Sequence[Tensor],
+        leaves: Sequence[Tensor],
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        root = torch.nn.Module()
+        for number, generator in enumerate(generators):
+            setattr(root, f"generator{number}", generator)
+        self.module = fx.GraphModule(root, graph)
         graph.lint()
-        self.module = fx.GraphModule(torch.nn.Module(), graph)
         self.run: Callable[..., Any] = self.module.forward
         self.outside, self.leaves = tuple(reversed(outside)), tuple(leaves)  # each was put before all others
 
@@ -213,6 +301,25 @@ class Program:
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             leaf.grad = gradient
         return results
+
+
+def numbers_of(tensor: Tensor) -> str:
+    """Those of a small tensor, or something that differs where they do; on a GPU neither, since to read them would wait."""
+    if tensor.device.type != "cpu":
+        return "numbers there"
+    return str(tensor.tolist()) if tensor.numel() <= 8 else f"numbers with the hash {hash(str(tensor.tolist()))}"
+
+
+def memory(tensor: Tensor) -> StorageWeakRef:
+    """The storage of a tensor."""
+    return StorageWeakRef(tensor.untyped_storage())
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """The one that draws where none is named."""
+    if device.type != "cuda":
+        return torch.default_generator
+    return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
 
 
 def place(tensor: Tensor) -> tuple[Any, ...]:

@@ -61,12 +61,17 @@ def cached(
     pieces = [unfinished / f"{begin:08}.npz" for begin in range(0, total, PIECE)]
     done = sum(1 for _ in itertools.takewhile(Path.exists, pieces))
     coming = samples(done * PIECE)
-    for number, piece in enumerate(pieces[done:], done + 1):
-        joined(itertools.islice(coming, PIECE)).save(piece)
-        if progress:
-            progress(min(number * PIECE, total), total)
-    made = joined(map(PackedDataset.load, pieces))
-    made.save(whole)
+    try:
+        for number, piece in enumerate(pieces[done:], done + 1):
+            joined(itertools.islice(coming, PIECE)).save(piece)
+            if progress:
+                progress(min(number * PIECE, total), total)
+        made = joined(map(PackedDataset.load, pieces))
+        made.save(whole)
+    except FileNotFoundError:
+        if not whole.exists():
+            raise
+        made = PackedDataset.load(whole)  # another process has made the same meanwhile, and removed the pieces
     shutil.rmtree(unfinished, ignore_errors=True)
     return made
 
