@@ -105,8 +105,7 @@ def time_the_step(page: Any, pictures: Any) -> None:
     message(found).get_by_text(
         re.compile(r"ms a step as it stands; .* ms captured, which takes .* s before and")
     ).wait_for()
-    found.get_by_role("button", name="Stop").click()
-    found.locator("button:not([disabled])", has_text="Start").wait_for()
+    found.locator("button:not([disabled])", has_text="Start").wait_for()  # it is over in a second
     eager, captured = drawn(found, "steps")
     assert eager > 0 < captured
     assert len(drawn(found, "as it stands")) == len(drawn(found, "captured")) > 100
