@@ -89,7 +89,7 @@ def stop_speech(page: Any, pictures: Any) -> None:
     message(found).get_by_text(re.compile(r"Utterance 1: \d+ of 29 steps are speech, by speaker 1")).wait_for()
     end = "node._fullLayout.shapes.find(one => one.name === 'end, spikes').x0"
     wait_until(found, f"{trace('spikes')}.x.length && {trace('spikes')}.x.every(step => step < {end})")
-    assert drawn(found, "loss") == losses, "the network stays"
+    assert drawn(found, "loss")[: len(losses)] == losses, "what was learned stays"
     found.screenshot(path=pictures / "speech.png")
     found.get_by_role("checkbox").uncheck()
     message(found).get_by_text("Press Start to train; the padding counts as speech.").wait_for()
@@ -105,8 +105,7 @@ def time_the_step(page: Any, pictures: Any) -> None:
     message(found).get_by_text(
         re.compile(r"ms a step as it stands; .* ms captured, which takes .* s before and")
     ).wait_for()
-    found.get_by_role("button", name="Stop").click()
-    found.locator("button:not([disabled])", has_text="Start").wait_for()
+    found.locator("button:not([disabled])", has_text="Start").wait_for()  # it is over in a second
     eager, captured = drawn(found, "steps")
     assert eager > 0 < captured
     assert len(drawn(found, "as it stands")) == len(drawn(found, "captured")) > 100

@@ -197,7 +197,8 @@ def bars(mark: Bars, _: Any) -> dict[str, Any]:
     }  # fmt: skip
     if mark.inside:
         inks = [style.INK if c == style.WAITING else DARK_TEXT if bright(c) else style.PAPER for c in colours]
-        found |= {"insidetextanchor": "start", "textangle": 0, "textfont": {"color": inks}}
+        anchor = "middle" if any("\n" in text for text in mark.texts) else "start"
+        found |= {"insidetextanchor": anchor, "textangle": 0, "textfont": {"color": inks}}
     where = "inside" if mark.inside else "outside"
     texts = [text.replace("\n", "<br>") for text in mark.texts]
     return found | {"text": texts, "textposition": where if len(mark.texts) else "none", "cliponaxis": False,

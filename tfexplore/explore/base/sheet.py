@@ -68,7 +68,7 @@ class Bars(Mark):
     """Horizontal bars (vertical: `upright`) at places along one axis (numbers, or words of a category axis).
 
     A bar begins at `start` and is `length` long, so stacked bars start where the one before ended; `shift` moves them
-    beside their place. `texts` stand behind the bars, or `inside` at their beginning.
+    beside their place. `texts` stand behind the bars, or `inside` at their beginning (if of two lines, in the middle).
     """
 
     at: Values = ()
