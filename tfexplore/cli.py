@@ -207,9 +207,9 @@ def _warm_network(args: argparse.Namespace) -> int:
     """Compiles what one network needs."""
     if not (args.network and args.shape):
         raise Refused("a network needs the shape of its input: tfexplore warm package.module:network --shape 10,32,784")
-    if not re.fullmatch(r"\d+(,\d+)+", args.shape):
+    if not re.fullmatch(r"0*[1-9]\d*(,0*[1-9]\d*)+", args.shape):
         raise Refused(
-            f"--shape must be whole numbers with commas, time first, such as 10,32,784, but got {args.shape!r}"
+            f"--shape must be whole numbers from 1 on with commas, time first, such as 10,32,784, but got {args.shape!r}"
         )
     import torch
 
@@ -246,7 +246,10 @@ def _network(name: str) -> "nn.Module":
     if not hasattr(there, attribute):
         raise Refused(f"{module} has no {attribute!r}")
     found = getattr(there, attribute)
-    made = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    try:
+        made = found() if callable(found) and not isinstance(found, nn.Module) else found
+    except Exception as error:  # a function of the user's may raise any
+        raise Refused(f"{name}() makes no network: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise Refused(f"{name} is neither a network nor a function that makes one, but {type(made).__name__}")
     return made

@@ -340,3 +340,16 @@ def test_within_a_captured_step() -> None:
     counted(torch.ones(2, 3))
     with pytest.raises(ValueError, match="must have only 0 and 1"):
         counted(torch.full((2, 3), 2.0))
+
+
+def test_under_transforms_it_is_the_module_as_it_stands() -> None:
+    layer, x = nn.Linear(6, 3), spikes(5, 6)
+    saving = BitSaving(layer)
+    assert torch.equal(torch.vmap(saving)(x.unsqueeze(1)), torch.vmap(layer)(x.unsqueeze(1)))
+
+    def loss(weight: Tensor) -> Tensor:
+        return torch.func.functional_call(saving, {"module.weight": weight}, (x,)).square().sum()
+
+    weight = layer.weight.detach()
+    expected = 2 * (x @ weight.t() + layer.bias.detach()).t() @ x
+    torch.testing.assert_close(torch.func.grad(loss)(weight), expected)

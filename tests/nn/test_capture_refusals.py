@@ -124,6 +124,34 @@ def test_what_python_changes_at_each_call_is_refused(name: str) -> None:
         train(made)
 
 
+def test_tensors_that_change_places_are_refused() -> None:
+    """Both are read at each call, but not as the same."""
+    kept = [torch.zeros(3), torch.zeros(3)]
+
+    def step(x: Tensor) -> Tensor:
+        kept.reverse()
+        kept[0].copy_(x)
+        return kept[0] - kept[1]
+
+    made = capture(step)
+    with pytest.raises(RuntimeError, match="another one at each call"):
+        [made(torch.full((3,), float(k))) for k in range(CALLS)]
+
+
+def test_transforms_without_operators_are_refused() -> None:
+    """Under `torch.func` a layer's kernel is no operator that a replay could run again."""
+
+    def work(net: Net, x: Tensor) -> Tensor:
+        def loss(parameters: dict[str, Tensor]) -> Tensor:
+            made: Tensor = torch.func.functional_call(net, parameters, (x,)).mean()
+            return made
+
+        return torch.func.grad(loss)(dict(net.named_parameters()))["2.weight"].sum()
+
+    with pytest.raises(RuntimeError, match="NumPy"):
+        capture(make(work)[1])(*DATA[0])
+
+
 def test_random_numbers_drawn_again_by_a_checkpoint_are_refused() -> None:
     with pytest.raises(RuntimeError, match="random numbers"):
         capture(make(None, Checkpointed(0.5))[1])(*DATA[0])

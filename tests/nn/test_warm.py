@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import tfexplore
 from tfexplore import cli
@@ -89,6 +90,9 @@ import torch, tfexplore
 def make():
     return torch.nn.Sequential(torch.nn.Linear(6, 5), tfexplore.LIF())
 
+def given(size):
+    return make()
+
 net, three = make(), 3
 """
 
@@ -121,8 +125,10 @@ def test_the_command_line(name: str, dtype: str, capsys: pytest.CaptureFixture[s
         (["warm_project:make"], "a network needs the shape of its input"),
         (["--shape", "3,4"], "a network needs the shape of its input"),
         (["warm_project", "--shape", "3,4"], "name a network as package.module:name"),
-        (["warm_project:make", "--shape", "3x4"], "--shape must be whole numbers with commas"),
+        (["warm_project:make", "--shape", "3x4"], "--shape must be whole numbers from 1 on with commas"),
         (["warm_project:none", "--shape", "3,4"], "warm_project has no 'none'"),
+        (["warm_project:make", "--shape", "3,0,4"], "--shape must be whole numbers from 1 on with commas"),
+        (["warm_project:given", "--shape", "3,4"], "warm_project:given() makes no network: TypeError"),
         (["warm_project:three", "--shape", "3,4"], "neither a network nor a function that makes one, but int"),
         (["warm_nowhere:make", "--shape", "3,4"], "No module named 'warm_nowhere'"),
         (["warm_project:make", "--shape", "3,4,5"], "does not run with an input 3,4,5, float32: mat1 and mat2"),
@@ -138,3 +144,30 @@ def test_a_pass_in_words() -> None:
     assert (
         str(Warmed("training", (Compiled("forward", 1.24),), 2)) == "training: 1 kernel compiled (forward 1.2 s), 2.0 s"
     )
+
+
+class Watched(torch.autograd.Function):
+    walked = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+        Watched.walked += 1
+        return g
+
+
+class Watch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = Watched.apply(x)
+        return made
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_gradients_that_are_off_around_the_call_are_on_within(around: Callable[[], Any]) -> None:
+    net, before = nn.Sequential(nn.Linear(6, 5), Watch(), tfexplore.LIF()), Watched.walked
+    with around():
+        warm(net, torch.rand(4, 2, 6))
+    assert Watched.walked == before + 1

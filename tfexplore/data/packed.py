@@ -161,7 +161,7 @@ class PackedDataset:
 
     def __getitem__(self, indices: slice | Sequence[int] | Tensor) -> PackedDataset:
         """The data set of these samples."""
-        if not isinstance(indices, slice) and np.ndim(indices) == 0:  # type: ignore[arg-type]
+        if not isinstance(indices, slice) and np.ndim(indices) == 0:
             raise TypeError(
                 f"a data set is indexed by a slice, a list or a tensor, but got {indices!r}; write [k:k + 1] for sample k."
             )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tfexplore.backends import bits as executed
 from tfexplore.backends.bits import Layout, untraced
 from tfexplore.data.bits import Packed, complaint, unpack
-from tfexplore.machine.torch_private import is_recorded
+from tfexplore.machine.torch_private import is_recorded, is_transformed
 from tfexplore.nn.wrappers import refuse_state
 
 
@@ -25,7 +25,8 @@ class BitSaving(nn.Module):
 
     What autograd saves of the input is packed: the input itself, a view of it, and a copy that autocast or another layout in
     memory makes. All else is saved as it is. Without gradients, or with frozen weights, nothing is saved, and the input is not
-    looked at. Under `torch.compile` the module is a graph break: it runs eagerly, and saves bits.
+    looked at. Under `torch.compile` the module is a graph break: it runs eagerly, and saves bits. Under a transform of
+    `torch.func` it is the module as it stands.
 
     Input that is not 0 and 1 is refused where it would be saved; on a GPU that check waits for the device, once a call. What
     `capture` replays, or a CUDA graph, cannot be checked: some calls before its recording are.
@@ -68,6 +69,8 @@ class BitSaving(nn.Module):
 
 def saving(module: nn.Module, x: Tensor | Packed) -> Any:
     """module(x), what is saved of x packed."""
+    if is_transformed():  # whose tensors have no memory to look at, and which take no hooks
+        return module(unpack(x, as_float(x.dtype)) if isinstance(x, Packed) else x)
     call = Call(module, x)
     try:
         with torch.autograd.graph.saved_tensors_hooks(call.save, lambda saved: saved()):

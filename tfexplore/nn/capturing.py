@@ -11,6 +11,7 @@ nothing has to be put back, and the losses are eager training's from the first c
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -274,8 +275,10 @@ def capture(step: Callable[..., Any], *, device: torch.device | str | None = Non
 
     Raises:
         RuntimeError: at a call, for what cannot be captured, with the line that asks for it: reading a number (`.item()`),
-            printing on a GPU, shapes that depend on values, tensors on another device or that are others at each call, an
-            optimiser whose numbers Python keeps.
+            or handing a tensor to NumPy, printing on a GPU, shapes that depend on values, tensors on another device or that are
+            others at each call, numbers or branches that Python changes at each call (a scheduler within the step), a random
+            state that the step sets (checkpointed dropout), an optimiser whose numbers Python keeps; and, until `forget()`, for
+            parameters that were frozen or moved since, and an optimiser whose state was loaded.
         TypeError: for an argument that is no tensor, or such a result.
         ValueError: for one kind of input too many, or an argument on another device.
 
@@ -345,9 +348,8 @@ def optimisers_within(device: torch.device) -> Iterator[list[torch.optim.Optimiz
 
 def same_tensors(before: Sequence[Outside], now: Sequence[Outside]) -> None:
     """What the step reads besides its arguments must not be another tensor at each call: a replay reads the old one."""
-    known = {id(outside.tensor) for outside in before}
-    for tensor, line, own, _ in now:
-        if not own and id(tensor) not in known:
+    for old, (tensor, line, own, _) in itertools.zip_longest(before[: len(now)], now):
+        if not own and (old is None or tensor is not old.tensor):
             raise RuntimeError(
                 f"step cannot be captured: in {line} it reads a tensor, {described([tensor])}, that is another one at each "
                 "call; pass it as an argument, or change it in place (`carry` belongs into the step)."

@@ -110,8 +110,8 @@ class Tape(TorchDispatchMode):
         self.before = before.asked if before else None
         self.asked: list[str] = []
         self.other = ""  # the first that `before` has not asked for
-        drawn = before.states if before else [default_generator(device)]
-        self.states = {generator: generator.get_state() for generator in drawn}
+        drawn = list(before.states) if before else [default_generator(device)]
+        self.states: dict[torch.Generator, Tensor] = {generator: generator.get_state() for generator in drawn}
         # by storage and place in it, since autograd unpacks what it has saved as another tensor of the same memory; a weak
         # reference keeps a storage's address from being given to another, and no gradient from being freed
         self.nodes: dict[StorageWeakRef, dict[tuple[Any, ...], fx.Node]] = {}

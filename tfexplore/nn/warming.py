@@ -69,10 +69,12 @@ def warm(net: nn.Module, x: Tensor) -> list[Warmed]:
 
 def warming(net: nn.Module, x: Tensor) -> Iterator[Warmed]:
     """As `warm`, one pass after the other."""
-    mine, mixed = copy.deepcopy(net), torch.autocast(x.device.type, x.dtype) if x.dtype in HALF else nullcontext()
+    mixed = torch.autocast(x.device.type, x.dtype) if x.dtype in HALF else nullcontext()
+    with torch.inference_mode(False):  # whose tensors no backward pass may have, should it be on around this call
+        mine, x = copy.deepcopy(net), x.detach().clone()
 
     def train() -> None:
-        with mixed:
+        with mixed, torch.inference_mode(False), torch.enable_grad():
             made = tree_leaves(mine.train()(x))
         outs = [out for out in made if isinstance(out, Tensor) and out.requires_grad]
         if outs:
