@@ -315,6 +315,20 @@ def test_a_delay_is_a_whole_number_of_steps():
         from_nir(chain(4, 4, d=Node("Delay", {"delay": np.array([0.001, 0.0025, 0, 0])})), dt=DT)
 
 
+def test_a_delay_of_all_features_is_one_number():
+    """An array of no axes, as a file has it."""
+    net = from_nir(chain(2, 2, d=Node("Delay", {"delay": np.array(0.002)})), dt=DT)
+    x = noise(5, 1, 2, seed=0)
+    assert torch.equal(net(x), torch.cat([torch.zeros(2, 1, 2), x[:3]]))
+
+
+@pytest.mark.parametrize("seconds", [2000.0, 1e300])
+def test_a_delay_beyond_all_memory_is_refused(seconds):
+    for delay in (np.array(seconds), np.array([0.0, seconds])):
+        with pytest.raises(ValueError, match=r"Node 'd': a delay of .* and at most 1,000,000 are kept"):
+            from_nir(chain(2, 2, d=Node("Delay", {"delay": delay})), dt=DT)
+
+
 def test_how_far_a_step_may_go():
     graph = chain(
         3, 3, n=Node("CubaLI", {"tau_mem": np.full(3, 0.01), "tau_syn": np.full(3, 0.0015), "r": 1.0, "v_leak": 0.0})

@@ -175,3 +175,8 @@ def test_refusals_name_the_module(made: Any, what: str) -> None:
     net = nn.Sequential(nn.Linear(2, 2), norse.LIFCell(), nn.Sequential(made()))
     with pytest.raises(ValueError, match=rf"'2.0'.*{what}"):
         from_norse(net)
+
+
+def test_hidden_states_that_are_not_returned_are_named() -> None:
+    net = norse.SequentialState(nn.Linear(6, 5), norse.LIFCell(), return_hidden=True)
+    assert "note: the network: returns its output alone" in str(from_norse(net).conversion)

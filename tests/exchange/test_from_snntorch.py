@@ -170,6 +170,23 @@ def test_refusals_name_the_module(made: Any, what: str) -> None:
         from_snntorch(net)
 
 
+@pytest.mark.parametrize("delay", [True, False])
+def test_a_reset_that_was_changed_later(delay: bool) -> None:
+    """snnTorch then subtracts in one part of its step, and sets to zero in another."""
+    set_later, loaded = (snn.Leaky(beta=0.5, reset_delay=delay) for _ in range(2))
+    set_later.reset_mechanism = "zero"
+    loaded.load_state_dict(snn.Leaky(beta=0.5, reset_mechanism="zero").state_dict())
+    for neuron in (set_later, loaded):
+        with pytest.raises(ValueError, match="'0', a Leaky of snntorch: its reset_mechanism was set or loaded"):
+            from_snntorch(nn.Sequential(neuron))
+
+
+def test_values_of_several_neurons_of_a_recurrent_layer() -> None:
+    ours = from_snntorch(snn.RLeaky(beta=torch.rand(4), all_to_all=False, V=0.5, init_hidden=True))
+    with pytest.raises(ValueError, match=r"beta has shape \(4,\)"):
+        ours(torch.rand(3, 2, 4, 4))
+
+
 def test_values_of_several_neurons_are_those_of_the_last_axes() -> None:
     """torch broadcasts from the last axis, a layer of ours from the first: what could be mistaken is refused."""
     ours = from_snntorch(snn.Leaky(beta=torch.rand(4), init_hidden=True))

@@ -141,6 +141,17 @@ def test_containers() -> None:
     assert "FoldTime" in repr(ours)
 
 
+def test_a_container_that_folds_time_normalises_as_it_does() -> None:
+    net = nn.Sequential(
+        layer.SeqToANNContainer(nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6)), neuron.IFNode(step_mode="m")
+    )
+    ours = from_spikingjelly(net)
+    assert not ours.conversion.notes  # type: ignore[union-attr]
+    assert fires(same(run(net), ours, currents(16, 8, 6) * 4))
+    stepped = nn.Sequential(layer.MultiStepContainer(nn.BatchNorm1d(6), neuron.IFNode()))
+    assert "BatchNorm" in str(from_spikingjelly(stepped).conversion)
+
+
 def test_a_forward_without_a_loop_stays() -> None:
     """In multi-step mode a user's own forward already takes all time steps."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import tfexplore
 from tests.exchange.beside import currents, dyadic
@@ -118,6 +119,74 @@ def test_a_forward_of_its_own() -> None:
         spikes, mem[1] = net.rest[1](net.rest[0](spikes), mem[1])
         theirs.append(spikes)
     assert torch.equal(torch.stack(theirs), eager(ours)(x))
+
+
+class Listed(nn.Module):
+    """Neurons in a list that torch does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = nn.Linear(6, 6), leaky()
+        self.inner = nn.Module()
+        self.inner.rest = {"a": [nn.ReLU(), (leaky(),)]}
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner.rest["a"][1][0](self.lif(self.fc(x)))  # type: ignore[index, union-attr]
+
+
+def test_neurons_in_a_plain_list_are_refused_by_name() -> None:
+    """They would stay the library's, and take [T, B, ...] for a batch."""
+    with pytest.raises(ValueError, match=r"'inner.rest' holds neurons in a list .* nn.ModuleList"):
+        from_snntorch(Listed())
+
+
+def test_a_loop_over_time_that_stayed_is_refused() -> None:
+    """[B, features] of a single step would pass for B steps of one sample."""
+    recurrent = nn.Sequential(nn.Linear(6, 5), snn.RLeaky(beta=0.5, linear_features=5, init_hidden=True))
+    for net in (chain(), recurrent):
+        with pytest.raises(ValueError, match="take away the loop over time"):
+            from_snntorch(net)(torch.zeros(4, 6))
+
+
+def test_weights_that_torch_computes() -> None:
+    """A pruned one has a history, which a copy cannot have, and is computed anew in each call."""
+    x = (4 * currents(12, 4, 6)).round() / 4
+    for share in (True, False):
+        net = dyadic(chain())
+        prune.l1_unstructured(net[0], "weight", 0.5)
+        ours = eager(from_snntorch(net, share=share))
+        assert torch.equal(run(net, x), ours(x))
+        ours(x).sum().backward()
+        assert (net[0].weight_orig.grad is not None) is share
+
+
+def test_a_state_that_a_module_keeps_is_no_obstacle() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.lif = nn.Linear(6, 5), snn.Leaky(beta=0.5)
+            self._kept: list[Tensor] = []
+
+        def forward(self, x: Tensor) -> Any:
+            self._kept.append(self.fc(x))
+            return self.lif(self._kept[-1])
+
+    net, x = Keeps(), currents(12, 4, 6)
+    net(x[0])
+    assert from_snntorch(net)(x).shape == (12, 4, 5)
+
+
+def test_what_is_left_out_is_said() -> None:
+    class Mine(nn.Sequential):
+        name = "mine"
+
+    net = Mine(nn.Linear(6, 5), leaky())
+    assert "hooks" not in str(from_snntorch(net).conversion)
+    net[1].register_forward_hook(lambda module, given, out: None)
+    text = str(from_snntorch(net).conversion)
+    assert "note: 1: its forward hooks are left out" in text
+    assert "note: the network: is an nn.Sequential now, without the methods and attributes of Mine" in text
+    assert "begin each call from the initial state" in str(from_snntorch(Own()).conversion)
 
 
 def test_one_module_in_two_places() -> None:

@@ -33,6 +33,8 @@ WEIGHTS = ("Affine", "Linear", "Conv1d", "Conv2d", "Scale")
 """What a feedback may go through."""
 NAMES = ("graph", "dt", "leak", "places", "sources", "training")
 """Attributes of a network, which no module within it may have for a name."""
+MOST_STEPS = 1_000_000
+"""Of a delay."""
 FAR = 0.5
 """dt / tau from which on a forward Euler step is far from the continuous equation, and worth a warning."""
 
@@ -284,8 +286,12 @@ def fitting(values: Any, shape: Shape) -> Any:
 
 def steps_of(delay: np.ndarray, dt: float) -> np.ndarray:
     """A delay in seconds as a whole number of time steps."""
-    steps = delay.astype(float) / dt
-    whole = np.rint(steps)
+    steps = np.asarray(delay.astype(float) / dt)
+    whole = np.asarray(np.rint(steps))
+    if (most := steps.max()) > MOST_STEPS:  # each holds an input of the whole batch
+        raise ValueError(
+            f"a delay of {delay.max():g} s is {most:g} steps of {dt:g} s, and at most {MOST_STEPS:,} are kept"
+        )
     if (wrong := np.abs(steps - whole) > 1e-6 * np.maximum(steps, 1)).any():
         raise ValueError(
             f"a delay of {delay[wrong][0]:g} s is {steps[wrong][0]:g} steps of {dt:g} s, and no whole number of them"

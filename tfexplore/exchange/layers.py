@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, parameters_of
+from tfexplore.nn.checks import State
 from tfexplore.nn.layers import Layer
 from tfexplore.nn.recurrent import Recurrent
 from tfexplore.nn.wrappers import FoldTime
@@ -117,17 +118,25 @@ class Converted(Layer):
         super().__init__(neuron)
         self.returns = returns
 
-    def forward(self, x: Tensor, *arguments: Any, **named: Any) -> Any:
-        if self.step.per_neuron and isinstance(x, Tensor):
+    def forward(self, *arguments: Any, **named: Any) -> Any:
+        if self.returns and "trace" not in named:
+            named["trace"] = self.returns
+        return super().forward(*arguments, **named)
+
+    def run(self, x: Tensor, *arguments: Any, **named: Any) -> tuple[Tensor, State]:
+        if x.ndim < 3:
+            raise ValueError(
+                f"x must be [T, B, *features], all time steps at once, but got shape {tuple(x.shape)}: take away the loop over "
+                "time. Neurons without an axis of features take x.unsqueeze(-1)."
+            )
+        if self.step.per_neuron:
             for key, values in (*self.raw.items(), *self.fixed.named_buffers()):
                 if values.numel() > 1 and values.ndim != x.ndim - 2:
                     raise ValueError(
                         f"{key} has shape {tuple(values.shape)}, which broadcasts over the last axes of x; so x must be [T, B] "
                         f"and {values.ndim} axes, but got shape {tuple(x.shape)}. Give {key} {x.ndim - 2} axes, with ones."
                     )
-        if self.returns and "trace" not in named:
-            named["trace"] = self.returns
-        return super().forward(x, *arguments, **named)
+        return super().run(x, *arguments, **named)
 
 
 class SharedMask(nn.Module):

@@ -223,9 +223,9 @@ def spiking(
 
 def run(net: nn.Module, x: Tensor) -> Tensor:
     """The network over x [T, B, ...] from its initial states, in sinabs' own order of axes."""
-    import sinabs
-
-    sinabs.reset_states(net)
+    for module in net.modules():  # sinabs.reset_states leaves out layers with children, as recurrent ones
+        if hasattr(module, "reset_states"):
+            module.reset_states()  # type: ignore[operator]
     kinds = {type(module).__name__ for module in net.modules()}
     given = x.transpose(0, 1)
     flat = any(kind.endswith("Squeeze") for kind in kinds) and "FlattenTime" not in kinds

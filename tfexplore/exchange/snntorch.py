@@ -172,7 +172,20 @@ def surrogate_of(function: Any) -> Surrogate:
     return matching([known[name](*scales)], by_autograd(function), name)
 
 
-MECHANISMS = {"subtract": "soft", "zero": "hard", "none": "none"}
+MECHANISMS = {"subtract": ("_base_sub", "soft"), "zero": ("_base_zero", "hard"), "none": ("_base_int", "none")}
+"""Its resets, in the order of their numbers there: the method that a step calls, and what it is here."""
+
+
+def reset_of(module: Any) -> str:
+    """Its reset. The method is chosen when it is made; a reset that is set or loaded later changes other parts alone."""
+    method, reset = MECHANISMS[module.reset_mechanism]
+    number = [*MECHANISMS].index(module.reset_mechanism)
+    if module.state_function.__name__ != method or int(module.reset_mechanism_val) != number:
+        raise ValueError(
+            "its reset_mechanism was set or loaded after it was made, which snnTorch follows in a part of its equations alone; "
+            "make it with the one that it is to have."
+        )
+    return reset
 
 
 def neuron(
@@ -186,7 +199,7 @@ def neuron(
     ):  # fmt: skip
         if given:
             raise ValueError(f"it has {name}, which has no counterpart here; leave it out.")
-    options = {"reset": MECHANISMS[module.reset_mechanism], "surrogate": surrogate_of(module.spike_grad)}
+    options = {"reset": reset_of(module), "surrogate": surrogate_of(module.spike_grad)}
     given = numbers | {"v_threshold": module.threshold}
     return found(kind, given, options, returns=states if module.output else (), **more)
 

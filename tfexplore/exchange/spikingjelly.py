@@ -166,6 +166,7 @@ LIBRARY = walk.Library(
         "Dropout": lambda module: SharedMask(module.p, whole=False),
         "Dropout2d": lambda module: SharedMask(module.p, whole=True),
     },
+    folds=("SeqToANNContainer",),
     own_forward="has a forward of its own, unchanged: a loop over time in it must go, since its neurons take all time steps, "
     "[T, B, ...]; in multi-step mode there is none.",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,11 @@ from tfexplore.nn.wrappers import FoldTime
 ANY_AXES = (nn.Linear, nn.Identity, nn.Dropout)
 """Modules that take `[T, B, features]` as they are."""
 LISTS = (nn.ModuleList, nn.ModuleDict)
+TORCHS = vars(nn.Module()).keys()
+"""Attributes in which torch keeps what is registered."""
+EACH_CALL = (
+    "Neurons that it calls more than once begin each call from the initial state; they do not go on from the last."
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Library:
         own_forward: what a user must change in a `forward` of his own.
         norm_per_step: a BatchNorm in training mode sees one time step at a time there.
         turns: by class, modules in a sequence from which on single steps are seen, or no longer.
+        folds: classes of containers that fold time into the batch, and so normalise over all time steps themselves.
     """
 
     package: str
@@ -47,6 +53,7 @@ class Library:
     own_forward: str
     norm_per_step: bool = True
     turns: Mapping[str, bool] = field(default_factory=dict)
+    folds: tuple[str, ...] = ()
 
     def of(self, module: nn.Module) -> str:
         """The class of the module by name, if it is one of this library, else ""."""
@@ -93,6 +100,7 @@ def converted(net: nn.Module, library: Library, share: bool) -> nn.Module:
     if not isinstance(share, bool):
         raise TypeError(f"share must be True or False, but got {share!r}.")
     walk = Walk(library, share, net)
+    walk.check_attributes(net)
     if not walk.has_neurons(net):
         for path, module in net.named_modules():
             if library.of(module) not in {*library.containers, *library.stateless, *library.turns}:
@@ -111,6 +119,20 @@ def with_hooks(tensor: Tensor) -> Tensor:
     return made
 
 
+def attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What a module holds beside its registered tensors and modules, by name; lists and dictionaries are looked into."""
+    waiting = [(name, value) for name, value in vars(module).items() if name not in TORCHS]
+    seen: set[int] = set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, list | tuple | dict):
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting += [(name, each) for each in (value.values() if isinstance(value, dict) else value)]
+        else:
+            yield name, value
+
+
 class Walk:
     """One walk through one network. What stands in for a module is in `memo`, so that a copy finds it there."""
 
@@ -119,6 +141,10 @@ class Walk:
         self.memo: dict[int, Any] = {}
         for tensor in (*net.parameters(), *net.buffers()):
             self.memo[id(tensor)] = tensor if share else with_hooks(tensor)
+        for module in net.modules():
+            for _, value in attributes(module):  # a pruned weight, or a state that was kept: torch copies no history
+                if isinstance(value, Tensor) and not value.is_leaf:
+                    self.memo[id(value)] = value.detach().clone()
 
     def copied(self, original: Any) -> Any:
         """A copy in which what was replaced is replaced."""
@@ -130,6 +156,17 @@ class Walk:
 
     def has_neurons(self, module: nn.Module) -> bool:
         return any(self.library.of(each) in self.library.neurons for each in module.modules())
+
+    def check_attributes(self, net: nn.Module) -> None:
+        """Raises ValueError for neurons that torch does not know of, since they are in a plain list."""
+        registered = {id(each) for each in net.modules()}
+        for path, module in net.named_modules():
+            for name, value in attributes(module):
+                if isinstance(value, nn.Module) and id(value) not in registered and self.has_neurons(value):
+                    raise ValueError(
+                        f"{f'{path}.{name}' if path else name!r} holds neurons in a list or dictionary of Python's, which torch "
+                        "does not look into; make it an nn.ModuleList or an nn.ModuleDict."
+                    )
 
     def has_time(self, module: nn.Module) -> bool:
         """Whether what stands in for it takes all time steps, and so is not folded."""
@@ -176,7 +213,7 @@ class Walk:
         for name, child in module.named_children():
             self.module(child, f"{path}.{name}" if path else name, stepwise)
         if self.has_time(module) and not isinstance(module, LISTS):
-            self.note(f"{path or 'the network'} ({type(module).__name__}) {library.own_forward}")
+            self.note(f"{path or 'the network'} ({type(module).__name__}) {library.own_forward} {EACH_CALL}")
         made: nn.Module = self.copied(module)
         return made
 
@@ -188,6 +225,7 @@ class Walk:
         for note in given.notes:
             self.note(f"{path or 'the network'}: {note}")
         self.conversion.replaced.append((path, kind, repr(given.neuron)))
+        self._lost(module, path)
         return layer_of(given, module, self.copied)
 
     def check(self, module: nn.Module, path: str, kind: str) -> None:
@@ -227,15 +265,33 @@ class Walk:
                 continue
             made = self.module(child, child_path, stepwise)
             if stepwise and not self.has_time(child):
-                self._norms(child, child_path)
+                if self.library.of(module) not in self.library.folds:
+                    self._norms(child, child_path)
                 row[name] = made
             else:
                 close()
                 parts[name] = made
         close()
+        self._lost(module, path)
         made_of = nn.Sequential(parts)
         made_of.training = module.training
         return made_of
+
+    def _lost(self, module: nn.Module, path: str) -> None:
+        """Notes what a module that another stands in for had beside its children."""
+        if module._forward_hooks or module._forward_pre_hooks:
+            self.note(
+                f"{path or 'the network'}: its forward hooks are left out; tfexplore.record(net, 's') has the spikes."
+            )
+        if type(module).forward is nn.Sequential.forward and type(module) is not nn.Sequential:
+            self.note(
+                f"{path or 'the network'}: is an nn.Sequential now, without the methods and attributes of "
+                f"{type(module).__name__}."
+            )
+        if getattr(module, "return_hidden", False):
+            self.note(
+                f"{path or 'the network'}: returns its output alone, without hidden states, which return_hidden asked for."
+            )
 
     def _norms(self, child: nn.Module, path: str) -> None:
         if self.library.norm_per_step and any(isinstance(each, _BatchNorm) for each in child.modules()):
