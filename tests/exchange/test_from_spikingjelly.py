@@ -141,6 +141,24 @@ def test_containers() -> None:
     assert "FoldTime" in repr(ours)
 
 
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+def test_a_voting_layer_stays(step_mode: str) -> None:
+    """The last of its networks for DVS128 Gesture: it has no state."""
+    net = dyadic(nn.Sequential(layer.Linear(6, 20), neuron.IFNode(), layer.VotingLayer(5)))
+    functional.set_step_mode(net, step_mode)
+    spikes = same(run(net, step_mode), from_spikingjelly(net), (currents(16, 4, 6) * 4).round())
+    assert spikes.shape == (16, 4, 4)
+    assert spikes.any()
+
+
+@pytest.mark.parametrize("name", ["LogTailedReLU", "S2NN"])
+def test_a_surrogate_that_is_not_known_is_named(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"'0', .*its surrogate {name} has no counterpart here; take one of Sigmoid, ATan"
+    ):
+        from_spikingjelly(nn.Sequential(neuron.IFNode(surrogate_function=getattr(surrogate, name)())))
+
+
 def test_a_container_that_folds_time_normalises_as_it_does() -> None:
     net = nn.Sequential(
         layer.SeqToANNContainer(nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6)), neuron.IFNode(step_mode="m")

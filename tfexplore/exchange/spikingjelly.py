@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -103,19 +104,21 @@ def surrogate_of(function: Any) -> Surrogate:
     name, alpha = type(function).__name__, float(getattr(function, "alpha", 1.0))
     if not getattr(function, "spiking", False):
         raise ValueError(f"its surrogate {name} has spiking=False, or is a function, so that it may give no spikes.")
-    known: dict[str, Surrogate] = {
-        "Sigmoid": surrogates.Sigmoid(alpha),
-        "ATan": surrogates.ATan(alpha),
-        "PiecewiseQuadratic": surrogates.Triangle(1 / alpha),
-        "PiecewiseExp": slopes.Exponential(1 / alpha, alpha / 2),
-        "SoftSign": slopes.FastSigmoid(alpha, alpha / 2),
-        "SuperSpike": slopes.FastSigmoid(1.0, alpha),
-        "Erf": surrogates.Gaussian(1 / (math.sqrt(2) * alpha)),
-        "Rect": surrogates.Rectangle(1 / alpha),
-        "NonzeroSignLogAbs": slopes.LogSlope(alpha),
-        "QPseudoSpike": slopes.Power(alpha),
+    known: dict[str, Callable[[float], Surrogate]] = {
+        "Sigmoid": surrogates.Sigmoid,
+        "ATan": surrogates.ATan,
+        "PiecewiseQuadratic": lambda alpha: surrogates.Triangle(1 / alpha),
+        "PiecewiseExp": lambda alpha: slopes.Exponential(1 / alpha, alpha / 2),
+        "SoftSign": lambda alpha: slopes.FastSigmoid(alpha, alpha / 2),
+        "SuperSpike": lambda alpha: slopes.FastSigmoid(1.0, alpha),
+        "Erf": lambda alpha: surrogates.Gaussian(1 / (math.sqrt(2) * alpha)),
+        "Rect": lambda alpha: surrogates.Rectangle(1 / alpha),
+        "NonzeroSignLogAbs": slopes.LogSlope,
+        "QPseudoSpike": slopes.Power,
     }
-    return matching([known[name]] if name in known else [], by_autograd(function), name)
+    if name not in known:
+        raise ValueError(f"its surrogate {name} has no counterpart here; take one of {', '.join(known)}.")
+    return matching([known[name](alpha)], by_autograd(function), name)
 
 
 def node(kind: type[Neuron], node: Any, numbers: dict[str, Any], **options: Any) -> Found:
@@ -167,6 +170,7 @@ LIBRARY = walk.Library(
         "Dropout2d": lambda module: SharedMask(module.p, whole=True),
     },
     folds=("SeqToANNContainer",),
+    kept=("VotingLayer",),
     own_forward="has a forward of its own, unchanged: a loop over time in it must go, since its neurons take all time steps, "
     "[T, B, ...]; in multi-step mode there is none.",
 )

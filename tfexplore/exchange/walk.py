@@ -43,6 +43,7 @@ class Library:
         norm_per_step: a BatchNorm in training mode sees one time step at a time there.
         turns: by class, modules in a sequence from which on single steps are seen, or no longer.
         folds: classes of containers that fold time into the batch, and so normalise over all time steps themselves.
+        kept: classes that are kept, although they are no modules of torch, since they have neither neurons nor a state.
     """
 
     package: str
@@ -54,6 +55,7 @@ class Library:
     norm_per_step: bool = True
     turns: Mapping[str, bool] = field(default_factory=dict)
     folds: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     def of(self, module: nn.Module) -> str:
         """The class of the module by name, if it is one of this library, else ""."""
@@ -230,6 +232,8 @@ class Walk:
 
     def check(self, module: nn.Module, path: str, kind: str) -> None:
         """Raises ValueError for a module of the library, or one made from its, that is not known here."""
+        if kind in self.library.kept:
+            return
         ancestors = type(module).__mro__
         ours = [cls for cls in ancestors if cls.__module__.split(".")[0] == self.library.package]
         torchs = [cls for cls in ancestors if cls.__module__.startswith("torch.nn.modules.") and cls is not nn.Module]
