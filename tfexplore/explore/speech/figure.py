@@ -46,7 +46,7 @@ def sheet(run: SpeechRun, heard: Heard, epochs: int) -> Sheet:
         ),
         "scores": Panel(
             [Bars("scores", speakers, heard.scores, colour=colours, upright=True, words="speaker {x}: {y:.2f}")],
-            title="mean output by speaker (the right one is green)", x=Axis(words=speakers, bare=True),
+            title="mean output by speaker (the right one is green)", x=Axis(words=speakers, every=1, bare=True),
             y=Axis(low=-1.1 * size, high=1.1 * size),
         ),
     }  # fmt: skip
