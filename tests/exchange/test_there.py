@@ -16,7 +16,7 @@ from torch import Tensor, nn
 pytest.importorskip("nir", reason="other frameworks read NIR's own objects: pip install nir")
 
 from tfexplore import IF, LIF
-from tfexplore.exchange import to_nir
+from tfexplore.exchange import from_nir, from_norse, from_snntorch, from_spikingjelly, to_nir
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries, and of what they import
 DT = 1e-4  # the step that snnTorch assumes
@@ -118,3 +118,59 @@ def test_a_tie_is_another_spike(read: Reader, make: Callable[[bool], nn.Sequenti
     """With the other comparison the same networks part: the file has the equation, and each reader its own comparison."""
     theirs, ours = both(read, make, strict, dt)
     assert not torch.equal(theirs.float(), ours)
+
+
+# -- a network that came from there, and goes back ---------------------------------------------------------------------------
+
+
+def sums_of_eighths(inputs: int = 6, outputs: int = 5) -> nn.Linear:
+    made = nn.Linear(inputs, outputs, bias=False)
+    with torch.no_grad():
+        made.weight.copy_(torch.randint(-8, 12, (outputs, inputs), generator=torch.Generator().manual_seed(2)) / 8)
+    return made
+
+
+@pytest.mark.parametrize("cell", ["LIFBoxCell", "LIFCell", "IAFCell"])
+def test_from_norse_and_back(cell: str) -> None:
+    norse = pytest.importorskip("norse.torch", reason="runs beside ours where Norse is installed")
+    given = norse.LIFBoxParameters(tau_mem_inv=torch.tensor(200.0), v_th=torch.tensor(0.4))
+    theirs = norse.SequentialState(
+        sums_of_eighths(), norse.LIFBoxCell(given) if cell == "LIFBoxCell" else getattr(norse, cell)()
+    )
+    x = (torch.rand(100, 3, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    ours = from_norse(theirs)
+    with torch.no_grad():
+        expected, graph = step_by_step(theirs, x), to_nir(ours, dt=1e-3)
+        assert 0.05 < expected.mean() < 0.5
+        assert torch.equal(ours(x), expected)
+        assert torch.equal(in_norse(graph.to_nir(), x, 1e-3), expected)
+        assert torch.equal(from_nir(graph, dt=1e-3)(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("node", "given"),
+    [
+        ("LIFNode", {"tau": 4.0, "decay_input": True}),
+        ("LIFNode", {"tau": 4.0, "decay_input": False}),
+        ("ParametricLIFNode", {"init_tau": 4.0}),
+        ("IFNode", {}),
+    ],
+)
+def test_from_spikingjelly_and_back(node: str, given: dict[str, Any]) -> None:
+    neurons = pytest.importorskip(
+        "spikingjelly.activation_based.neuron", reason="runs beside ours where it is installed"
+    )
+    theirs = nn.Sequential(sums_of_eighths(), getattr(neurons, node)(step_mode="m", **given))
+    x = 2 * (torch.rand(100, 3, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    ours = from_spikingjelly(theirs)
+    with torch.no_grad():
+        expected, graph = theirs(x), to_nir(ours, dt=1.0)
+        assert 0.05 < expected.mean() < 0.8
+        assert torch.equal(ours(x), expected)
+        assert torch.equal(in_spikingjelly(graph.to_nir(), x, 1.0), expected)
+
+
+def test_what_a_file_cannot_say_of_them_is_refused() -> None:
+    snn = pytest.importorskip("snntorch", reason="is converted where snnTorch is installed")
+    with pytest.raises(ValueError, match="Module '1': Leaky has no counterpart in NIR"):
+        to_nir(from_snntorch(nn.Sequential(sums_of_eighths(), snn.Leaky(beta=0.9, init_hidden=True))), dt=1e-3)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfexplore import neurons
+from tfexplore.exchange import norse, spikingjelly
 from tfexplore.exchange.graph import Node
 from tfexplore.exchange.kinds import KINDS
 from tfexplore.exchange.neurons import NirCubaLI, NirCubaLIF, NirI, NirIF, NirLI, NirLIF, NirThreshold
@@ -27,7 +28,12 @@ NIR: dict[str, type[Neuron]] = {
 OURS: dict[type[Neuron], str] = {
     neurons.IF: "IF", neurons.LIF: "LIF", neurons.ParametricLIF: "LIF", neurons.LI: "LI", neurons.CubaLIF: "CubaLIF",
 }  # fmt: skip
-KIND = OURS | {cls: kind for kind, cls in NIR.items()}
+THEIRS: dict[type[Neuron], str] = {
+    norse.Box: "LIF", norse.LIF: "CubaLIF", norse.LI: "CubaLI", norse.LIBox: "LI", norse.IAF: "IF",
+    spikingjelly.LIF: "LIF", spikingjelly.ParametricLIF: "LIF",
+}  # fmt: skip
+"""Of converted networks: the same equations in another order of operations, which a file does not have."""
+KIND = OURS | THEIRS | {cls: kind for kind, cls in NIR.items()}
 LEAKS = ("euler", "exact")
 OWN = "tfexplore"
 """The metadata under which a neuron of ours is written as it is, so that it comes back to the bit."""
@@ -97,14 +103,20 @@ def parameters_of(neuron: Neuron, values: Values, dt: float, leak: str) -> dict[
 
 
 def continuous(neuron: Neuron, values: Values) -> dict[str, np.ndarray]:
-    """The values of a neuron of the library as those of NIR's of the same kind.
+    """The values of a neuron of the library, or of a converted network, as those of NIR's of the same kind.
 
-    A leak of 1 / tau a step towards v_reset. Where tau does not divide the input, r = tau makes up for it.
+    A leak of 1 / tau a step towards v_reset. Where tau does not divide the input, r = tau makes up for it; where a jump of the
+    current is not divided, w_in does.
     """
     one = np.ones(())
     found = dict(values)
-    if isinstance(neuron, neurons.IF):
+    if isinstance(neuron, neurons.IF | norse.IAF):
         return found | {"gain": one}
+    if isinstance(neuron, norse.Box | norse.LIBox):
+        return found | {"r": one} | ({"w_in": 1 / values["rate_syn"]} if "rate_syn" in values else {})
+    if isinstance(neuron, spikingjelly.ParametricLIF):
+        q = values["q"]
+        return found | {"rate": q, "v_leak": values["v_reset"], "r": one if neuron.decay_input else 1 / q}
     found |= {"rate": 1 / values["tau"], "v_leak": values["v_reset"]}
     found["r"] = one if neuron.decay_input else values["tau"]  # type: ignore[attr-defined]  # LIF, LI, CubaLIF
     if isinstance(neuron, neurons.CubaLIF):

@@ -29,9 +29,10 @@ def to_nir(
     """A network of ours as a NIR graph: `exchange.write(graph, file)` writes it, `graph.to_nir()` is nir's object.
 
     Modules: `IF`, `LIF`, `ParametricLIF` (tau as it is now), `LI` and `CubaLIF`, with parameters of channels and neurons; what
-    `from_nir` makes; `nn.Linear`, `nn.Flatten`, `Recurrent`; in `FoldTime`, `nn.Conv1d`, `nn.Conv2d`, `nn.AvgPool2d` (with a
-    `divisor_override` of 1, NIR's SumPool2d) and `nn.Flatten`; `nn.Sequential` of these, nested. Nodes have the modules' names,
-    those of an imported network the names that they came with. Parameters of neurons and all shapes are written in full.
+    `from_nir` makes; of what `from_norse` and `from_spikingjelly` make, the neurons that NIR has; `nn.Linear`, `nn.Flatten`,
+    `Recurrent`; in `FoldTime`, `nn.Conv1d`, `nn.Conv2d`, `nn.AvgPool2d` (with a `divisor_override` of 1, NIR's SumPool2d) and
+    `nn.Flatten`; `nn.Sequential` of these, nested. Nodes have the modules' names, those of an imported network the names that
+    they came with. Parameters of neurons and all shapes are written in full.
 
     What NIR cannot say: a surrogate, a dtype, a soft reset, and a spike at the threshold itself (`strict=False`): NIR's neurons
     fire above it. A neuron of the library is written beside its NIR equation as it is, as metadata, so that `from_nir` gives back
