@@ -12,7 +12,7 @@ import numpy as np
 
 from tfexplore.exchange.graph import DEEPEST, MOST_EDGES
 
-MOST_OBJECTS = 300_000  # groups, data sets and texts; a node has up to eleven
+MOST_OBJECTS = 50_000  # groups, data sets and texts, read at under a millisecond each; a node has up to eleven
 MOST_CHUNKS = 100_000
 MOST_LETTERS = 1_000  # of a name
 DEEPEST_GROUP = 3 * DEEPEST + 4  # two for each sub-graph, one for each level of metadata
