@@ -49,16 +49,16 @@ def convention(library: str, *, tau: float, dt: float, v_threshold: float = 1.0)
     Returns:
         The neuron: a `Layer` runs it. With a = exp(-dt / tau):
 
-        ============  ===============================  ======  =============================================
-        library       charge                           fires   reset
-        ============  ===============================  ======  =============================================
-        exact         a v + (1 - a) x                  >       to 0
-        norse         v + dt/tau (x - v)               >       to 0
-        snntorch      (1 - dt/tau) v + x               >       the threshold subtracted, one step later
-        spikingjelly  v + (x - v) / (tau/dt)           >=      to 0
-        sinabs        a v + (1 - a) x                  >=      the threshold subtracted
-        spyx          (1 - dt/tau) v + x               >       the same, and it fires before it charges
-        ============  ===============================  ======  =============================================
+        ============  ========================  ======  ==================================
+        library       charge                    fires   reset
+        ============  ========================  ======  ==================================
+        exact         a v + (1 - a) x           >       to 0
+        norse         v + dt/tau (x - v)        >       to 0
+        snntorch      (1 - dt/tau) v + x        >       less one threshold, a step later
+        spikingjelly  v + (x - v) dt/tau        >=      to 0
+        sinabs        a v + (1 - a) x           >=      less one threshold
+        spyx          (1 - dt/tau) v + x        >       so too; it fires before it charges
+        ============  ========================  ======  ==================================
 
     Raises:
         ValueError: for a library that is not known, or numbers that are not positive, or dt above tau.
