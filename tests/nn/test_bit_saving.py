@@ -28,7 +28,9 @@ def saved_bytes(run: Callable[[], Any], *apart: Tensor) -> int:
 
     def storages() -> dict[int, int]:
         # by type: the collector also shows what other tests left, proxies and tensors without memory
-        found = [each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter) and each.device.type == "cpu"]
+        found = [
+            each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter) and each.device.type == "cpu"
+        ]
         return {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in found}
 
     before = storages()
