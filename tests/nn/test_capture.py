@@ -432,6 +432,31 @@ def test_times_say_after_how_many_steps_capturing_is_paid() -> None:
     )
 
 
+def test_a_bias_is_added_in_place_as_without_a_tape() -> None:
+    """Of x that is no contiguous matrix, torch adds the bias into the product, but beside it where a mode looks."""
+
+    def losses(captured: bool) -> tuple[list[float], str]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.2)
+
+        def step(x: Tensor) -> Tensor:
+            optimiser.zero_grad()
+            loss = (net(x) - 1).square().mean()
+            loss.backward()
+            optimiser.step()
+            return loss
+
+        run: Any = capture(step) if captured else step
+        found = [run(torch.full((1, 3, 6), 0.1 * k).expand(4, 3, 6)).item() for k in range(12)]
+        return found, run.program() if captured else ""
+
+    found, text = losses(True)
+    assert found == losses(False)[0]
+    assert "aten.mm" in text
+    assert "aten.add.Tensor" not in text
+
+
 def test_a_captured_step_reports_and_shows_its_program() -> None:
     captured, data = capture(plain(network())), batches()
     assert captured.program() == ""
