@@ -9,7 +9,7 @@ from tfexplore.explore.base.controls import Choice, Slider, moved
 from tfexplore.explore.base.explorer import Explorer
 from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.bits import figure
-from tfexplore.explore.bits.packing import ALONG, DEPTHS, NEURONS, ORDERS, Packing, example, look
+from tfexplore.explore.bits.packing import ALONG, DEPTHS, NEURONS, Packing, example, look
 
 MOST = 32
 
@@ -63,9 +63,6 @@ class Bits(Explorer):
             raise TypeError(f"x must be a tensor [T, N], but got {type(x).__name__}.")
         if x is not None and (x.ndim != 2 or not 1 <= min(x.shape) <= max(x.shape) <= MOST):
             raise ValueError(f"x must be [T, N] with 1 to {MOST} steps and neurons, but got shape {tuple(x.shape)}.")
-        for name, value, allowed in (("along", along, ALONG), ("order", order, ORDERS), ("bits", bits, DEPTHS)):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, but got {value!r}.")
         self.x = None if x is None else x.detach().cpu().float().numpy()
         super().__init__(steps=steps if x is None else None, bits=bits, along=along, order=order)
 

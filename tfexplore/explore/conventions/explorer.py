@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tfexplore.exchange.conventions import LIBRARIES
 from tfexplore.explore.base.controls import Choice, Scale, Slider, Tick
 from tfexplore.explore.base.explorer import Explorer
 from tfexplore.explore.base.sheet import Sheet
@@ -54,13 +53,6 @@ class Conventions(Explorer):
     scaled = Tick("dt/τ of the current", help="where a library adds all of it, as its users put it in their weights")
 
     def __init__(self, library: str = "snntorch", other: str = "exact", *, tau: float = 20.0, dt: float = 2.0) -> None:
-        for name, value, allowed in (
-            ("library", library, LIBRARIES),
-            ("other", other, LIBRARIES),
-            ("dt", dt, tuple(STEPS)),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, but got {value!r}.")
         super().__init__(
             library=library, other=other, tau=float(tau), dt=float(dt), threshold=1.0, current="pulses", strength=3.0
         )

@@ -46,8 +46,6 @@ class DataPath(Explorer):
     batch = Slider("batch", 1, MOST, help="samples that are handed out at once")
 
     def __init__(self, steps: int = 64, batch: int = 128) -> None:
-        if steps not in STEPS:
-            raise ValueError(f"steps must be one of {', '.join(map(str, STEPS))}, but got {steps!r}.")
         checked_count("batch", batch, MOST)
         super().__init__(steps=steps, batch=batch)
 
