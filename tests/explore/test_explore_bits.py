@@ -13,7 +13,7 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 from tests.pictures import spread
 from tfexplore import explore
-from tfexplore.explore.bits.packing import ALONG, DEPTHS, ORDERS
+from tfexplore.explore.bits.packing import ALONG, DEPTHS
 
 
 def packed(values: np.ndarray, axis: int, order: Any, depth: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def packed(values: np.ndarray, axis: int, order: Any, depth: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("bits", DEPTHS)
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", ["big", "little"])
 @pytest.mark.parametrize("along", ALONG)
 def test_bytes_are_numpys(along: str, order: str, bits: int) -> None:
     made = explore.bits(steps=13, along=along, order=order, bits=bits)

@@ -10,7 +10,6 @@ import torch
 from tfexplore.data.bits import Packed, pack
 
 ALONG = {"time": 0, "neurons": 1}
-ORDERS = ("big", "little")
 DEPTHS = {1: "spikes: 1 bit", 2: "up to 3: 2 bits", 4: "up to 15: 4 bits"}
 NEURONS = 12
 
