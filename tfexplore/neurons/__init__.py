@@ -9,6 +9,7 @@ Nothing here knows of tensors, kernels or text; `codegen` makes those from the e
 
 from tfexplore.neurons import surrogates
 from tfexplore.neurons.adjoint import Adjoint, adjoint_of
+from tfexplore.neurons.affine import Affine, affine_of
 from tfexplore.neurons.library import (
     ALIF,
     ALL,
@@ -29,7 +30,7 @@ from tfexplore.neurons.step import Step, step_of
 from tfexplore.neurons.surrogates import Surrogate, Value
 
 __all__ = [
-    "ALIF", "ALL", "EIF", "IF", "LI", "LIF", "QIF", "Adjoint", "CubaLIF", "Decay", "Izhikevich", "Neuron", "PaperLIF",
-    "ParametricLIF", "Positive", "Step", "Surrogate", "TimeConstant", "Value", "adjoint_of", "detached", "first",
-    "step_of", "surrogates",
+    "ALIF", "ALL", "EIF", "IF", "LI", "LIF", "QIF", "Adjoint", "Affine", "CubaLIF", "Decay", "Izhikevich", "Neuron", "PaperLIF",
+    "ParametricLIF", "Positive", "Step", "Surrogate", "TimeConstant", "Value", "adjoint_of", "affine_of", "detached",
+    "first", "step_of", "surrogates",
 ]  # fmt: skip
