@@ -47,7 +47,7 @@ def fold(first, last, steps, stream, part, apart, beside):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def unfold(first, last, steps, stream, part, apart, beside):
-    """The way back."""
+    """The other way round."""
     size, rows, cell, row, long = shapes(apart, beside, steps)
     target = np.uint64(apart.ctypes.data), long * rows * cell, rows * cell, cell
     source = np.uint64(beside.ctypes.data), cell, rows * row, row

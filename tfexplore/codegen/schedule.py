@@ -159,7 +159,7 @@ def cost_of(variant: Variant, loop: str) -> Cost:
 
     >>> from tfexplore import neurons
     >>> cost_of(Variant(neurons.step_of(neurons.IF(reset="none"))), "forward")
-    Cost(chain=4, work=3)
+    Cost(chain=4, work=4)
     """
     step = variant.step
     if loop == "forward":

@@ -212,7 +212,7 @@ def with_matrix(adjoint: Adjoint) -> Adjoint:
     >>> from tfexplore import neurons
     >>> carried = with_matrix(adjoint_of(neurons.step_of(neurons.LI())))
     >>> carried.g_before, carried.body[-1]
-    ((g_v, g_v_of_g_v_next), (g_v_of_g_v_next, g_v_next_of_g_v_next*(1 - 1/tau)))
+    ((g_v, g_v_of_g_v_next), (g_v_of_g_v_next, g_h_v_of_g_v_next*(1 - 1/tau)))
     """
     arriving = {adjoint.g_out, *adjoint.g_traced, *adjoint.g_after}
     absent = dict.fromkeys({adjoint.g_out, *adjoint.g_traced}, sympy.S.Zero)
