@@ -24,6 +24,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
     from tfexplore.explore.nir.explorer import Nir as nir
     from tfexplore.explore.policies.explorer import MemoryOverTime as memory_over_time
+    from tfexplore.explore.predict.explorer import Prediction as predict
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.schedules.explorer import Schedules as schedules
@@ -59,6 +60,7 @@ __all__ = [
     "memory_over_time",
     "neuron",
     "nir",
+    "predict",
     "race",
     "roofline",
     "schedules",
