@@ -27,6 +27,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.predict.explorer import Prediction as predict
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
+    from tfexplore.explore.scan.explorer import Scan as scan
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds.explorer import Seeds as seeds
     from tfexplore.explore.speech.explorer import Speech as speech
@@ -63,6 +64,7 @@ __all__ = [
     "predict",
     "race",
     "roofline",
+    "scan",
     "schedules",
     "seeds",
     "sources",
