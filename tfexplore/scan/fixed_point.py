@@ -135,7 +135,16 @@ def solve(
     assert forward is not None
     final = final[1:] or [final[0]]
     kept = torch.stack(history) if history else None
-    return Solved(forward._replace(spikes=s), len(changed), tuple(changed), torch.stack(final), tuple(wasted), kept)
+    return Solved(ended(forward, s, on), len(changed), tuple(changed), torch.stack(final), tuple(wasted), kept)
+
+
+def ended(forward: Forward, s: Tensor, on: Equations) -> Forward:
+    """With the spikes found: the last round may have changed that of the last step, which its state had not seen."""
+    if not len(s):
+        return forward._replace(spikes=s)
+    last = on.reset(tuple(h[-1:] for h in forward.charged), s[-1:])
+    states = tuple(torch.cat([z[:-1], end]) for z, end in zip(forward.states, last, strict=True))
+    return forward._replace(spikes=s, states=states)
 
 
 def fired(forward: Forward, on: Equations) -> Tensor:
