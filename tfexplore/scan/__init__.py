@@ -1,0 +1,22 @@
+"""What is really parallel in time: steps of a neuron as affine pairs, and scans over them, in plain torch.
+
+A step that is affine in its states, z -> A z + b, is a pair, and two pairs are one. So T steps may be grouped in any way:
+
+- `pairs`: the pair, and four ways to walk a recurrence: `sequential`, `chunked`, `associative` (a tree), `doubling`; `Count`
+- `steps`: from a neuron and x to pairs; `walk` is any neuron's serial loop, `run` an affine neuron's forward pass as a scan
+- `backward`: the backward pass of *every* neuron as a scan, QIF, EIF and Izhikevich included
+- `fixed_point`: neurons with a reset, exactly: guess all spikes, scan, compare, repeat; what is proved, and what is wasted
+
+These are to be read, and to test faster ones against; nothing here is fast. No neuron is named: what is affine follows from
+its equations (`neurons.affine_of`), and so do A, b and the adjoint.
+"""
+
+from tfexplore.scan.backward import Gradient, adjoint_pairs, gradient
+from tfexplore.scan.fixed_point import Solved, solve
+from tfexplore.scan.pairs import Count, Pairs, associative, chunked, combine, doubling, odd_even, sequential
+from tfexplore.scan.steps import HOW, Forward, pairs_of, run, walk
+
+__all__ = [
+    "HOW", "Count", "Forward", "Gradient", "Pairs", "Solved", "adjoint_pairs", "associative", "chunked", "combine", "doubling",
+    "gradient", "odd_even", "pairs_of", "run", "sequential", "solve", "walk",
+]  # fmt: skip
