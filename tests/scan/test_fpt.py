@@ -119,6 +119,19 @@ def test_its_error_counted_one_spike_after_the_other() -> None:
     assert found.drawn > 0.1  # approximate: not a matter of rounding
 
 
+def test_its_error_counts_no_step_behind_a_samples_end() -> None:
+    x, layer, lengths = noise(T, B, N), FPT(), torch.tensor([T, 4, 0])
+    found = fpt_error(layer, x, seeds=[0], lengths=lengths)
+    first, second = fpt_error(layer, x[:, :1]), fpt_error(layer, x[:4, 1:2])
+    for key in ("lif_rate", "rounded"):
+        expected = (T * getattr(first, key) + 4 * getattr(second, key)) / (T + 4)
+        assert getattr(found, key) == pytest.approx(expected)
+    lif, *_ = oracle.lif(x, torch.zeros(B, N, dtype=x.dtype), 2.0)
+    drawn = torch.bernoulli(layer(x, trace="p", lengths=lengths)[1], generator=torch.Generator().manual_seed(0))
+    differ = (drawn != lif).double()
+    assert found.drawn == pytest.approx((differ[:, 0].mean().item() * T + differ[:4, 1].mean().item() * 4) / (T + 4))
+
+
 def test_it_is_no_lif_however_many_rounds() -> None:
     """The sigmoid and the drawing remain: at a given steepness more rounds do not help beyond some share of wrong spikes."""
     x = noise(64, 8, 16, seed=5)

@@ -32,6 +32,7 @@ from tfexplore import neurons
 from tfexplore.neurons.parameters import check_between
 from tfexplore.nn.checks import State
 from tfexplore.nn.library import LIF
+from tfexplore.nn.memoryless import valid
 from tfexplore.scan.relaxation import Relaxation, Work, decays, depth_of_sum
 
 
@@ -166,7 +167,7 @@ class FPTError(NamedTuple):
     fpt_rate: float
 
 
-def fpt_error(layer: FPT, x: Tensor, seeds: Iterable[int] = range(5)) -> FPTError:
+def fpt_error(layer: FPT, x: Tensor, seeds: Iterable[int] = range(5), lengths: Tensor | None = None) -> FPTError:
     """How far FPT's spikes are from those of the exact LIF (soft reset) with the same numbers and input.
 
     A share can be read only beside the rate: a layer that never fires differs in a share of lif_rate.
@@ -175,6 +176,7 @@ def fpt_error(layer: FPT, x: Tensor, seeds: Iterable[int] = range(5)) -> FPTErro
         layer: its tau, v_threshold and rounds; its own generator is left as it is.
         x: the current, `[T, B, *features]`.
         seeds: of the spikes that are drawn.
+        lengths: the number of steps of each sample, `[B]`; those behind are not counted. None for T each.
 
     Example:
         >>> import torch
@@ -189,12 +191,15 @@ def fpt_error(layer: FPT, x: Tensor, seeds: Iterable[int] = range(5)) -> FPTErro
         raise ValueError("seeds must have one number or more, but got none.")
     exact = LIF(tau=layer.tau, v_threshold=layer.v_threshold, backend="torch")
     with torch.no_grad():
-        lif = exact(x)
-        _, h, p = layer(x, trace=("h", "p"))
+        lif = exact(x, lengths=lengths)
+        _, h, p = layer(x, trace=("h", "p"), lengths=lengths)
+        own = torch.ones_like(x, dtype=torch.bool) if lengths is None else valid(lengths, x).expand_as(x)
+
+        def share(where: Tensor) -> float:
+            return where[own].double().mean().item()
+
         draws = [torch.bernoulli(p, generator=torch.Generator(x.device).manual_seed(seed)) for seed in seeds]
-        shares = [(drawn != lif).double().mean().item() for drawn in draws]
-        rounded = ((h >= layer.v_threshold) != lif.bool()).double().mean().item()
-        rates = [drawn.double().mean().item() for drawn in draws]
-        rate = lif.double().mean().item()
+        shares, rates = [share(drawn != lif) for drawn in draws], [share(drawn) for drawn in draws]
+        rounded, rate = share((h >= layer.v_threshold) != lif.bool()), share(lif)
     spread = statistics.stdev(shares) if len(shares) > 1 else 0.0
     return FPTError(statistics.fmean(shares), spread, rounded, rate, statistics.fmean(rates))
