@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from typing import Any
 
 import oracle
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import tfexplore
 from tfexplore import surrogates
 from tfexplore.scan import PSN, MaskedPSN, Relaxation, SlidingPSN, Work
-from tfexplore.scan.relaxation import decays
+from tfexplore.scan.relaxation import Spike, decays
 
 T, B, N, K = 9, 3, 5, 4
 KINDS = {"psn": lambda: PSN(T), "masked": lambda: MaskedPSN(T, K), "sliding": lambda: SlidingPSN(K)}
@@ -258,7 +259,7 @@ def test_no_step_for_the_sliding_psn() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_surrogate_is_the_one_named(kind: str) -> None:
     layer, x = made(kind), noise(T, B, N).requires_grad_()
-    layer.surrogate = surrogates.Rectangle(width=0.5)
+    layer.spike = Spike(surrogates.Rectangle(width=0.5))
     out, h = layer(x, trace="h")
     u = h.detach() + (layer.bias if layer.bias.ndim == 0 else layer.bias.unsqueeze(-1))
     (g,) = torch.autograd.grad(out, layer.bias, torch.ones_like(out))
@@ -279,6 +280,7 @@ def test_work_is_what_torch_counts() -> None:
 def test_a_copy_and_a_repr(kind: str) -> None:
     layer, x = made(kind), noise(T, B, N)
     assert torch.equal(copy.deepcopy(layer)(x), layer(x))
+    assert torch.equal(pickle.loads(pickle.dumps(layer))(x), layer(x))
     again = eval(repr(layer), {"ATan": surrogates.ATan, **{c.__name__: c for c in (PSN, MaskedPSN, SlidingPSN)}})
     assert again.double().load_state_dict(layer.state_dict())
     assert torch.equal(again(x), layer(x))

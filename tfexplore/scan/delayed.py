@@ -19,7 +19,7 @@ from tfexplore import neurons
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.neurons.surrogates import ATan, Surrogate
 from tfexplore.nn.checks import State, check_state
-from tfexplore.scan.relaxation import Relaxation, Work, at, decays, depth_of_sum, spike
+from tfexplore.scan.relaxation import Relaxation, Spike, Work, at, decays, depth_of_sum
 
 
 class DelayedReset(Relaxation):
@@ -62,7 +62,7 @@ class DelayedReset(Relaxation):
         super().__init__()
         checked_count("delay", delay)
         self.neuron = neurons.LIF(tau=tau, v_threshold=v_threshold, detach_reset=detach_reset, surrogate=surrogate)
-        self.delay = delay
+        self.delay, self.spike = delay, Spike(surrogate)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -83,13 +83,15 @@ class DelayedReset(Relaxation):
         leak = decays(delay, decay, x)
         fading = decay * leak[:, :1]  # of v before the block, at each of its steps
         v, late = state[0].flatten(), torch.stack(state)[1:].flatten(1)
-        potentials, after, spikes = list[Tensor](), list[Tensor](), [late]
+        potentials: list[Tensor] = []
+        after: list[Tensor] = []
+        spikes = [late]
         for block in x.flatten(1).split(delay):
             size = len(block)
             known = late.detach() if self.neuron.detach_reset else late  # s[t+1-D] at each of its steps but the last
             drive = torch.cat([block[:1], block[1:] - decay * threshold * known[: size - 1]])
             h = leak[:size, :size] @ drive + fading[:size] * v
-            s = spike(h - threshold, self.neuron.surrogate)
+            s = self.spike(h - threshold)
             own = s[:1].detach() if self.neuron.detach_reset else s[:1]  # at the last, the block's own first
             reset = h - threshold * torch.cat([known, own])[:size]
             v, late = reset[-1], s[1:]  # a short block is the last

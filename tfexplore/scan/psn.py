@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from tfexplore.neurons.parameters import check_between, checked_count
 from tfexplore.neurons.surrogates import ATan, Surrogate
 from tfexplore.nn.checks import State, check_state
-from tfexplore.scan.relaxation import Relaxation, Work, at, checked_surrogate, depth_of_sum, spike
+from tfexplore.scan.relaxation import Relaxation, Spike, Work, at, depth_of_sum
 
 
 class PSN(Relaxation):
@@ -63,7 +63,7 @@ class PSN(Relaxation):
     def __init__(self, steps: int, *, surrogate: Surrogate = ATan()) -> None:  # noqa: B008
         super().__init__()
         checked_count("steps", steps)
-        self.steps, self.surrogate = steps, checked_surrogate(surrogate)
+        self.steps, self.spike = steps, Spike(surrogate)
         self.weight = nn.Parameter(torch.empty(steps, steps).uniform_(-(steps**-0.5), steps**-0.5))
         self.bias = nn.Parameter(torch.full((steps, 1), -1.0))
 
@@ -79,7 +79,7 @@ class PSN(Relaxation):
                 f"a {name}({len(x)}), or pad x and say lengths=."
             )
         h = self.effective().to(x.dtype) @ x.flatten(1)
-        s = spike(h + self.bias.to(x.dtype), self.surrogate)
+        s = self.spike(h + self.bias.to(x.dtype))
         return s.view(x.shape), {"h": h.view(x.shape)}, ()
 
     def work(self, steps: int, neurons: int) -> Work:
@@ -91,7 +91,7 @@ class PSN(Relaxation):
         return Work(steps * steps * neurons, depth_of_sum(steps))
 
     def extra_repr(self) -> str:
-        return f"{self.steps}, surrogate={self.surrogate}"
+        return f"{self.steps}, surrogate={self.spike.surrogate}"
 
 
 class MaskedPSN(PSN):
@@ -148,7 +148,7 @@ class MaskedPSN(PSN):
         return (self._lambda_ * self.mask + (1 - self._lambda_)) * self.weight
 
     def extra_repr(self) -> str:
-        return f"{self.steps}, k={self.k}, lambda_={self.lambda_:g}, surrogate={self.surrogate}"
+        return f"{self.steps}, k={self.k}, lambda_={self.lambda_:g}, surrogate={self.spike.surrogate}"
 
 
 class SlidingPSN(Relaxation):
@@ -184,7 +184,7 @@ class SlidingPSN(Relaxation):
     def __init__(self, k: int, *, exp_init: bool = True, surrogate: Surrogate = ATan()) -> None:  # noqa: B008
         super().__init__()
         checked_count("k", k)
-        self.k, self.surrogate = k, checked_surrogate(surrogate)
+        self.k, self.spike = k, Spike(surrogate)
         powers = torch.tensor([2.0**-i for i in reversed(range(k))])
         self.weight = nn.Parameter(powers if exp_init else powers.uniform_(-1 / math.sqrt(k), 1 / math.sqrt(k)))
         self.bias = nn.Parameter(torch.tensor(-1.0))
@@ -204,7 +204,7 @@ class SlidingPSN(Relaxation):
         h = seen[:steps] * w[0]
         for i in range(1, self.k):  # k shifted copies: k T N operations, where a T x T matrix would take T^2 N
             h = torch.addcmul(h, seen[i : i + steps], w[i])
-        s = spike(h + self.bias.to(x.dtype), self.surrogate)
+        s = self.spike(h + self.bias.to(x.dtype))
         return s, {"h": h}, at(seen, ends, before)
 
     def work(self, steps: int, neurons: int) -> Work:
@@ -216,4 +216,4 @@ class SlidingPSN(Relaxation):
         return Work(self.k * steps * neurons, depth_of_sum(self.k))
 
     def extra_repr(self) -> str:
-        return f"k={self.k}, surrogate={self.surrogate}"
+        return f"k={self.k}, surrogate={self.spike.surrogate}"

@@ -7,13 +7,13 @@ equation until that is gone. It takes part in `carry` and `padded` as far as it 
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tfexplore.backends import torch_reference
-from tfexplore.backends.torch_reference import Sloped, numbers
+from tfexplore.backends.torch_reference import Sloped
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons import IF
 from tfexplore.neurons.step import by_value, step_of
@@ -104,29 +104,35 @@ class Relaxation(Stateful):
         return out.to(x.dtype), after
 
 
-def spike(u: Tensor, surrogate: Surrogate) -> Tensor:
+class Spike:
     """1 where u >= 0, else 0; the surrogate's slope in the backward pass, from the same text as the eager backend's.
+
+    Derived here once, so that a call is torch's operations only.
 
     >>> from tfexplore import surrogates
     >>> u = torch.tensor([-1.0, 0.0], requires_grad=True)
-    >>> s = spike(u, surrogates.ATan())
+    >>> s = Spike(surrogates.ATan())(u)
     >>> s.sum().backward()
     >>> s.tolist(), u.grad[1].item()
     ([0.0, 1.0], 1.0)
     """
-    neuron = IF(surrogate=surrogate)
-    step = step_of(neuron)
-    with torch.no_grad():
-        p = numbers(tuple(by_value(neuron)[: len(step.scalars)]), u)
-        slope = torch_reference.compiled(Variant(step))["slope"](u, p)
-    out: Tensor = Sloped.apply(u, slope, False)
-    return out
 
+    def __init__(self, surrogate: Surrogate) -> None:
+        if not isinstance(surrogate, Surrogate):
+            raise TypeError(f"surrogate must be like surrogates.ATan(), but got {surrogate!r}.")
+        neuron = IF(surrogate=surrogate)
+        step = step_of(neuron)
+        self.surrogate, self.p = surrogate, tuple(by_value(neuron)[: len(step.scalars)])
+        self.slope = torch_reference.compiled(Variant(step))["slope"]
 
-def checked_surrogate(surrogate: Surrogate) -> Surrogate:
-    if not isinstance(surrogate, Surrogate):
-        raise TypeError(f"surrogate must be like surrogates.ATan(), but got {surrogate!r}.")
-    return surrogate
+    def __call__(self, u: Tensor) -> Tensor:
+        with torch.no_grad():
+            slope = self.slope(u, self.p)
+        out: Tensor = Sloped.apply(u, slope, False)
+        return out
+
+    def __reduce__(self) -> Any:  # generated functions do not pickle
+        return Spike, (self.surrogate,)
 
 
 def decays(steps: int, decay: float, like: Tensor) -> Tensor:
