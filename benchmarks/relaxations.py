@@ -4,7 +4,7 @@ Two networks of the course train from several seeds, with the same weights and b
 `nn.speech`, one hidden layer, and scikit-learn's digits through `nn.networks.mlp`, two. The contestants take turns batch by
 batch, so a busy machine slows all of them alike; a row has the medians, and their ratios to LIF's.
 
-How a layer of fixed T takes utterances of 7 to 29 steps: all are padded to 29, for every contestant, and each layer is told the
+How a layer of fixed T takes utterances of 7 to 29 steps: all are padded to 29, for every contestant, and each layer gets the
 lengths (`padded`). What lies behind an utterance's end counts as no current, and no spike comes from there: an unmasked PSN sees
 all of its utterance, later steps too, and nothing of the padding.
 

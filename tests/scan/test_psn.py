@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import tfexplore
 from tfexplore import surrogates
 from tfexplore.scan import PSN, MaskedPSN, Relaxation, SlidingPSN, Work
-from tfexplore.scan.relaxation import Spike, decays
+from tfexplore.scan.relaxations import Spike, decays
 
 T, B, N, K = 9, 3, 5, 4
 KINDS = {"psn": lambda: PSN(T), "masked": lambda: MaskedPSN(T, K), "sliding": lambda: SlidingPSN(K)}

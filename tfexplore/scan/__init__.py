@@ -8,6 +8,6 @@
 from tfexplore.scan.delayed import DelayedReset
 from tfexplore.scan.fpt import FPT, FPTError, fpt_error
 from tfexplore.scan.psn import PSN, MaskedPSN, SlidingPSN
-from tfexplore.scan.relaxation import Relaxation, Work
+from tfexplore.scan.relaxations import Relaxation, Work
 
 __all__ = ["FPT", "PSN", "DelayedReset", "FPTError", "MaskedPSN", "Relaxation", "SlidingPSN", "Work", "fpt_error"]

@@ -19,7 +19,7 @@ from tfexplore import neurons
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.neurons.surrogates import ATan, Surrogate
 from tfexplore.nn.checks import State, check_state
-from tfexplore.scan.relaxation import Relaxation, Spike, Work, at, decays, depth_of_sum
+from tfexplore.scan.relaxations import Relaxation, Spike, Work, at, decays, depth_of_sum
 
 
 class DelayedReset(Relaxation):

@@ -33,7 +33,7 @@ from tfexplore.neurons.parameters import check_between
 from tfexplore.nn.checks import State
 from tfexplore.nn.library import LIF
 from tfexplore.nn.memoryless import valid
-from tfexplore.scan.relaxation import Relaxation, Work, decays, depth_of_sum
+from tfexplore.scan.relaxations import Relaxation, Work, decays, depth_of_sum
 
 
 class Sigmoid(torch.autograd.Function):

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from tfexplore.neurons.parameters import check_between, checked_count
 from tfexplore.neurons.surrogates import ATan, Surrogate
 from tfexplore.nn.checks import State, check_state
-from tfexplore.scan.relaxation import Relaxation, Spike, Work, at, depth_of_sum
+from tfexplore.scan.relaxations import Relaxation, Spike, Work, at, depth_of_sum
 
 
 class PSN(Relaxation):

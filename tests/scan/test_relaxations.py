@@ -11,7 +11,7 @@ from torch import nn
 
 from tfexplore import surrogates
 from tfexplore.scan import FPT, PSN, DelayedReset, MaskedPSN, Relaxation, SlidingPSN
-from tfexplore.scan.relaxation import Spike, decays, depth_of_sum
+from tfexplore.scan.relaxations import Spike, decays, depth_of_sum
 
 T, B, N = 6, 2, 3
 MAKERS = [lambda: PSN(T), lambda: MaskedPSN(T, 2), lambda: SlidingPSN(2), FPT, lambda: DelayedReset(2)]

@@ -1,7 +1,7 @@
 """What relaxations share: layers that are parallel in time because they compute something else than a LIF.
 
-A LIF cannot compute all its steps at once, as each spike resets the potential of the next step. A relaxation changes the
-equation until that is gone. It takes part in `carry` and `padded` as far as it can, and refuses the rest.
+A LIF cannot compute all its steps at once, as each spike resets the potential of the next step. Relaxations change
+the equation until that is gone. They take part in `carry` and `padded` as far as they can, and refuse the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tfexplore.nn.stateful import Stateful
 class Work(NamedTuple):
     """What a forward pass costs.
 
-    operations: multiplications with an addition, in all; comparisons and surrogates are not counted.
+    operations: multiplications with an addition, of all neurons and steps; comparisons and surrogates are not counted.
     depth: how many operations of the longest chain must follow each other, however many processors there are.
     """
 
