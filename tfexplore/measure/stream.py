@@ -47,7 +47,7 @@ class Stream:
             self._free.wait()
             try:
                 work()
-            except Exception as error:  # raised where somebody waits for it, as a GPU's errors are
+            except Exception as error:  # noqa: BLE001 - raised where somebody waits for it, as a GPU's errors are
                 self._error.append(error)
             self.done += 1
 
@@ -63,7 +63,9 @@ class Stream:
             RuntimeError: within `held`, where it would wait for ever.
         """
         if not self._free.is_set():
-            raise RuntimeError("nothing begins within held(), so synchronise() would wait for ever: call it after the block.")
+            raise RuntimeError(
+                "nothing begins within held(), so synchronise() would wait for ever: call it after the block."
+            )
         arrived = threading.Event()
         self._queue.put(arrived)
         arrived.wait()
@@ -90,13 +92,14 @@ class Stream:
             begin = time.perf_counter()
             self.launch(work)
             launched = time.perf_counter() - begin
-        begin = time.perf_counter()
         self.synchronise()
-        return launched, launched + time.perf_counter() - begin
+        return launched, time.perf_counter() - begin
 
     def __enter__(self) -> Stream:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._queue.put(None)
         self._thread.join()

@@ -48,8 +48,8 @@ def traffic(group: Ranks, net: nn.Module, x: Tensor, cut: str = TIME) -> Traffic
     """Runs one training step on every rank, after one that warms up, and counts what this rank hands over.
 
     The loss is the mean square of the output's mean over time. With the batch cut, the weights' gradients are summed in one
-    all-reduce, as `DistributedDataParallel` does in parts. (How a sum travels is the back end's choice: in a ring, each rank sends
-    nearly twice its bytes.)
+    all-reduce, as `DistributedDataParallel` does in parts. (How a sum travels is up to gloo or NCCL: in a ring, each rank
+    sends nearly twice its bytes.)
 
     Args:
         group: the ranks; all call this function.

@@ -53,7 +53,8 @@ class Whole:
 def whole_networks(device: str | None = None) -> list[Whole]:
     """The whole networks that are recorded, on the machines of this kind ("cpu" or "cuda"), or on all.
 
-    Of the same network and shape only the newest counts. On a GPU the times are those of CUDA graphs: the device's own, without Python's.
+    Of the same network and shape only the newest counts. On a GPU the times are those of CUDA graphs: the device's own,
+    without Python's.
 
     Example:
         >>> made = whole_networks("cuda")[0]
@@ -61,7 +62,7 @@ def whole_networks(device: str | None = None) -> list[Whole]:
         ('resnet18', 'NVIDIA H200', '1.73')
     """
     newest: dict[tuple[Any, ...], Whole] = {}
-    for record in sorted(results.records(benchmark="training"), key=lambda record: record.date):
+    for record in sorted(results.records(benchmark="training"), key=lambda record: (record.device, record.date)):
         if device in (None, record.device):
             for row in record.rows:
                 made = _whole(row, record.label, GRAPH if record.device == "cuda" else "")

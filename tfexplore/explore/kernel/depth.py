@@ -67,7 +67,7 @@ def number(value: Any) -> float:
 
 
 def chosen(value: float) -> Deep:
-    """A constant in the kernel's text; LIF's only ones are the two outcomes of its comparison, and its zero."""
+    """A constant in the kernel's text: the zero before a comparison, or one of the two outcomes behind it."""
     return Deep(value, Deep.decided)
 
 
@@ -75,7 +75,7 @@ def depth_of(neuron: Neuron, steps: int) -> Depth:
     """Counts the operations of `kernels/forward.py` for one neuron over `steps` time steps.
 
     Args:
-        neuron: whose charge, fire and reset consist of +, -, *, / and one comparison, such as `LIF`, `IF` or `LI`.
+        neuron: whose charge, fire and reset consist of +, -, *, / and one comparison, such as `LIF`, `IF` or `QIF`.
         steps: time steps `T`.
 
     Raises:
@@ -99,7 +99,13 @@ def depth_of(neuron: Neuron, steps: int) -> Depth:
     loop.names["np"] = made
     loop.names["spike"].__globals__["real"] = chosen
     Deep.work = Deep.decided = 0
-    loop.run(*leading(0, 1, steps), *(arrays[name] for name in ARGUMENTS["forward"]))
+    try:
+        loop.run(*leading(0, 1, steps), *(arrays[name] for name in ARGUMENTS["forward"]))
+    except TypeError as error:
+        raise TypeError(
+            f"neuron must step by +, -, *, / and >= alone to be counted, but {type(neuron).__name__} has another operation "
+            f"({error}); take LIF, say."
+        ) from error
     ends = [*arrays["out"].flat, *arrays["state"].flat]
     return Depth(max(end.depth for end in ends), Deep.work)
 

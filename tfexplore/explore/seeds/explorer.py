@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tfexplore.data import Split
 from tfexplore.explore.base.controls import Choice, Slider
 from tfexplore.explore.base.runner import Runner
 from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.seeds import figure
-from tfexplore.explore.seeds.pairs import DTYPES, REFERENCES, STEPPED, SeedPairs
+from tfexplore.explore.seeds.pairs import DTYPES, LAYERED, REFERENCES, STEPPED, SeedPairs
 from tfexplore.explore.training.networks import WALKS, own, try_out, tuned
 from tfexplore.explore.training.observe import accuracy
 from tfexplore.measure import clock
@@ -75,6 +76,10 @@ class Seeds(Runner):
         self.network, self.reference, self.hidden = network, reference, hidden
         if callable(network):
             self.data = own(made := network(0), None)
+            if reference == STEPPED and any(isinstance(module, _BatchNorm) for module in made.modules()):
+                raise ValueError(
+                    f"reference must be {LAYERED!r} for a network with BatchNorm, which step by step is another computation."
+                )
             try_out(tuned(made, reference), self.data, reference, steps)
         else:
             _, self.data = built_in(network, hidden=hidden)

@@ -64,7 +64,7 @@ class SeedPairs:
 
     def begin(self) -> Pair:
         """A pair of trainings that have not begun, now the last of `pairs`."""
-        self.pairs.append(Pair(*({walk: [] for walk in self.walks} for _ in range(2))))
+        self.pairs.append(Pair({walk: [] for walk in self.walks}, {walk: [] for walk in self.walks}))
         return self.pairs[-1]
 
     def finished(self) -> list[Pair]:
