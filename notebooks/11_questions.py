@@ -95,7 +95,7 @@ guess_1.check("operations that wait for each other, and launches / the former on
 # And the time:
 
 # %%
-speed = explore.speed("T", neurons=1000, passes=INFERENCE, largest=128)
+speed = explore.speed("T", neurons=10_000, passes=INFERENCE, largest=128)
 speed.controls["unit"].value = "ms per pass"
 speed.show()
 
