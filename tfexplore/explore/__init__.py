@@ -16,7 +16,11 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.conventions.explorer import Conventions as conventions
     from tfexplore.explore.cuts.explorer import Cuts as cuts
     from tfexplore.explore.data_path.explorer import DataPath as data_path
+    from tfexplore.explore.drawn.explorer import Drawn as drawn
+    from tfexplore.explore.drawn.explorer import bars
+    from tfexplore.explore.event_driven.explorer import EventDriven as event_driven
     from tfexplore.explore.follow.explorer import Follow as follow
+    from tfexplore.explore.hand_in.page import hand_in
     from tfexplore.explore.inverse.explorer import Inverse as inverse
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
@@ -37,6 +41,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.training.explorer import Training as training
     from tfexplore.explore.training.networks import losses
     from tfexplore.explore.twins.explorer import TwinsExplorer as twins
+    from tfexplore.explore.unrolling.explorer import Unrolling as unrolling
     from tfexplore.explore.whole_step.explorer import WholeStep as whole_step
 else:  # the pure functions of these modules (kept, points, walks ...) need neither
 
@@ -47,13 +52,17 @@ else:  # the pure functions of these modules (kept, points, walks ...) need neit
 
 
 __all__ = [
+    "bars",
     "bits",
     "breakdown",
     "compile_cost",
     "conventions",
     "cuts",
     "data_path",
+    "drawn",
+    "event_driven",
     "follow",
+    "hand_in",
     "inverse",
     "kernel",
     "losses",
@@ -75,6 +84,7 @@ __all__ = [
     "surrogate",
     "training",
     "twins",
+    "unrolling",
     "whole_step",
 ]
 
