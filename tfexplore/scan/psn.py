@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from tfexplore.neurons.parameters import check_between, checked_count
 from tfexplore.neurons.surrogates import ATan, Surrogate
 from tfexplore.nn.checks import State, check_state
-from tfexplore.scan.relaxations import Relaxation, Spike, Work, at, depth_of_sum
+from tfexplore.scan.relaxations import Cost, Relaxation, Spike, at, depth_of_sum
 
 
 class PSN(Relaxation):
@@ -82,13 +82,13 @@ class PSN(Relaxation):
         s = self.spike(h + self.bias.to(x.dtype))
         return s.view(x.shape), {"h": h.view(x.shape)}, ()
 
-    def work(self, steps: int, neurons: int) -> Work:
+    def work(self, steps: int, neurons: int) -> Cost:
         """T^2 N operations, in a depth that grows with log T.
 
         >>> PSN(8).work(8, 100)
-        Work(operations=6400, depth=4)
+        Cost(operations=6400, depth=4)
         """
-        return Work(steps * steps * neurons, depth_of_sum(steps))
+        return Cost(steps * steps * neurons, depth_of_sum(steps))
 
     def extra_repr(self) -> str:
         return f"{self.steps}, surrogate={self.spike.surrogate}"
@@ -207,13 +207,13 @@ class SlidingPSN(Relaxation):
         s = self.spike(h + self.bias.to(x.dtype))
         return s, {"h": h}, at(seen, ends, before)
 
-    def work(self, steps: int, neurons: int) -> Work:
+    def work(self, steps: int, neurons: int) -> Cost:
         """k T N operations, in a depth that grows with log k (the code adds one after the other, which is a depth of k).
 
         >>> SlidingPSN(4).work(8, 100)
-        Work(operations=3200, depth=3)
+        Cost(operations=3200, depth=3)
         """
-        return Work(self.k * steps * neurons, depth_of_sum(self.k))
+        return Cost(self.k * steps * neurons, depth_of_sum(self.k))
 
     def extra_repr(self) -> str:
         return f"k={self.k}, surrogate={self.spike.surrogate}"

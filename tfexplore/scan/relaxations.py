@@ -24,7 +24,7 @@ from tfexplore.nn.routes import state_dtype
 from tfexplore.nn.stateful import Stateful
 
 
-class Work(NamedTuple):
+class Cost(NamedTuple):
     """What a forward pass costs.
 
     operations: multiplications with an addition, of all neurons and steps; comparisons and surrogates are not counted.
@@ -62,7 +62,7 @@ class Relaxation(Stateful):
     def trace_names(self) -> tuple[str, ...]:
         return ("h",)
 
-    def work(self, steps: int, neurons: int) -> Work:
+    def work(self, steps: int, neurons: int) -> Cost:
         """Operations and depth of a forward pass over so many steps and neurons."""
         raise NotImplementedError
 
