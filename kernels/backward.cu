@@ -57,23 +57,42 @@
 
 #include "neuron.cuh"
 #include "pack.cuh"
+#include "part.cuh"
 #include "chunk.cuh"
+
+// With ENDS a second to (1 + STATES)-th pass runs along: the states' gradients at the chunk's end are a unit vector there and nothing
+// else arrives, which gives a column of the matrix from the gradients at its end to those at its start.
+#define PASSES (ENDS ? 1 + STATES : 1)
+
+__device__ __forceinline__ void store_matrix(
+    real *matrix, long long columns, long long column, const real (*g)[VECTOR][STATES]) {
+    for (int k = 0; k < STATES; ++k)
+        for (int m = 1; m < PASSES; ++m) {
+            Pack<real> entry;
+            for (int j = 0; j < VECTOR; ++j) entry.value[j] = g[m][j][k];
+            store(matrix, k * STATES + m - 1, columns, column, entry);
+        }
+}
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
     const real *__restrict__ g_watched, const real *__restrict__ start, const real *__restrict__ per_neuron,
     const long long *__restrict__ lengths, const saved *__restrict__ kept, data *__restrict__ g_x, real *__restrict__ g_start,
     real *__restrict__ g_learned, const long long all_steps, const long long neurons, const long long each, const Groups groups,
-    const Scalars scalars) {
-    const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
-    if (i >= neurons) return;
-    const int steps = steps_of(lengths, each, i, all_steps);
+    const Scalars scalars, const long long cut, real *__restrict__ matrix) {
+    const long long column = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
+    const long long columns = columns_of(all_steps, neurons, cut);
+    if (column >= columns) return;
+    const Part part = part_of(column, lengths, each, all_steps, neurons, cut);
+    const long long i = part.i;
 
-    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(LEARNED)] = {}, g_x_sum[VECTOR] = {};
+    real p[VECTOR][PARAMETERS], g[PASSES][VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(LEARNED)] = {}, g_x_sum[VECTOR] = {};
     load_parameters(scalars, per_neuron, groups, i, p);
     Pack<data> x_always;
     if (CONSTANT && KEEP_INPUT) x_always = load(x, 0, neurons, i);
-    if (g_state) load_rows<STATES>(g_state, 0, neurons, i, g);
+    if (g_state) load_rows<STATES>(g_state, 0, columns, column, g[0]);
+    for (int m = 1; m < PASSES; ++m)
+        for (int j = 0; j < VECTOR; ++j) g[m][j][m - 1] = real(1);
 
     const auto walk = [&](const int begin, const int length) {  // one chunk: `length` steps, CHUNK at most
         IN_CHUNK;
@@ -136,29 +155,36 @@ extern "C" __global__ void backward(
 #pragma unroll
                 for (int j = 0; j < VECTOR; ++j) {
                     real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(LEARNED)];
-                    step_back(g_w[a][j], real(g_ahead[a].value[j]), g[j], q[a][j], p[j], g_x_j, g_before, g_p_t);
+#pragma unroll
+                    for (int m = PASSES - 1; m > 0; --m) {
+                        const real none[AT_LEAST_1(WATCHED)] = {};
+                        step_back(none, real(0), g[m][j], q[a][j], p[j], g_x_j, g_before, g_p_t);
+                        for (int k = 0; k < STATES; ++k) g[m][j][k] = g_before[k];
+                    }
+                    step_back(g_w[a][j], real(g_ahead[a].value[j]), g[0][j], q[a][j], p[j], g_x_j, g_before, g_p_t);
                     g_x_t.value[j] = data(g_x_j);
                     if (CONSTANT) g_x_sum[j] += g_x_j;
-                    for (int k = 0; k < STATES; ++k) g[j][k] = g_before[k];
+                    for (int k = 0; k < STATES; ++k) g[0][j][k] = g_before[k];
                     for (int k = 0; k < LEARNED; ++k) g_p[j][k] += g_p_t[k];
                 }
-                if (!CONSTANT) store(g_x, begin + first + a, neurons, i, g_x_t);
+                if (!CONSTANT && !ENDS) store(g_x, begin + first + a, neurons, i, g_x_t);
             }
         }
     };
-    int begin = ((steps + CHUNK - 1) / CHUNK - 1) * CHUNK;
-    if (begin >= 0 && begin + CHUNK > steps) {  // the last chunk of time may be shorter
-        walk(begin, steps - begin);
+    int begin = part.begin + ((part.end - part.begin + CHUNK - 1) / CHUNK - 1) * CHUNK;
+    if (begin >= part.begin && begin + CHUNK > part.end) {  // the last chunk of time may be shorter
+        walk(begin, part.end - begin);
         begin -= CHUNK;
     }
-    for (; begin >= 0; begin -= CHUNK) walk(begin, CHUNK);
-    if (g_start) store_rows<STATES>(g_start, 0, neurons, i, g);
-    store_rows<LEARNED>(g_learned, 0, neurons, i, g_p);
+    for (; begin >= part.begin; begin -= CHUNK) walk(begin, CHUNK);
+    if (g_start) store_rows<STATES>(g_start, 0, columns, column, g[0]);
+    if (ENDS) return store_matrix(matrix, columns, column, g);
+    store_rows<LEARNED>(g_learned, 0, columns, column, g_p);
     if (CONSTANT) {
         Pack<data> summed;
         for (int j = 0; j < VECTOR; ++j) summed.value[j] = data(g_x_sum[j]);
-        store(g_x, 0, neurons, i, summed);
+        store(g_x, 0, columns, column, summed);
     } else if (LENGTHS) {
-        store_zeros<1>(g_x, steps, all_steps, neurons, i);
+        store_zeros<1>(g_x, part.end, part.last, neurons, i);
     }
 }

@@ -60,19 +60,22 @@
 
 #include "neuron.cuh"
 #include "pack.cuh"
+#include "part.cuh"
 
 extern "C" __global__ void forward(
     const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ per_neuron,
     const long long *__restrict__ lengths, data *__restrict__ out, real *__restrict__ state, saved *__restrict__ kept,
     real *__restrict__ watched, const long long all_steps, const long long neurons, const long long each, const Groups groups,
-    const Scalars scalars) {
-    const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
-    if (i >= neurons) return;
-    const int steps = steps_of(lengths, each, i, all_steps);
+    const Scalars scalars, const long long cut) {
+    const long long column = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
+    const long long columns = columns_of(all_steps, neurons, cut);
+    if (column >= columns) return;
+    const Part part = part_of(column, lengths, each, all_steps, neurons, cut);
+    const long long i = part.i;
 
     real p[VECTOR][PARAMETERS], z[VECTOR][STATES];
     load_parameters(scalars, per_neuron, groups, i, p);
-    load_start(start, scalars, neurons, i, z);
+    load_start(start, scalars, columns, column, z);
     unsigned bits[VECTOR] = {};
     Pack<data> x_always;
     if (CONSTANT) x_always = load(x, 0, neurons, i);
@@ -106,9 +109,9 @@ extern "C" __global__ void forward(
                     for (int k = 0; k < NEEDS; ++k) bits[j] |= unsigned(q[j][k] != real(0)) << (place * WIDTH + k);
                 }
             }
-            store(out, t, neurons, i, out_t);
+            if (!ENDS) store(out, t, neurons, i, out_t);
             if (KEEP_POTENTIAL) store_rows<NEEDS>((real *)kept, t * (long long)NEEDS, neurons, i, q);
-            if (KEEP_BITS && (place == STEPS - 1 || (a == length - 1 && t == steps - 1))) {
+            if (KEEP_BITS && (place == STEPS - 1 || (a == length - 1 && t == part.end - 1))) {
                 Pack<unsigned char> bytes;
                 for (int j = 0; j < VECTOR; ++j) bytes.value[j] = bits[j];
                 store((unsigned char *)kept, t / STEPS, neurons, i, bytes);
@@ -116,12 +119,12 @@ extern "C" __global__ void forward(
             if (WATCHED) store_rows<WATCHED>(watched, t * (long long)WATCHED, neurons, i, w);
         }
     };
-    int first = 0;
-    for (; first + AHEAD <= steps; first += AHEAD) walk(first, AHEAD);
-    if (first < steps) walk(first, steps - first);
-    if (state) store_rows<STATES>(state, 0, neurons, i, z);
-    if (LENGTHS) {  // a sample that has ended is silent
-        store_zeros<1>(out, steps, all_steps, neurons, i);
-        if (WATCHED) store_zeros<WATCHED>(watched, steps, all_steps, neurons, i);
+    int first = part.begin;
+    for (; first + AHEAD <= part.end; first += AHEAD) walk(first, AHEAD);
+    if (first < part.end) walk(first, part.end - first);
+    if (state) store_rows<STATES>(state, 0, columns, column, z);
+    if (LENGTHS && !ENDS) {  // a sample that has ended is silent
+        store_zeros<1>(out, part.end, part.last, neurons, i);
+        if (WATCHED) store_zeros<WATCHED>(watched, part.end, part.last, neurons, i);
     }
 }

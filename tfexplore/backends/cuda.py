@@ -8,6 +8,7 @@ CUDA graph holds its own copy of them, and no launch waits for a transfer.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from torch import Tensor
 from tfexplore.backends import Given, sizes
 from tfexplore.backends.compiling import told
 from tfexplore.codegen.builds import ACCESS, THREADS, Build
-from tfexplore.codegen.cuda_source import cuda_source
+from tfexplore.codegen.cuda_source import DATA, cuda_source
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.cuda_setup import explain
 from tfexplore.machine.files import fingerprint, write_once
@@ -28,6 +29,7 @@ from tfexplore.machine.paths import cache_dir, kernels_dir
 from tfexplore.neurons.step import Step
 
 OPTIONS = ("-std=c++17", "-fmad=false")
+WARP = 32
 
 
 def why_not() -> str:
@@ -68,23 +70,27 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int, function
 
 
 @functools.cache
-def prepared(variant: Variant, loop: str, as_wide: bool, lengths: bool, device: int) -> tuple[Any, int]:
-    """The compiled kernel of a variant, in its config's build or with one neuron in each thread; and the neurons of one block."""
+def prepared(
+    variant: Variant, loop: str, as_wide: bool, lengths: bool, device: int, chunked: bool = False, ends: bool = False
+) -> tuple[Any, int]:
+    """The compiled kernel of a variant, in its config's build or with one neuron in each thread; and the neurons of a thread."""
     build: Build = getattr(variant.config, loop)
     recomputes = variant.keeps == "input"
     if not as_wide:
         build = build.narrow(variant.chunk) if recomputes and loop == "backward" else build.narrow()
     # only recomputation is in chunks; else a chunk is the steps in flight
-    options = build.options(variant.chunk if recomputes else build.ahead, lengths)
-    return load(source(variant), loop, options, device), build.vector * THREADS
+    options = build.options(variant.chunk if recomputes else build.ahead, lengths, chunked, ends)
+    return load(source(variant), loop, options, device), build.vector
 
 
-def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, each: int, device: int) -> bool:
+def wide(
+    variant: Variant, loop: str, pointers: Sequence[int], neurons: int, each: int, device: int, columns: int = 0
+) -> bool:
     """Whether each thread takes as many neurons as in the config: rows, and the neurons of each sample, are whole accesses, and
-    there are enough threads."""
+    there are enough threads. columns: with chunks of time, how many pairs of a chunk and a neuron there are."""
     vector: int = getattr(variant.config, loop).vector
     whole = neurons % vector == 0 and each % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
-    return whole and neurons >= vector * THREADS * processors(device)
+    return whole and (columns or neurons) >= vector * THREADS * processors(device)
 
 
 @functools.cache
@@ -100,26 +106,52 @@ def packed(scalars: tuple[float, ...], real: str) -> Any:
 
 
 def launch(
-    variant: Variant, loop: str, tensors: Sequence[Tensor | None], given: Given, neurons: int, device: int
-) -> None:
-    """Launches on torch's current stream of the device; what is None is a null pointer."""
-    import cupy
-
+    variant: Variant, loop: str, tensors: Sequence[Tensor | None], given: Given, neurons: int, device: int, ends: bool = False,
+    matrix: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Launches on torch's current stream of the device; what is None is a null pointer. ends, matrix: see `backward_ends`."""
     pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     each = neurons if given.lengths is None else neurons // len(given.lengths)
-    as_wide = wide(variant, loop, pointers, neurons, each, device)
-    kernel, block = prepared(variant, loop, as_wide, given.lengths is not None, device)
+    columns, chunked = columns_of(given, neurons), given.chunk > 0
+    check_chunk(variant, given.chunk)
+    as_wide = wide(variant, loop, pointers, neurons, each, device, columns)
+    kernel, vector = prepared(variant, loop, as_wide, given.lengths is not None, device, chunked, ends)
+    # blocks of one warp spread few pairs over more multiprocessors
+    threads = WARP if chunked and columns < THREADS * processors(device) else THREADS
     groups = packed((given.inner, 1 if given.per_neuron is None else given.per_neuron.shape[1]), "int64")
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = (
         *map(np.int64, (*pointers, given.steps, neurons, max(each, 1))),
         groups,
         packed(tuple(given.scalars), variant.real),
+        np.int64(given.chunk),
+        *([np.int64(0 if matrix is None else matrix.data_ptr())] if loop == "backward" else []),
     )
+    run(kernel, -(-columns // (vector * threads)), threads, arguments, device)
+
+
+def check_chunk(variant: Variant, chunk: int) -> None:
+    """What is saved for several steps together belongs to one chunk."""
+    whole = variant.chunk if variant.keeps == "input" else variant.steps
+    if chunk % whole:
+        raise ValueError(
+            f"chunk must be a multiple of the {whole} steps that keep={variant.keep!r} saves together, but got {chunk}."
+        )
+
+
+def run(kernel: Any, blocks: int, threads: int, arguments: tuple[Any, ...], device: int) -> None:
+    """On torch's current stream of the device."""
+    import cupy
+
     # CuPy reads only a stream's address; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
-        kernel((-(-neurons // block),), (THREADS,), arguments, stream=stream)
+        kernel((blocks,), (threads,), arguments, stream=stream)
+
+
+def columns_of(given: Given, neurons: int) -> int:
+    """Of what belongs to an end of time: the neurons, or (with a chunk) the pairs of a chunk and a neuron."""
+    return neurons * -(-given.steps // given.chunk) if given.chunk else neurons
 
 
 def contiguous(tensor: Tensor | None) -> Tensor | None:
@@ -133,7 +165,8 @@ def forward(
     steps, neurons = given.steps, sizes(x)[1]
     real, kept_dtype = getattr(torch, variant.real), getattr(torch, variant.kept_dtype)
     out = x.new_empty((steps, *x.shape[1:]))
-    state = x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else None
+    columns = columns_of(given, neurons)
+    state = x.new_empty(len(variant.step.before), columns, dtype=real) if want_state else None
     keeps = variant.keeps != "nothing"
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=kept_dtype) if keeps else None
     watched = x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else None
@@ -146,15 +179,25 @@ def backward(
     variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, given: Given,
     kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """As `numba_cpu.backward`, on a GPU."""
+    """As `numba_cpu.backward`, on a GPU. With a chunk, only the first chunk's columns of `given.start` are read."""
     step, real = variant.step, getattr(torch, variant.real)
-    steps, neurons = sizes(g_out)
-    g_x = g_out.new_empty((1 if variant.constant else steps, *g_out.shape[1:]))
-    g_start = g_out.new_empty((len(step.before), neurons), dtype=real) if want_g_start else None
-    rows = g_out.new_empty((len(step.learned), neurons), dtype=real) if step.learned else None
-    inputs = map(contiguous, (x, g_out, g_state, g_watched, given.start, given.per_neuron, given.lengths, kept))
+    neurons = sizes(g_out)[1]
+    columns = columns_of(given, neurons)
+    # a constant x has one gradient in each column: the chunks' are added up below
+    g_x = g_out.new_empty((columns // neurons if neurons else 1, *g_out.shape[1:]) if variant.constant else g_out.shape)
+    g_start = g_out.new_empty((len(step.before), columns), dtype=real) if want_g_start else None
+    rows = g_out.new_empty((len(step.learned), columns), dtype=real) if step.learned else None
+    inputs = map(
+        contiguous, (x, g_out, g_state, g_watched, first_of(given, neurons), given.per_neuron, given.lengths, kept)
+    )
     launch(variant, "backward", (*inputs, g_x, g_start, rows), given, neurons, g_out.device.index or 0)
+    g_x = g_x.sum(0, keepdim=True) if variant.constant and given.chunk else g_x
     return g_x, g_start, None if rows is None else summed(rows, given, step)
+
+
+def first_of(given: Given, neurons: int) -> Tensor | None:
+    """The states before the first step: behind it, chunks begin with what was saved."""
+    return given.start if given.start is None or not given.chunk else given.start[:, :neurons]
 
 
 def summed(rows: Tensor, given: Given, step: Step) -> Tensor:
@@ -164,6 +207,80 @@ def summed(rows: Tensor, given: Given, step: Step) -> Tensor:
     learned, count = len(step.learned), found.shape[1]
     found[:learned] = rows.view(learned, -1, count, given.inner).sum((1, 3))
     return found
+
+
+# -- chunks of time, side by side: phases 1 and 2; phase 3 is `forward` or `backward` -------------------------------------
+
+
+def forward_ends(variant: Variant, x: Tensor, given: Given) -> Tensor:
+    """Phase 1 of a chunked forward pass: the states at the end of every chunk, [STATES, C N]; nothing else is written.
+
+    given: with a chunk; `start` [STATES, C N], or None where all chunks begin alike.
+    """
+    bare, neurons = without_backward(variant), sizes(x)[1]
+    state = x.new_empty(len(variant.step.before), columns_of(given, neurons), dtype=getattr(torch, variant.real))
+    inputs = map(contiguous, (x, given.start, given.per_neuron, given.lengths))
+    launch(bare, "forward", (*inputs, None, state, None, None), given, neurons, x.device.index or 0, ends=True)
+    return state
+
+
+@functools.cache
+def without_backward(variant: Variant) -> Variant:
+    return dataclasses.replace(variant, keep="nothing", record=(), traced=False)
+
+
+def backward_ends(
+    variant: Variant, x: Tensor | None, g_out: Tensor, g_watched: Tensor | None, given: Given, kept: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Phase 1 of a chunked backward pass, in one walk: what the gradients at the start of every chunk depend on.
+
+    With g those of the states at a chunk's end, those at its start are matrix g + vector.
+
+    Returns:
+        matrix [STATES, STATES, C, N]: the product of the chunk's Jacobians, transposed.
+        vector [STATES, C N]: what arrives there of the chunk's own g_out and g_watched.
+    """
+    neurons, states, real = sizes(g_out)[1], len(variant.step.before), getattr(torch, variant.real)
+    columns = columns_of(given, neurons)
+    vector = g_out.new_empty((states, columns), dtype=real)
+    matrix = g_out.new_empty((states, states, columns), dtype=real)
+    inputs = map(
+        contiguous, (x, g_out, None, g_watched, first_of(given, neurons), given.per_neuron, given.lengths, kept)
+    )
+    device = g_out.device.index or 0
+    launch(variant, "backward", (*inputs, None, vector, None), given, neurons, device, ends=True, matrix=matrix)
+    return matrix.view(states, states, -1, neurons), vector
+
+
+def combine(matrix: Tensor | Sequence[float], vector: Tensor, start: Tensor, back: bool = False) -> Tensor:
+    """Phase 2: the states at the start of every chunk, [STATES, C N], each from the chunk before: z <- matrix z + vector.
+
+    Args:
+        matrix: of every chunk and neuron, [STATES, STATES, C or 1, N or 1]; or, where all have the same, its numbers row by row:
+            they go by value, so that nothing waits for a transfer and a captured graph holds them.
+        vector: [STATES, C N].
+        start: the states before the first chunk, [STATES, N].
+        back: from the last chunk to the first: `start` are then the gradients behind the last one, and the result has those at
+            the *end* of every chunk, with which the adjoint begins.
+    """
+    states, neurons, columns = len(vector), start.shape[1], vector.shape[1]
+    starts, device, real = torch.empty_like(vector), vector.device.index or 0, str(vector.dtype).removeprefix("torch.")
+    given, same = (contiguous(matrix), (0.0,) * states**2) if isinstance(matrix, Tensor) else (None, tuple(matrix))
+    between, beside = (
+        (0, 0)
+        if given is None
+        else (s if n > 1 else 0 for s, n in zip(given.stride()[2:], given.shape[2:], strict=True))
+    )
+    named = {"REAL": DATA[real], "STATES": states, "AHEAD": max(1, 16 // states**2)}
+    kernel = load("", "combine", tuple(f"-D{name}={value}" for name, value in named.items()), device)
+    vector, start = vector.contiguous(), start.contiguous()
+    pointers = [0 if given is None else given.data_ptr(), *(tensor.data_ptr() for tensor in (vector, start, starts))]
+    numbers = (*pointers, columns // neurons if neurons else 0, neurons, between, beside, int(back))
+    run(kernel, -(-neurons // WARP), WARP, (*map(np.int64, numbers), packed(same, real)), device)
+    return starts
+
+
+# -- one step at a time ----------------------------------------------------------------------------------------------
 
 
 def forward_steps(
