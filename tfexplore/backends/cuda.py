@@ -113,7 +113,8 @@ def launch(
     pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     each = neurons if given.lengths is None else neurons // len(given.lengths)
     columns, chunked = columns_of(given, neurons), given.chunk > 0
-    check_chunk(variant, given.chunk)
+    if chunked:
+        check_chunk(variant, given.chunk)
     as_wide = wide(variant, loop, pointers, neurons, each, device, columns)
     kernel, vector = prepared(variant, loop, as_wide, given.lengths is not None, device, chunked, ends)
     # blocks of one warp spread few pairs over more multiprocessors
@@ -252,32 +253,46 @@ def backward_ends(
     return matrix.view(states, states, -1, neurons), vector
 
 
-def combine(matrix: Tensor | Sequence[float], vector: Tensor, start: Tensor, back: bool = False) -> Tensor:
+def combine(
+    matrix: Tensor | Sequence[float], vector: Tensor, start: Tensor | Sequence[float], neurons: int, back: bool = False
+) -> Tensor:
     """Phase 2: the states at the start of every chunk, [STATES, C N], each from the chunk before: z <- matrix z + vector.
 
+    Numbers instead of a tensor go by value: nothing waits for a transfer, and a captured graph holds them.
+
     Args:
-        matrix: of every chunk and neuron, [STATES, STATES, C or 1, N or 1]; or, where all have the same, its numbers row by row:
-            they go by value, so that nothing waits for a transfer and a captured graph holds them.
+        matrix: of every chunk and neuron, [STATES, STATES, C or 1, N or 1], in float64 or the states' dtype; or the numbers, row
+            by row, that all have.
         vector: [STATES, C N].
-        start: the states before the first chunk, [STATES, N].
+        start: the states before the first chunk, [STATES, N], or those with which all neurons begin.
+        neurons: N.
         back: from the last chunk to the first: `start` are then the gradients behind the last one, and the result has those at
             the *end* of every chunk, with which the adjoint begins.
     """
-    states, neurons, columns = len(vector), start.shape[1], vector.shape[1]
-    starts, device, real = torch.empty_like(vector), vector.device.index or 0, str(vector.dtype).removeprefix("torch.")
-    given, same = (contiguous(matrix), (0.0,) * states**2) if isinstance(matrix, Tensor) else (None, tuple(matrix))
-    between, beside = (
-        (0, 0)
-        if given is None
-        else (s if n > 1 else 0 for s, n in zip(given.stride()[2:], given.shape[2:], strict=True))
-    )
-    named = {"REAL": DATA[real], "STATES": states, "AHEAD": max(1, 16 // states**2)}
+    states, device, real = len(vector), vector.device.index or 0, name_of(vector.dtype)
+    vector, starts, given, begin = vector.contiguous(), torch.empty_like(vector), None, None
+    between = beside = 0
+    if isinstance(matrix, Tensor):
+        given, same = matrix.contiguous(), (0.0,) * states**2
+        between, beside = (s * (n > 1) for s, n in zip(given.stride()[2:], given.shape[2:], strict=True))
+    else:
+        same = tuple(matrix)
+    if isinstance(start, Tensor):
+        begin, alike = start.contiguous(), (0.0,) * states
+    else:
+        alike = tuple(start)
+    kind = real if given is None else name_of(given.dtype)
+    named = {"REAL": DATA[real], "MATRIX": DATA[kind], "STATES": states, "AHEAD": max(1, 16 // states**2)}
     kernel = load("", "combine", tuple(f"-D{name}={value}" for name, value in named.items()), device)
-    vector, start = vector.contiguous(), start.contiguous()
-    pointers = [0 if given is None else given.data_ptr(), *(tensor.data_ptr() for tensor in (vector, start, starts))]
-    numbers = (*pointers, columns // neurons if neurons else 0, neurons, between, beside, int(back))
-    run(kernel, -(-neurons // WARP), WARP, (*map(np.int64, numbers), packed(same, real)), device)
+    pointers = (0 if tensor is None else tensor.data_ptr() for tensor in (given, vector, begin, starts))
+    chunks = vector.shape[1] // neurons if neurons else 0
+    numbers = map(np.int64, (*pointers, chunks, neurons, between, beside, int(back)))
+    run(kernel, -(-neurons // WARP), WARP, (*numbers, packed((*same, *alike), "float64")), device)
     return starts
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 # -- one step at a time ----------------------------------------------------------------------------------------------
