@@ -1,7 +1,7 @@
 """Chunks of time side by side in the CUDA kernels, run as C++: each of the three phases, and all of them together.
 
 The reference is the eager torch backend, one chunk after the other, differentiated by autograd through all of them; for phases
-alone a closed form. `Layer(schedule="chunked")` on this backend is tested in tests/nn.
+alone a closed form.
 """
 
 import itertools
@@ -13,11 +13,13 @@ import torch
 from cuda_text import FakeCupy, header_folders
 from torch import Tensor
 
+import tfexplore
 from tfexplore import neurons, surrogates
-from tfexplore.backends import Given, cuda
+from tfexplore.backends import Given, cuda, cuda_chunks
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.paths import kernels_dir
 from tfexplore.neurons import Neuron
+from tfexplore.neurons.affine import why_not
 from tfexplore.neurons.step import by_value, step_of
 from tfexplore.nn.layers import Layer
 from tools import candidates
@@ -111,14 +113,14 @@ def test_chunks_side_by_side_give_what_one_after_the_other_gives(
             assert torch.equal(ends[:, -count:], wanted.state), case
             assert torch.equal(ends[:, :-count], wanted.starts[:, count:]), case
         assert torch.equal(out, wanted.out), case
-        assert torch.equal(cuda.forward_ends(made, x, given), ends), case
+        assert torch.equal(cuda_chunks.ends(made, x, given), ends), case
         serial = cuda.forward(made, x, given._replace(start=start, chunk=0))
         if kept is not None and not exp:
             assert torch.equal(kept, serial[2]), "what is saved for backward has the layout of serial time"
 
         small = SMALL[dtype] * (100 if isinstance(neuron, neurons.Izhikevich) else 1)
-        matrix, vector = cuda.backward_ends(made, x, g_out, None, given, kept)
-        g_ends = cuda.combine(matrix, vector, g_state, count, back=True)
+        matrix, vector = cuda_chunks.backward_ends(made, x, g_out, None, given, kept)
+        g_ends = cuda_chunks.combine(matrix, vector, g_state, count, back=True)
         near(g_ends, wanted.g_ends, small, case)
         for begin in (wanted.starts, start):  # it reads the first chunk's only
             g_x, g_start, _ = cuda.backward(made, x, g_out, g_ends, None, given._replace(start=begin), kept)
@@ -139,7 +141,9 @@ def test_in_half_precision_the_states_are_float32(fake_cupy: FakeCupy, dtype: to
         assert state is not None
         assert torch.equal(out, wanted.out)
         assert torch.equal(state[:, -count:], wanted.state)
-        g_ends = cuda.combine(*cuda.backward_ends(made, x, g_out, None, given, kept), g_state, count, back=True)
+        g_ends = cuda_chunks.combine(
+            *cuda_chunks.backward_ends(made, x, g_out, None, given, kept), g_state, count, back=True
+        )
         near(g_ends, wanted.g_ends, 1e-6, keep)
         g_x, _, _ = cuda.backward(made, x, g_out, g_ends, None, given, kept)
         apart, unit = (g_x.double() - wanted.g_x.double()).abs(), torch.finfo(dtype).eps * wanted.g_x.double().abs()
@@ -153,11 +157,11 @@ def test_phase_1_in_closed_form(fake_cupy: FakeCupy) -> None:
     x = (noise(5, steps, count) * 8).round() / 8
     made, given = variant(neuron, "potential", torch.float64), Given(steps, by_value(neuron), None, chunk=chunk)
     halves = [0.5 ** torch.arange(len(piece) - 1, -1, -1.0, dtype=torch.float64) for piece in x.split(chunk)]
-    found = cuda.forward_ends(made, x, given).view(-1, count)
+    found = cuda_chunks.ends(made, x, given).view(-1, count)
     assert torch.equal(found, torch.stack([h @ piece for h, piece in zip(halves, x.split(chunk), strict=True)]))
 
     _, _, kept, _ = cuda.forward(made, x, given)
-    matrix, vector = cuda.backward_ends(made, None, torch.zeros_like(x), None, given, kept)
+    matrix, vector = cuda_chunks.backward_ends(made, None, torch.zeros_like(x), None, given, kept)
     assert torch.equal(
         matrix, torch.tensor([0.5**16, 0.5**16, 0.5**8]).double().view(1, 1, 3, 1).expand(1, 1, 3, count)
     )
@@ -175,24 +179,24 @@ def test_phase_2_is_a_loop_over_chunks(fake_cupy: FakeCupy, states: int, chunks:
         for c in order:
             wanted[:, c] = z
             z = (each[:, :, c] * z).sum(1) + vector[:, c]
-        found = cuda.combine(matrix, vector.flatten(1), start, count, back)
+        found = cuda_chunks.combine(matrix, vector.flatten(1), start, count, back)
         near(found, wanted.flatten(1), 1e-14, shape)
-    by_numbers = cuda.combine(matrix.flatten().tolist(), vector.flatten(1), start, count, back)
+    by_numbers = cuda_chunks.combine(matrix.flatten().tolist(), vector.flatten(1), start, count, back)
     assert torch.equal(by_numbers, found)
-    half = cuda.combine(
+    half = cuda_chunks.combine(
         matrix, vector.flatten(1).float(), start.float(), count, back
     )  # a matrix in float64 beside them
     near(half.double(), wanted.flatten(1), 1e-5, "float32")
     alike = [0.25 * k for k in range(states)]
     same = torch.tensor(alike, dtype=torch.float64).view(-1, 1).expand(-1, count)
     assert torch.equal(
-        cuda.combine(matrix, vector.flatten(1), alike, count, back),
-        cuda.combine(matrix, vector.flatten(1), same, count, back),
+        cuda_chunks.combine(matrix, vector.flatten(1), alike, count, back),
+        cuda_chunks.combine(matrix, vector.flatten(1), same, count, back),
     )
 
 
 def test_a_state_of_zero_stays_out_of_a_matrix_that_overflows(fake_cupy: FakeCupy) -> None:
-    found = cuda.combine([float("inf")], torch.zeros(1, 6), torch.zeros(1, 2), 2)
+    found = cuda_chunks.combine([float("inf")], torch.zeros(1, 6), torch.zeros(1, 2), 2)
     assert torch.equal(found, torch.zeros(1, 6))
 
 
@@ -217,7 +221,9 @@ def test_samples_that_end_early(fake_cupy: FakeCupy) -> None:
         out, state, kept, watched = cuda.forward(made, x, given)
         assert state is not None
         assert watched is not None
-        g_ends = cuda.combine(*cuda.backward_ends(made, x, g_out, None, given, kept), g_state, count, back=True)
+        g_ends = cuda_chunks.combine(
+            *cuda_chunks.backward_ends(made, x, g_out, None, given, kept), g_state, count, back=True
+        )
         g_x, g_start, _ = cuda.backward(made, x, g_out, g_ends, None, given, kept)
         assert g_start is not None
         for t, e, part in zip(lengths, wanted, parts, strict=True):
@@ -252,7 +258,9 @@ def test_traces_and_a_constant_current(fake_cupy: FakeCupy) -> None:
         assert torch.equal(out, torch.cat(outs).detach())
         assert watched is not None
         assert torch.equal(watched[:, 0], torch.stack(traces).detach())
-        g_ends = cuda.combine(*cuda.backward_ends(made, x, g_out, g_v, given, kept), g_state, count, back=True)
+        g_ends = cuda_chunks.combine(
+            *cuda_chunks.backward_ends(made, x, g_out, g_v, given, kept), g_state, count, back=True
+        )
         g_x, g_start, _ = cuda.backward(made, x, g_out, g_ends, g_v, given, kept)
         assert g_start is not None
         near(g_x, wanted[0], 1e-13, keep)
@@ -283,10 +291,80 @@ def test_parameters_of_groups_of_neurons(fake_cupy: FakeCupy) -> None:
         out, _, kept, _ = cuda.forward(made, x, given)
         assert torch.equal(out, torch.stack(outs).detach())
         zeros = torch.zeros(1, 12, dtype=torch.float64)
-        g_ends = cuda.combine(*cuda.backward_ends(made, x, g_out, None, given, kept), zeros, 12, back=True)
+        g_ends = cuda_chunks.combine(
+            *cuda_chunks.backward_ends(made, x, g_out, None, given, kept), zeros, 12, back=True
+        )
         _, _, found = cuda.backward(made, x, g_out, g_ends, None, given, kept)
         assert found is not None
         near(found[0], wanted, 1e-12, keep)
+
+
+# -- the whole path, from a layer ------------------------------------------------------------------------------------
+
+
+LAYERS: list[tuple[Neuron, str, torch.dtype]] = [
+    (neurons.LIF(reset="none", learn=("tau", "v_reset")), "input", torch.float32),
+    (neurons.LI(), "auto", torch.bfloat16),
+    (neurons.CubaLIF(reset="none"), "potential", torch.float64),
+    (neurons.LIF(), "auto", torch.float16),
+    (neurons.ParametricLIF(tau=2.3), "input", torch.float32),
+    (neurons.ALIF(learn="beta"), "input", torch.float32),
+    (neurons.Izhikevich(), "input", torch.float64),
+    (neurons.LIF(surrogate=BOX, learn="v_threshold"), "bits", torch.float64),
+]
+
+
+@pytest.mark.parametrize("schedule", ["chunked", "speculative"])
+@pytest.mark.parametrize(("neuron", "keep", "dtype"), LAYERS, ids=str)
+def test_a_layer_gives_what_the_eager_loop_gives(
+    fake_cupy: FakeCupy, neuron: Neuron, keep: str, dtype: torch.dtype, schedule: str
+) -> None:
+    """Learned parameters, a start and a final state with gradients, a last chunk that is shorter; traces in the affine cases."""
+    steps, real = 301, state_dtype(dtype)
+    x, g_out = current(neuron, steps, 8, dtype).view(steps, 2, 4), noise(2, steps, 2, 4, dtype=dtype)
+    rest = torch.tensor([float(v) for v in neuron.initial()], dtype=real).view(-1, 1, 1)
+    start, g_state = rest + 0.1 * noise(3, len(rest), 2, 4, dtype=real), noise(4, len(rest), 2, 4, dtype=real)
+    found: dict[str, list[Tensor]] = {}
+    for backend in ("cuda", "torch"):
+        chosen = {"keep": keep, "schedule": schedule} if backend == "cuda" else {}
+        layer = Layer(neuron, backend=backend, channels=4 if neuron.learn else None, **chosen)  # type: ignore[arg-type]
+        x_in, z = x.clone().requires_grad_(), start.clone().requires_grad_()
+        with tfexplore.record(layer, neuron.states[0]) as traces:
+            out, state = layer(x_in, tuple(z), return_state=True)
+        wanted, given = [x_in, z, *layer.raw.values()], (g_out, g_state)
+        found[backend] = [
+            out.detach(), torch.stack(state).detach(), traces[""][neuron.states[0]],
+            *torch.autograd.grad((out, torch.stack(state)), wanted, given),
+        ]  # fmt: skip
+    assert "combine" in {name for name, _ in fake_cupy.launches}, "it has run in chunks"
+    digits = {torch.float64: 1e-13, torch.float32: 1e-6}[real] * (100 if isinstance(neuron, neurons.Izhikevich) else 3)
+    half = torch.finfo(dtype).eps if dtype != real else 0.0
+    (out, state, trace, *gradients), (out_e, state_e, trace_e, *gradients_e) = found["cuda"], found["torch"]
+    affine = not why_not(step_of(neuron))
+    if neuron.reset == "none" and affine and schedule == "chunked":  # a sum in another order: the last digits
+        near(state, state_e, digits, "state")
+        near(trace, trace_e, digits, "trace")
+        near(out, out_e, max(digits, half) if isinstance(neuron, neurons.LI) else 0.0, "out")
+    else:  # guessed until nothing changes, or serial: the same bits
+        assert torch.equal(out, out_e)
+        assert torch.equal(state, state_e)
+        assert torch.equal(trace, trace_e)
+    for mine, theirs in zip(gradients, gradients_e, strict=True):
+        near(mine, theirs, max(10 * digits, 2 * half if mine.dtype == dtype else 0.0), mine.shape)
+
+
+def test_a_scan_is_three_launches_forward_and_three_backward(fake_cupy: FakeCupy) -> None:
+    x = torch.rand(256, 1, 4, requires_grad=True)
+    layer = Layer(neurons.LIF(reset="none"), backend="cuda", schedule="chunked", keep="potential")
+    layer(x).sum().backward()
+    assert [name for name, _ in fake_cupy.launches] == [
+        "forward",
+        "combine",
+        "forward",
+        "backward",
+        "combine",
+        "backward",
+    ]
 
 
 def test_a_chunk_holds_what_is_saved_together(fake_cupy: FakeCupy) -> None:

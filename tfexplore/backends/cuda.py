@@ -8,7 +8,6 @@ CUDA graph holds its own copy of them, and no launch waits for a transfer.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ from torch import Tensor
 from tfexplore.backends import Given, sizes
 from tfexplore.backends.compiling import told
 from tfexplore.codegen.builds import ACCESS, THREADS, Build
-from tfexplore.codegen.cuda_source import DATA, cuda_source
+from tfexplore.codegen.cuda_source import cuda_source
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.cuda_setup import explain
 from tfexplore.machine.files import fingerprint, write_once
@@ -109,7 +108,7 @@ def launch(
     variant: Variant, loop: str, tensors: Sequence[Tensor | None], given: Given, neurons: int, device: int, ends: bool = False,
     matrix: Tensor | None = None,
 ) -> None:  # fmt: skip
-    """Launches on torch's current stream of the device; what is None is a null pointer. ends, matrix: see `backward_ends`."""
+    """Launches on torch's current stream of the device; what is None is a null pointer. ends, matrix: see `cuda_chunks`."""
     pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     each = neurons if given.lengths is None else neurons // len(given.lengths)
     columns, chunked = columns_of(given, neurons), given.chunk > 0
@@ -208,94 +207,6 @@ def summed(rows: Tensor, given: Given, step: Step) -> Tensor:
     learned, count = len(step.learned), found.shape[1]
     found[:learned] = rows.view(learned, -1, count, given.inner).sum((1, 3))
     return found
-
-
-# -- chunks of time, side by side: phases 1 and 2; phase 3 is `forward` or `backward` -------------------------------------
-
-
-def forward_ends(variant: Variant, x: Tensor, given: Given) -> Tensor:
-    """Phase 1 of a chunked forward pass: the states at the end of every chunk, [STATES, C N]; nothing else is written.
-
-    given: with a chunk; `start` [STATES, C N], or None where all chunks begin alike.
-    """
-    bare, neurons = without_backward(variant), sizes(x)[1]
-    state = x.new_empty(len(variant.step.before), columns_of(given, neurons), dtype=getattr(torch, variant.real))
-    inputs = map(contiguous, (x, given.start, given.per_neuron, given.lengths))
-    launch(bare, "forward", (*inputs, None, state, None, None), given, neurons, x.device.index or 0, ends=True)
-    return state
-
-
-@functools.cache
-def without_backward(variant: Variant) -> Variant:
-    return dataclasses.replace(variant, keep="nothing", record=(), traced=False)
-
-
-def backward_ends(
-    variant: Variant, x: Tensor | None, g_out: Tensor, g_watched: Tensor | None, given: Given, kept: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Phase 1 of a chunked backward pass, in one walk: what the gradients at the start of every chunk depend on.
-
-    With g those of the states at a chunk's end, those at its start are matrix g + vector.
-
-    Returns:
-        matrix [STATES, STATES, C, N]: the product of the chunk's Jacobians, transposed.
-        vector [STATES, C N]: what arrives there of the chunk's own g_out and g_watched.
-    """
-    neurons, states, real = sizes(g_out)[1], len(variant.step.before), getattr(torch, variant.real)
-    columns = columns_of(given, neurons)
-    vector = g_out.new_empty((states, columns), dtype=real)
-    matrix = g_out.new_empty((states, states, columns), dtype=real)
-    inputs = map(
-        contiguous, (x, g_out, None, g_watched, first_of(given, neurons), given.per_neuron, given.lengths, kept)
-    )
-    device = g_out.device.index or 0
-    launch(variant, "backward", (*inputs, None, vector, None), given, neurons, device, ends=True, matrix=matrix)
-    return matrix.view(states, states, -1, neurons), vector
-
-
-def combine(
-    matrix: Tensor | Sequence[float], vector: Tensor, start: Tensor | Sequence[float], neurons: int, back: bool = False
-) -> Tensor:
-    """Phase 2: the states at the start of every chunk, [STATES, C N], each from the chunk before: z <- matrix z + vector.
-
-    Numbers instead of a tensor go by value: nothing waits for a transfer, and a captured graph holds them.
-
-    Args:
-        matrix: of every chunk and neuron, [STATES, STATES, C or 1, N or 1], in float64 or the states' dtype; or the numbers, row
-            by row, that all have.
-        vector: [STATES, C N].
-        start: the states before the first chunk, [STATES, N], or those with which all neurons begin.
-        neurons: N.
-        back: from the last chunk to the first: `start` are then the gradients behind the last one, and the result has those at
-            the *end* of every chunk, with which the adjoint begins.
-    """
-    states, device, real = len(vector), vector.device.index or 0, name_of(vector.dtype)
-    vector, starts, given, begin = vector.contiguous(), torch.empty_like(vector), None, None
-    between = beside = 0
-    if isinstance(matrix, Tensor):
-        given, same = matrix.contiguous(), (0.0,) * states**2
-        between, beside = (s * (n > 1) for s, n in zip(given.stride()[2:], given.shape[2:], strict=True))
-    else:
-        same = tuple(matrix)
-    if isinstance(start, Tensor):
-        begin, alike = start.contiguous(), (0.0,) * states
-    else:
-        alike = tuple(start)
-    kind = real if given is None else name_of(given.dtype)
-    named = {"REAL": DATA[real], "MATRIX": DATA[kind], "STATES": states, "AHEAD": max(1, 16 // states**2)}
-    kernel = load("", "combine", tuple(f"-D{name}={value}" for name, value in named.items()), device)
-    pointers = (0 if tensor is None else tensor.data_ptr() for tensor in (given, vector, begin, starts))
-    chunks = vector.shape[1] // neurons if neurons else 0
-    numbers = map(np.int64, (*pointers, chunks, neurons, between, beside, int(back)))
-    run(kernel, -(-neurons // WARP), WARP, (*numbers, packed((*same, *alike), "float64")), device)
-    return starts
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-# -- one step at a time ----------------------------------------------------------------------------------------------
 
 
 def forward_steps(
