@@ -11,6 +11,9 @@
 // [STATES, N]; per_neuron, lengths, kept as in forward.cu; g_learned [LEARNED, N]. What is absent is null: g_state where the last state
 // was not used, start where all neurons begin alike, g_start where it is not requested. A learned parameter's gradient is summed over time
 // in a register; torch adds up the neurons that share it.
+// With CHUNKED, g_state, g_start, g_learned and the g_x of a CONSTANT x have a column for each pair of a chunk and a neuron; start
+// has N: behind the first chunk they begin with what was saved. ENDS writes g_start and matrix [STATES, STATES, C N] alone: the gradients
+// at a chunk's start are matrix g + g_start of those at its end, g, where g_state is null.
 // Words per element-step: g_out read, g_x written, plus WATCHED read for TRACED, NEEDS read for "potential", 1 + STATES / CHUNK for "input",
 // WIDTH / 32 for "bits".
 //
@@ -22,7 +25,10 @@
 //      values in shared memory: 86 registers, 29 instructions, 80 KB in flight
 //   5  nothing is moved for an end of time that is not requested: on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in float32,
 //      0.88 -> 0.92 in bfloat16
-//   6  parameters that groups of neurons share, lengths, a constant x, traces (this one): not measured on a GPU so far
+//   6  parameters that groups of neurons share, lengths, a constant x, traces: not measured on a GPU so far
+//   7  CHUNKED, ENDS: chunks of time side by side (this one; part.cuh has what they cost); without them the code of version 6. The
+//      matrix comes along in the same walk: 31 instructions instead of 29, 14 instead of 12 with keep="potential"; as launches
+//      of its own it would read all again
 // Counted there (ncu, version 4): the DRAM moves what is derived, 32 % (float32) and 60 % (bfloat16) of the issue slots are used, and
 // warps wait for the memory. Evict-first loads and stores: 3 to 7 % slower; version 4 with learned parameters in bfloat16: 6 % faster.
 // __launch_bounds__(THREADS) made the compiler save registers for more blocks, and spill.

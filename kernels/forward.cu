@@ -11,7 +11,8 @@
 // KEEP_POTENTIAL, [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) with KEEP_INPUT,
 // bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is absent is null: start
 // where all neurons begin alike, state where it is not requested, lengths where all samples have T steps. With few steps these
-// would be a good part of all bytes.
+// would be a good part of all bytes. With CHUNKED, start and state have a column for each pair of a chunk and a neuron; ENDS writes state
+// alone.
 // Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 // for "bits".
 //
@@ -21,7 +22,8 @@
 //   3  the division by tau in three operations (divide.cuh), AHEAD = 8, no test of T within a batch: 60 and 18
 //   4  nothing is moved for an end of time that is not requested: on an H200, T = 32, 0.90 -> 0.94 of a copy's pace in float32,
 //      0.80 -> 0.85 in bfloat16
-//   5  parameters that groups of neurons share, lengths, a constant x, traces (this one): not measured on a GPU so far
+//   5  parameters that groups of neurons share, lengths, a constant x, traces: not measured on a GPU so far
+//   6  CHUNKED, ENDS: chunks of time side by side (this one; part.cuh has what they cost); without them the code of version 5
 // Tried on an H200 and left out: as the x of a step is used, that of AHEAD steps later is loaded: 89 registers, as fast in
 // float32, 0.52 instead of 0.86 in bfloat16. Blocks of 64 or 256 threads: within 2 %. Evict-first loads and stores: 2 to 4 % slower.
 // With few neurons (N = 10,000) one in a thread takes half as long as four.
