@@ -66,7 +66,7 @@ class Chunked:
         return found
 
 
-CHUNKS = {"numba": "tfexplore.backends.folded", "cuda": "tfexplore.backends.cuda"}
+CHUNKS = {"numba": "tfexplore.backends.folded", "cuda": "tfexplore.backends.cuda_chunks"}
 """The modules whose passes take a `Given.chunk`."""
 
 
@@ -97,6 +97,9 @@ def true_starts(backend: ModuleType, variant: Variant, x: Tensor, given: Given) 
     """The states at the chunks' starts [STATES, C N], from phases 1 and 2."""
     if variant.schedule == "speculative":
         return speculate(backend, variant, x, given).starts
+    if hasattr(backend, "true_starts"):  # a GPU: phases 1 and 2 in a launch each
+        found: Tensor = backend.true_starts(variant, x, given)
+        return found
     neurons = sizes(x)[1]
     start = torch_reference.begin(variant.step, given, x.flatten(1)).to(getattr(torch, variant.real))
     starts = start.new_zeros(len(start), -(-given.steps // given.chunk), neurons)
@@ -108,7 +111,10 @@ def true_starts(backend: ModuleType, variant: Variant, x: Tensor, given: Given) 
 
 def ends_from(backend: ModuleType, variant: Variant, x: Tensor, given: Given) -> Tensor:
     """The states at the chunks' ends [STATES, C N] from these starts."""
-    ends: Tensor = backend.forward(without_backward(variant), x, given, True)[1]
+    variant = without_backward(variant)
+    ends: Tensor = (
+        backend.ends(variant, x, given) if hasattr(backend, "ends") else backend.forward(variant, x, given)[1]
+    )
     return ends
 
 
@@ -184,6 +190,10 @@ def backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """The backward pass in chunks of `given.chunk` steps: arguments and results of a serial one."""
     neurons = sizes(g_out)[1]
+    if hasattr(backend, "true_g_ends") and variant.step.temporal_gradient:  # a GPU: phases 1 and 2 in a launch each
+        true = backend.true_g_ends(variant, x, g_out, g_state, g_watched, given, kept)
+        g_x, g_start, g_learned = backend.backward(variant, x, g_out, true, g_watched, given, kept, want_g_start)
+        return g_x, None if g_start is None else g_start[:, :neurons].contiguous(), g_learned
     count, states = -(-given.steps // given.chunk), len(variant.step.before)
     given = given._replace(start=recomputed_from(variant, g_out, given, kept))
     g_ends = g_out.new_zeros(states, count, neurons, dtype=getattr(torch, variant.real))
