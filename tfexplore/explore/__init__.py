@@ -26,6 +26,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.policies.explorer import MemoryOverTime as memory_over_time
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
+    from tfexplore.explore.scan_map.explorer import ScanMapExplorer as scan_map
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds.explorer import Seeds as seeds
     from tfexplore.explore.speech.explorer import Speech as speech
@@ -61,6 +62,7 @@ __all__ = [
     "nir",
     "race",
     "roofline",
+    "scan_map",
     "schedules",
     "seeds",
     "sources",
