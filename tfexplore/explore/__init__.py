@@ -24,8 +24,10 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
     from tfexplore.explore.nir.explorer import Nir as nir
     from tfexplore.explore.policies.explorer import MemoryOverTime as memory_over_time
+    from tfexplore.explore.predict.explorer import Prediction as predict
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
+    from tfexplore.explore.scan.explorer import Scan as scan
     from tfexplore.explore.scan_map.explorer import ScanMapExplorer as scan_map
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds.explorer import Seeds as seeds
@@ -60,8 +62,10 @@ __all__ = [
     "memory_over_time",
     "neuron",
     "nir",
+    "predict",
     "race",
     "roofline",
+    "scan",
     "scan_map",
     "schedules",
     "seeds",
