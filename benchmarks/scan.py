@@ -1,6 +1,6 @@
 """What is parallel in time, and when does it win? Every way through T time steps against the serial fused kernel, over T and N.
 
-LIF neurons without reset, with a soft and a hard one (`full`: LI too), at one spike in ten steps; forward, and forward + backward.
+LIF neurons without reset, with a soft and a hard one (`full`: LI too), a spike in ten steps; forward, and forward + backward.
 At every T and N the ways of `tfexplore.explore.scan_map.ways` that can compute it: spikes (and gradients) are compared with the
 serial kernel's first, then all are timed in turn. A row has, by way:
 
@@ -33,7 +33,7 @@ COUNTS: dict[str, Sequence[int]] = {QUICK: (1, 100, 10_000), DEFAULT: [10**k for
 COUNTS[FULL] = COUNTS[DEFAULT]
 ROOM = {QUICK: 2**20, DEFAULT: 2**26, FULL: 2**27}
 """The most time steps times neurons of a cell."""
-LIMIT = {QUICK: 2**22, DEFAULT: 2**28, FULL: 2**31}
+LIMIT = {QUICK: 2**20, DEFAULT: 2**25, FULL: 2**28}
 """The most element-steps of one run, of a way that goes through all of it many times."""
 SECONDS = {QUICK: 0.05, DEFAULT: 0.25, FULL: 1.0}
 """Of timing at each T and N, beyond a few runs of each way."""
@@ -84,5 +84,5 @@ def lines(row: Row) -> Iterator[str]:
     said += [f"({way} {short(taken[way] / taken[SERIAL])})" for way in taken if way not in ratios]
     said += [f"predicted {short(ratio)}" for way, ratio in row["predicted"].items() if way == CHUNKED]
     said += [f"{way} apart {max(found.values()):.0e}" for way, found in row["apart"].items()]
-    place = f"{row['neuron']:<16}{row['passes']:<19}T={row['T']:<6} N={row['N']:<8}"
+    place = f"{row['neuron']:<25}{row['passes']:<19}T={row['T']:<6} N={row['N']:<8}"
     yield f"{place}serial {taken[SERIAL]:9.4f} ms   {', '.join(said)}"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
-import torch
 
 from benchmarks import harness, scan
 from tfexplore.explore.scan_map import ways

@@ -16,7 +16,6 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 from tests.pictures import spread
 from tfexplore import explore
-from tfexplore.codegen import schedule
 from tfexplore.explore.scan_map import cells, figure, measured, ways
 from tfexplore.explore.scan_map.explorer import LARGEST, PREDICTED
 from tfexplore.measure import results

@@ -16,6 +16,7 @@ from tfexplore.explore.scan_map.ways import CHUNKED, EXACT, LABELS, SERIAL
 Row: TypeAlias = dict[str, Any]
 Cells: TypeAlias = dict[tuple[int, int], Row]
 """Rows by (T, N)."""
+Edge: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 
 COSTS = ("work", "depth", "words", "rounds")
 FASTEST, TIME = "fastest", "time"
@@ -120,9 +121,6 @@ def border(cells: Mapping[tuple[int, int], Row], steps: list[int], neurons: list
                 yield (i + a[0] / 2, k + a[1] / 2), (i + b[0] / 2, k + b[1] / 2)
 
 
-Edge: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
-
-
 @dataclass
 class ScanMap:
     """The map of one neuron and kind of pass, with a point of this machine.
@@ -210,6 +208,14 @@ class ScanMap:
             most, least = max(n for _, n in places), min(t for t, _ in places)
             said.append(f"{LABELS[name]} wins {len(places)}, all with N ≤ {most:,} and T ≥ {least:,}")
         return f"Of {len(self.cells)} cells {'; '.join(said)}; the serial kernel wins the rest."
+
+
+def short(ratio: float) -> str:
+    """
+    >>> short(0.2134), short(1.26), short(31.4), short(1638.4)
+    ('0.21', '1.3', '31', '1,638')
+    """
+    return f"{ratio:.2f}" if ratio < 0.995 else f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
 
 
 def spacing(values: list[int], log: float) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from tfexplore.explore.scan_map.ways import CHUNKED, NEURONS, PASSES, WAYS
 from tfexplore.measure import clock, results
 
 STEPS = tuple(2**k for k in range(4, 17))
-COUNTS = tuple(digit * 10**k for k in range(6) for digit in (1, 2, 5)) + (10**6,)
+COUNTS = (*(digit * 10**k for k in range(6) for digit in (1, 2, 5)), 10**6)
 PREDICTED = "predicted, this machine"
 LARGEST = 2**24
 """Time steps times neurons of a point that Start measures: a second or two."""
@@ -106,19 +105,16 @@ class ScanMapExplorer(Runner):
 
     def work(self, result: ScanMap) -> Iterator[object]:
         steps, neurons = at = result.at
-        if steps * neurons > LARGEST:
-            raise ValueError(
-                f"T times N must be at most {LARGEST:,} here, but got {steps:,} times {neurons:,}: choose fewer, or record the "
-                "whole map with `tfexplore bench scan`."
-            )
+        check_size(steps, neurons)
         self.say_compiling("cpu")
         yield (made := self.in_background(lambda: measured.Case(result.neuron, result.passes, steps, neurons)))
         case = made.result()
         yield (checked := self.in_background(case.check))  # correct before fast
         checked.result()
         taken: dict[str, list[float]] = {}
-        yield from self.in_turn(case.work, case.rounds, measured.ENOUGH, "cpu", taken)
-        result.own[at] = case.row({name: [statistics.median(s)] * 2 for name, s in taken.items()} and taken)
+        yield from self.in_turn(case.work, measured.MOST, measured.ENOUGH, "cpu", taken)
+        yield (counted := self.in_background(lambda: case.row(taken)))
+        result.own[at] = counted.result()
         self.draw()
         self.say(self.sentence())
 
@@ -143,6 +139,15 @@ class ScanMapExplorer(Runner):
         result: Any = self.result
         row = result.own.get((steps, neurons)) or (result.cells.get((steps, neurons)) if result.machine else None)
         if row is None:
+            check_size(steps, neurons)
             row = result.own[steps, neurons] = measured.now(self.neuron, self.passes, steps, neurons)
             self.choose()
         return winner(row)
+
+
+def check_size(steps: int, neurons: int) -> None:
+    if steps * neurons > LARGEST:
+        raise ValueError(
+            f"T times N must be at most {LARGEST:,} here, but got {steps:,} times {neurons:,}: choose fewer, or record the "
+            "whole map with `tfexplore bench scan`."
+        )

@@ -12,7 +12,7 @@ from typing import Any
 from tfexplore.explore.base import style
 from tfexplore.explore.base.sheet import Axis, Heat, Line, Panel, Points, Sheet
 from tfexplore.explore.scan_map import cells as values
-from tfexplore.explore.scan_map.cells import FASTEST, TIME, Row, ScanMap, foreseen, rival, spacing, winner
+from tfexplore.explore.scan_map.cells import FASTEST, TIME, Row, ScanMap, foreseen, rival, short, spacing, winner
 from tfexplore.explore.scan_map.ways import CHUNKED, CUT, EXACT, FIXED, SERIAL, SPECULATIVE
 
 COLOURS = {
@@ -100,14 +100,6 @@ def written(row: Row | None, shown: str, way: str, found: ScanMap) -> str:
     if other is None:
         return ""
     return f"{won} {short(other[1])}" if won == other[0] else short(other[1])
-
-
-def short(ratio: float) -> str:
-    """
-    >>> short(0.2134), short(1.26), short(31.4), short(1638.4)
-    ('0.21', '1.3', '31', '1,638')
-    """
-    return f"{ratio:.2f}" if ratio < 0.995 else f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
 
 
 def pointed(row: Row | None, steps: int, neurons: int, found: ScanMap) -> str:

@@ -1,31 +1,32 @@
-"""The ways through T time steps that the map compares: what each can compute, and what it costs as counted.
+"""The ways through T time steps that the map compares, and what each can compute.
 
 serial         the fused kernel, one step after the other: the baseline
 chunked        chunks of time at once, a serial walk over their ends, the chunks again from their true starts
 speculative    chunks at once from guessed starts, again and again until no start changes
-fixed point    all spikes guessed, a scan, compared; again until nothing changes
+fixed point    all spikes guessed, a scan (in plain torch), compared; again until nothing changes
 cut            the hard reset's exact scan: a spike cuts the past off
 PSN            spikes of a product with a T x T matrix, and sliding PSN, of the last few steps: another equation, without reset
 """
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from math import isqrt
 
 import torch
 from torch import Tensor
 
 from tfexplore import neurons, scan
-from tfexplore.codegen.keep import fastest
-from tfexplore.codegen.traffic import traffic_of, words
+from tfexplore.explore.scan_map import counts
+from tfexplore.explore.scan_map.counts import Counts
 from tfexplore.neurons.affine import cuts
 from tfexplore.neurons.affine import why_not as not_affine
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import step_of
 from tfexplore.nn.layers import Layer
+from tfexplore.scan.fixed_point import solve
 
 WAYS = SERIAL, CHUNKED, SPECULATIVE, FIXED, CUT, PSN, SLIDING = (
     "serial", "chunked", "speculative", "fixed point", "cut", "PSN", "sliding PSN",
@@ -41,34 +42,23 @@ NEURONS: dict[str, Neuron] = {
     "LIF, no reset": neurons.LIF(reset="none"),
     "LIF, soft reset": neurons.LIF(),
     "LIF, hard reset": neurons.LIF(reset="hard"),
+    "LIF, soft reset, τ = 20": neurons.LIF(tau=20.0),
 }
+"""τ = 2, the library's own, unless it says another: of a spike, nothing is left after a few steps."""
 PASSES = FORWARD, BOTH = ("forward", "forward + backward")
 RATE = 0.1
 """Spikes of a neuron per time step."""
 WINDOW = 32
 """Steps that a sliding PSN sees."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What one run costs.
-
-    Args:
-        work: element-steps, and combinations of two of them; of a matrix product, its multiplications.
-        depth: how many of them follow one upon the other.
-        words: read from or written to memory.
-        rounds: how often all is gone through.
-    """
-
-    work: int
-    depth: int
-    words: int
-    rounds: int = 1
+LARGEST_MATRIX, MULTIPLICATIONS = 4096, 32
+"""T of a PSN; how many of its multiplications go for an element-step, where it is left out as too long."""
+MUST, ROUND = 4, 2**16
+"""Rounds of a fixed point, at least; a round goes for so many element-steps, at least."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """run: one pass, which returns the spikes and, with a backward pass, the gradient of x.   counts: what the last run cost."""
+    """run: one pass, which returns the spikes and, with a backward pass, the gradient of x.   counts: what a run costs."""
 
     run: Callable[[], tuple[Tensor, ...]]
     counts: Callable[[], Counts]
@@ -76,39 +66,77 @@ class Way:
 
 def equation(way: str) -> str:
     return {
-        PSN: "s = H(W x + b), W of T x T, lower triangular: no reset, no leak, a weight for every pair of steps",
+        PSN: "s = H(W x + b), W of T x T: no leak, no reset, a weight for every pair of steps",
         SLIDING: f"as PSN, with the same {WINDOW} weights at every step",
     }.get(way, "")
 
 
 def why_not(way: str, neuron: str, passes: str, steps: int, count: int, limit: float) -> str:
     """Why a way is not run, or "".   limit: element-steps that it may take."""
-    step = step_of(NEURONS[neuron])
+    step, both = step_of(NEURONS[neuron]), passes == BOTH
     affine = not not_affine(step)
-    if way == CHUNKED and passes == FORWARD and not affine:
-        return "the forward pass stays serial: " + not_affine(step)
+    if way == CHUNKED and not both and not affine:
+        return f"the forward pass stays serial: {not_affine(step)}"
     if way in (SPECULATIVE, FIXED) and affine:
         return "there is nothing to guess: no spike comes back"
     if way == CUT and not cuts(step):
         return "a spike does not cut the past off"
-    if way in (FIXED, CUT) and passes == BOTH:
-        return "a forward pass only"
-    if way in (PSN, SLIDING) and not NEURONS[neuron].spiking:
-        return "it spikes, and this neuron does not"
-    if (takes := estimated(way, steps, count)) > limit:
-        return f"too long: about {takes:.0e} element-steps in one run, more than {limit:.0e}"
+    if way in (FIXED, CUT) and both:
+        return "a forward pass only: backward, given the spikes, it is the chunked scan"
+    if way in (PSN, SLIDING) and step.fire is None:
+        return f"it spikes, and {type(NEURONS[neuron]).__name__} does not"
+    if way == PSN and steps > LARGEST_MATRIX:
+        return f"its matrix of {steps:,} x {steps:,} is left out beyond {LARGEST_MATRIX:,}"
+    if way == PSN and steps * steps * count > MULTIPLICATIONS * limit:
+        return f"{steps * steps * count:.0e} multiplications are more than {MULTIPLICATIONS * limit:.0e}"
+    if way == SLIDING and WINDOW * steps * count > MULTIPLICATIONS * limit:
+        return f"{WINDOW * steps * count:.0e} multiplications are more than {MULTIPLICATIONS * limit:.0e}"
+    if way == FIXED and MUST * steps * count > limit:
+        return f"{MUST} rounds, the least, would take more than {limit:.0e} element-steps"
     return ""
 
 
-def estimated(way: str, steps: int, count: int) -> float:
-    """Element-steps that one run takes, roughly: a fixed point needs about a round for every fifth step at the usual rate."""
-    each = {FIXED: RATE * 2 * steps, CUT: RATE * steps, PSN: steps / 32}
-    return each.get(way, 1.0) * steps * count
+def made(way: str, name: str, x: Tensor, gradient: Tensor | None, limit: float) -> Way:
+    """A way on x [T, 1, N], forward, and backward where there is a gradient of its output.
+
+    limit: element-steps of a run; a fixed point that would take more raises RuntimeError.
+    """
+    neuron, steps, both = NEURONS[name], len(x), gradient is not None
+    if way in (SERIAL, CHUNKED, SPECULATIVE):
+        run = both_passes(Layer(neuron, schedule=way), x, gradient)
+        return Way(run, lambda: counts.layer(neuron, x, both, way))
+    if way == FIXED:
+        chunk, found, most = max(1, isqrt(steps)), [0], max(1, min(steps, int(limit / max(x.numel(), ROUND))))
+
+        def iterate() -> tuple[Tensor, ...]:
+            solved = solve(neuron, x, how="chunked", chunk=chunk, most=most)
+            found[0] = solved.rounds
+            return (solved.out,)
+
+        return Way(iterate, lambda: counts.fixed_point(found[0], steps, x[0].numel(), chunk))
+    if way == CUT:
+        raise NotImplementedError
+    layer = scan.PSN(steps) if way == PSN else scan.SlidingPSN(WINDOW)
+    weights = sum(p.numel() for p in layer.parameters())
+    return Way(both_passes(layer, x, gradient), lambda: counts.product(layer, x, both, weights))
 
 
-def made(way: str, neuron: str, x: Tensor, gradient: Tensor | None) -> Way:
-    raise NotImplementedError
+def both_passes(layer: torch.nn.Module, x: Tensor, gradient: Tensor | None) -> Callable[[], tuple[Tensor, ...]]:
+    """Forward without a gradient, or forward and backward to x."""
+
+    def forward() -> tuple[Tensor, ...]:
+        with torch.no_grad():
+            return (layer(x),)
+
+    def both() -> tuple[Tensor, ...]:
+        given = x.detach().requires_grad_()
+        out = layer(given)
+        return out.detach(), *torch.autograd.grad(out, given, gradient)
+
+    return forward if gradient is None else both
 
 
-def predicted(*a):
+@functools.lru_cache(maxsize=4096)
+def predicted(neuron: str, passes: str, steps: int, count: int) -> dict[str, float]:
+    """The chunked scan's time as a multiple of the serial kernel's, by the predicted cost; nothing where there is none."""
     return {}
