@@ -14,11 +14,17 @@ import torch
 pytest.importorskip("plotly", reason="the explorers need plotly: pip install 'tfexplore[notebooks]'")
 pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip install 'tfexplore[notebooks]'")
 
+from tfexplore.scan.fixed_point import solve
+
 from tests.pictures import spread
 from tfexplore import explore
-from tfexplore.explore.scan_map import cells, figure, measured, ways
+from tfexplore.backends import numba_cpu
+from tfexplore.codegen import keep
+from tfexplore.explore.scan_map import cells, counts, figure, measured, ways
 from tfexplore.explore.scan_map.explorer import LARGEST, PREDICTED
 from tfexplore.measure import results
+from tfexplore.neurons.affine import why_not as not_affine
+from tfexplore.neurons.step import step_of
 
 STEPS, COUNTS = (16, 64, 256), (1, 10)
 CHUNKED, SERIAL, SPECULATIVE = ways.CHUNKED, ways.SERIAL, ways.SPECULATIVE
@@ -97,7 +103,7 @@ def test_every_exact_way_gives_the_serial_result(neuron: str, passes: str) -> No
                 torch.testing.assert_close(mine, first, rtol=1e-5, atol=1e-5)
     case.check()
     assert not set(case.apart) - set(ways.EXACT)
-    if case.x.any() and ways.NEURONS[neuron].spiking:
+    if ways.NEURONS[neuron].spiking:
         assert 0.05 < case.rate < 0.15
 
 
@@ -211,3 +217,49 @@ def test_menus_refuse_what_they_do_not_have(place: Path) -> None:
 
 
 # -- what is counted -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neuron", list(ways.NEURONS))
+@pytest.mark.parametrize("passes", ways.PASSES)
+@pytest.mark.parametrize("way", [SERIAL, CHUNKED, SPECULATIVE])
+def test_work_is_that_of_the_loops_that_ran(
+    neuron: str, passes: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted by the calls of the loops themselves: the columns and steps of each, and one more at a border of two chunks."""
+    steps, count = 1024, 3
+    if reason := ways.why_not(way, neuron, passes, steps, count, 2**25):
+        pytest.skip(reason)
+    case, seen = measured.Case(neuron, passes, steps, count), []
+    again = 1 + (keep.fastest(step_of(ways.NEURONS[neuron]), "numba") == "input")
+    forward, backward = numba_cpu.forward, numba_cpu.backward
+
+    def forward_counted(variant: Any, x: torch.Tensor, *rest: Any) -> Any:
+        seen.append(x.numel())
+        return forward(variant, x, *rest)
+
+    def backward_counted(variant: Any, x: Any, g_out: torch.Tensor, *rest: Any) -> Any:
+        seen.append(again * g_out.numel())
+        return backward(variant, x, g_out, *rest)
+
+    monkeypatch.setattr(numba_cpu, "forward", forward_counted)
+    monkeypatch.setattr(numba_cpu, "backward", backward_counted)
+    case.ways[way].run()
+    ran = sum(seen)
+    found = case.ways[way].counts()
+    borders = found.work - ran
+    if way == SERIAL:
+        assert found.chunk == borders == 0
+        assert found.depth == steps * len(seen) + (again - 1) * 32 * (len(seen) - 1)
+    else:
+        in_chunks = sum([way == CHUNKED and not not_affine(step_of(ways.NEURONS[neuron])), passes == ways.BOTH])
+        assert borders == in_chunks * (steps // found.chunk - 1) * count
+        assert found.depth <= case.ways[SERIAL].counts().depth  # τ = 20 forgets nothing: every chunk waits for the one before
+
+
+def test_a_fixed_points_work_is_its_rounds() -> None:
+    """On a spike train that is known: a constant current of 0.8 fires at every second step, and the rounds end at T - 1."""
+    row_ = counts.fixed_point(7, 8, 1, 8)
+    solved = solve(ways.NEURONS["LIF, soft reset"], torch.full((8, 1, 1), 0.8), how="sequential")
+    assert solved.rounds == row_.rounds == 7
+    assert row_.work == 7 * 8
+    assert row_.depth == 7 * 8

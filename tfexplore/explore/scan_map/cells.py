@@ -195,8 +195,8 @@ class ScanMap:
         if not self.cells:
             return "No map is recorded: `tfexplore bench scan` records this machine's."
         if not self.machine:
-            won = sum(foreseen(row) == CHUNKED for row in self.cells.values())
-            return f"Predicted, not measured: the chunked scan wins {won} of {len(self.cells)} cells on this machine."
+            count = sum(foreseen(row) == CHUNKED for row in self.cells.values())
+            return f"Predicted, not measured: the chunked scan wins {count} of {len(self.cells)} cells on this machine."
         won: dict[str, list[tuple[int, int]]] = {}
         for at, row in self.cells.items():
             won.setdefault(winner(row), []).append(at)

@@ -69,6 +69,7 @@ class Case:
         device: where all of it runs.
 
     Attributes:
+        x: the input current [T, 1, N].
         ways: those that are run, by name.
         reasons: by name, why the others are not.
         work: after `check`, what is timed in turn; each runs its way `repeats` times.
@@ -81,7 +82,7 @@ class Case:
         self, neuron: str, passes: str, steps: int, neurons: int, limit: float = LIMIT, device: str = "cpu"
     ) -> None:
         self.neuron, self.passes, self.steps, self.neurons, self.device = neuron, passes, steps, neurons, device
-        x = (current(steps, neurons) * gain(neuron)).to(device)
+        self.x = x = (current(steps, neurons) * gain(neuron)).to(device)
         gradient = noise(steps, neurons, 1).to(device) if passes == BOTH else None
         why = {name: ways.why_not(name, neuron, passes, steps, neurons, limit) for name in WAYS}
         self.reasons = {name: reason for name, reason in why.items() if reason}

@@ -79,6 +79,8 @@ def why_not(way: str, neuron: str, passes: str, steps: int, count: int, limit: f
         return f"the forward pass stays serial: {not_affine(step)}"
     if way in (SPECULATIVE, FIXED) and affine:
         return "there is nothing to guess: no spike comes back"
+    if way in (CHUNKED, SPECULATIVE) and not counts.in_pieces(NEURONS[neuron], steps, count, both, way):
+        return f"not cut: {count:,} neurons side by side are enough, and it is the serial kernel"
     if way == CUT and not cuts(step):
         return "a spike does not cut the past off"
     if way in (FIXED, CUT) and both:
