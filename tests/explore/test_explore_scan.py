@@ -34,7 +34,7 @@ def by_hand(x: np.ndarray, tau: float, reset: str) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("reset", ["soft", "hard"])
-@pytest.mark.parametrize(("steps", "chunk"), [(4, 2), (7, 3), (32, 8), (33, 16), (64, 5), (9, 9), (5, 8)])
+@pytest.mark.parametrize(("steps", "chunk"), [(4, 2), (33, 16), (64, 5), (5, 8)])
 def test_every_way_ends_where_the_loop_does(way: str, reset: str, steps: int, chunk: int) -> None:
     neuron, x = without_reset(way, neurons.LIF(tau=4.0, reset=reset)), current(steps, 0.5, seed=steps)
     made = play(way, neuron, x, chunk)
@@ -95,7 +95,7 @@ def test_rounds_of_the_fixed_point_grow_with_the_spikes() -> None:
         made = play("fixed point", neurons.LIF(tau=4.0), current(64, strength))
         rounds.append(len(made.rounds))
         spikes.append(int(made.spikes.sum()))
-        assert len(made.rounds) <= made.steps + 1
+        assert len(made.rounds) <= min(made.steps, 2 * int(made.spikes.sum()) + 1)
     assert spikes[0] == 0
     assert rounds[0] == 1, "nothing fires: the first guess is right"
     assert spikes == sorted(spikes)

@@ -260,9 +260,9 @@ def chunked(made: Played) -> Iterator[Round]:
 def fixed_point(made: Played) -> Iterator[Round]:
     """All potentials from the guessed spikes (given these, a scan), new spikes from the potentials, until none changes."""
     steps, neuron = made.steps, made.neuron
-    guess, proven = np.zeros(steps), 0
+    guess, proven, count = np.zeros(steps), 0, 0
     scan = play("tree scan", LIF(tau=neuron.tau, reset="none"), made.x)
-    for count in range(1, steps + 2):
+    while proven < steps:
         v, after, spikes = neuron.initial()[0], np.empty(steps), np.empty(steps)
         for t, x_t in enumerate(made.x):
             h = neuron.charge(v, x_t)
@@ -270,19 +270,10 @@ def fixed_point(made: Played) -> Iterator[Round]:
             after[t] = getattr(neuron, neuron.reset)(spikes[t], h)
             v = getattr(neuron, neuron.reset)(guess[t], h)  # what comes after sees the guess, not what it came to
         changed = np.flatnonzero(spikes != guess)
-        yield guessed(
-            made,
-            f"guess {count}",
-            after,
-            spikes,
-            proven,
-            changed[0] + 1 if len(changed) else steps,
-            scan.work(),
-            scan.depth(),
-        )
-        if not len(changed):
-            return
-        proven, guess = int(changed[0]) + 1, spikes
+        before, proven = proven, int(changed[0]) + 1 if len(changed) else steps
+        count += 1
+        yield guessed(made, f"guess {count}", after, spikes, before, proven, scan.work(), scan.depth())
+        guess = spikes
 
 
 def guessed(
