@@ -30,6 +30,8 @@ class Variant:
         traced: the backward pass takes the gradients of what is recorded.
         constant: x is the same at every step: one row of it is read, and its gradient summed over time.
         config: how its kernels are built for a GPU; None on a CPU.
+        schedule: how time is walked, by the same kernels: `"serial"`, `"chunked"`, `"speculative"` or `"auto"` (see
+            `schedule.py`).
     """
 
     step: Step
@@ -41,6 +43,7 @@ class Variant:
     traced: bool = False
     constant: bool = False
     config: Config | None = None
+    schedule: str = "serial"
 
     @functools.cached_property
     def _hash(self) -> int:
