@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage, load
 from tfexplore.explore.scan_map.cells import Cells, crossover, short, times, winner
 from tfexplore.explore.scan_map.measured import now
-from tfexplore.explore.scan_map.ways import CHUNKED, NEURONS, PASSES, SERIAL
+from tfexplore.explore.scan_map.ways import CHUNKED, FIXED, NEURONS, PASSES, SERIAL, TOO_MANY
 
 WHAT = "The serial fused kernel, scans, fixed points and PSN over T and N: time, and counted work, depth, words and rounds."
 STEPS: dict[str, Sequence[int]] = {
@@ -33,7 +33,7 @@ COUNTS: dict[str, Sequence[int]] = {QUICK: (1, 100, 10_000), DEFAULT: [10**k for
 COUNTS[FULL] = COUNTS[DEFAULT]
 ROOM = {QUICK: 2**20, DEFAULT: 2**26, FULL: 2**27}
 """The most time steps times neurons of a cell."""
-LIMIT = {QUICK: 2**20, DEFAULT: 2**25, FULL: 2**28}
+LIMIT = {QUICK: 2**20, DEFAULT: 2**24, FULL: 2**28}
 """The most element-steps of one run, of a way that goes through all of it many times."""
 SECONDS = {QUICK: 0.05, DEFAULT: 0.25, FULL: 1.0}
 """Of timing at each T and N, beyond a few runs of each way."""
@@ -44,10 +44,16 @@ def run(stage: Stage, size: str) -> Iterator[Row]:
     for neuron in KINDS[size]:
         for passes in PASSES:
             cells: Cells = {}
+            without: dict[int, dict[str, str]] = {}  # by N: more time steps take no fewer rounds
             for steps, count in plane(size):
                 began = load()
-                row = now(neuron, passes, steps, count, limit=LIMIT[size], enough=SECONDS[size], device=stage.device)
+                row = now(
+                    neuron, passes, steps, count, limit=LIMIT[size], without=without.get(count, {}), enough=SECONDS[size],
+                    device=stage.device,
+                )  # fmt: skip
                 cells[steps, count] = row
+                if FIXED not in without.setdefault(count, {}) and row["reasons"].get(FIXED, "").startswith(TOO_MANY):
+                    without[count][FIXED] = f"{TOO_MANY} at T = {steps:,} already"
                 yield row | {"load": began}
             yield crossed(neuron, passes, cells, size)
 

@@ -9,6 +9,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -66,6 +67,7 @@ class Case:
         steps: time steps T.
         neurons: N.
         limit: element-steps that a way may take in one run; more is a reason not to run it.
+        without: ways that are not run, with the reason.
         device: where all of it runs.
 
     Attributes:
@@ -79,13 +81,14 @@ class Case:
     """
 
     def __init__(
-        self, neuron: str, passes: str, steps: int, neurons: int, limit: float = LIMIT, device: str = "cpu"
-    ) -> None:
+        self, neuron: str, passes: str, steps: int, neurons: int, limit: float = LIMIT,
+        without: Mapping[str, str] = MappingProxyType({}), device: str = "cpu",
+    ) -> None:  # fmt: skip
         self.neuron, self.passes, self.steps, self.neurons, self.device = neuron, passes, steps, neurons, device
         self.x = x = (current(steps, neurons) * gain(neuron)).to(device)
         gradient = noise(steps, neurons, 1).to(device) if passes == BOTH else None
         why = {name: ways.why_not(name, neuron, passes, steps, neurons, limit) for name in WAYS}
-        self.reasons = {name: reason for name, reason in why.items() if reason}
+        self.reasons = {name: reason for name, reason in why.items() if reason} | dict(without)
         self.ways = {name: ways.made(name, neuron, x, gradient, limit) for name in WAYS if name not in self.reasons}
         self.apart: dict[str, dict[str, float]] = {}
         self.repeats: dict[str, int] = {}
@@ -142,16 +145,11 @@ class Case:
 
 
 def now(
-    neuron: str,
-    passes: str,
-    steps: int,
-    neurons: int,
-    limit: float = LIMIT,
-    enough: float = ENOUGH,
-    device: str = "cpu",
-) -> Row:
+    neuron: str, passes: str, steps: int, neurons: int, limit: float = LIMIT,
+    without: Mapping[str, str] = MappingProxyType({}), enough: float = ENOUGH, device: str = "cpu",
+) -> Row:  # fmt: skip
     """A cell's row, measured at once: `LEAST` rounds of all ways, and more until `enough` seconds are over."""
-    case = Case(neuron, passes, steps, neurons, limit, device)
+    case = Case(neuron, passes, steps, neurons, limit, without, device)
     case.check()
     began = time.perf_counter()
     samples, taken = clock.samples(case.work, MOST, device), dict[str, list[float]]()

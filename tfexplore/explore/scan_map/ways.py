@@ -52,6 +52,8 @@ WINDOW = 32
 """Steps that a sliding PSN sees."""
 LARGEST_MATRIX, MULTIPLICATIONS = 4096, 32
 """T of a PSN; how many of its multiplications go for an element-step, where it is left out as too long."""
+TOO_MANY = "too many rounds"
+"""What the reason begins with where a fixed point was given up."""
 MUST, ROUND = 4, 2**16
 """Rounds of a fixed point, at least; a round goes for so many element-steps, at least."""
 
@@ -111,7 +113,10 @@ def made(way: str, name: str, x: Tensor, gradient: Tensor | None, limit: float) 
         chunk, found, most = max(1, isqrt(steps)), [0], max(1, min(steps, int(limit / max(x.numel(), ROUND))))
 
         def iterate() -> tuple[Tensor, ...]:
-            solved = solve(neuron, x, how="chunked", chunk=chunk, most=most)
+            try:
+                solved = solve(neuron, x, how="chunked", chunk=chunk, most=most)
+            except RuntimeError as error:
+                raise RuntimeError(f"{TOO_MANY}: more than {most:,}") from error
             found[0] = solved.rounds
             return (solved.out,)
 
