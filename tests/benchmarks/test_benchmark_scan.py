@@ -22,7 +22,7 @@ def rows() -> list[harness.Row]:
 
 def test_every_row_is_whole(rows: list[harness.Row]) -> None:
     cells = [row for row in rows if "T" in row]
-    assert len(cells) == 3 * 2 * 3
+    assert len(cells) == len(scan.KINDS[harness.QUICK]) * 2 * 3
     assert {(row["T"], row["N"]) for row in cells} == {(16, 1), (64, 1), (16, 10)}
     assert json.loads(json.dumps(rows, allow_nan=False)) == json.loads(json.dumps(rows))
     for row in cells:
@@ -47,7 +47,7 @@ def test_what_cannot_be_run_says_why(rows: list[harness.Row]) -> None:
 
 def test_the_last_row_has_the_crossover(rows: list[harness.Row]) -> None:
     last = [row for row in rows if "crossover" in row]
-    assert len(last) == 3 * 2
+    assert len(last) == len(scan.KINDS[harness.QUICK]) * 2
     for row in last:
         assert set(row["crossover"]) == {"measured", "predicted"}
         assert all(t in (None, 16, 64) for found in row["crossover"].values() for t in found.values())

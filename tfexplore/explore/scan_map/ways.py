@@ -83,7 +83,7 @@ def why_not(way: str, neuron: str, passes: str, steps: int, count: int, limit: f
         return "there is nothing to guess: no spike comes back"
     if way in (CHUNKED, SPECULATIVE) and not counts.in_pieces(NEURONS[neuron], steps, count, both, way):
         return f"not cut: {count:,} neurons side by side are enough, and it is the serial kernel"
-    if way == CUT and not cuts(step):
+    if way == CUT:
         return "a spike does not cut the past off"
     if way in (FIXED, CUT) and both:
         return "a forward pass only: backward, given the spikes, it is the chunked scan"
