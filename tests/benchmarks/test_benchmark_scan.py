@@ -42,7 +42,8 @@ def test_what_cannot_be_run_says_why(rows: list[harness.Row]) -> None:
     assert ways.CHUNKED not in found["LIF, soft reset", "forward + backward"]
     assert "does not cut the past off" in found["LIF, soft reset", "forward"][ways.CUT]
     assert ways.CUT not in found["LIF, hard reset", "forward"]
-    assert "more than" in ways.why_not(ways.PSN, "LIF, no reset", "forward", 65_536, 1000, 2**28)
+    assert "matrix" in ways.why_not(ways.PSN, "LIF, no reset", "forward", 65_536, 1, 2**28)
+    assert "multiplications" in ways.why_not(ways.PSN, "LIF, no reset", "forward", 4096, 10_000, 2**24)
 
 
 def test_the_last_row_has_the_crossover(rows: list[harness.Row]) -> None:

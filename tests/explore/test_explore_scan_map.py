@@ -18,12 +18,11 @@ from tests.pictures import spread
 from tfexplore import explore
 from tfexplore.backends import numba_cpu
 from tfexplore.codegen import keep
-from tfexplore.explore.scan_map import cells, counts, figure, measured, ways
+from tfexplore.explore.scan_map import cells, figure, measured, ways
 from tfexplore.explore.scan_map.explorer import LARGEST, PREDICTED
 from tfexplore.measure import results
 from tfexplore.neurons.affine import why_not as not_affine
 from tfexplore.neurons.step import step_of
-from tfexplore.scan.fixed_point import solve
 
 STEPS, COUNTS = (16, 64, 256), (1, 10)
 CHUNKED, SERIAL, SPECULATIVE = ways.CHUNKED, ways.SERIAL, ways.SPECULATIVE
@@ -262,10 +261,15 @@ def test_work_is_that_of_the_loops_that_ran(
         )  # τ = 20 forgets nothing: every chunk waits for the one before
 
 
-def test_a_fixed_points_work_is_its_rounds() -> None:
-    """On a spike train that is known: a constant current of 0.8 fires at every second step, and the rounds end at T - 1."""
-    row_ = counts.fixed_point(7, 8, 1, 8)
-    solved = solve(ways.NEURONS["LIF, soft reset"], torch.full((8, 1, 1), 0.8), how="sequential")
-    assert solved.rounds == row_.rounds == 7
-    assert row_.work == 7 * 8
-    assert row_.depth == 7 * 8
+@pytest.mark.parametrize(("way", "rounds"), [(ways.FIXED, 47), (ways.CUT, 24)])
+def test_rounds_and_work_of_a_spike_train_that_is_known(way: str, rounds: int) -> None:
+    """A constant current of 0.8 fires at every second of 48 steps: each is proved by one round more, or is one cut."""
+    run = ways.made(way, "LIF, hard reset", torch.full((48, 1, 2), 0.8), None, 2**25)
+    assert run.run()[0].sum() == 48
+    found = run.counts()
+    assert found.rounds == rounds
+    if way == ways.CUT:
+        assert (found.work, found.depth) == (rounds * ways.STRETCH * 2, rounds * ways.STRETCH)
+    else:  # chunks of 6: phases 1 and 3, and 7 borders (closed form of `scan.pairs`: T + C L - L - 1, and 2 L + C - 2)
+        assert found.work == rounds * 2 * (48 + 48 - 6 - 1)
+        assert found.depth == rounds * (2 * 6 + 8 - 2)

@@ -2,9 +2,9 @@
 
     serial              T steps of N neurons in each pass; with keep="input" the backward pass computes them again, chunk by chunk
     chunked, forward    the chunks twice (phases 1 and 3), and one combination at each border (phase 2)
-    chunked, backward   the same, and in phase 1 again for each state: what a chunk makes of a unit gradient at its end
+    chunked, backward   the same; phase 1 also carries along what a unit gradient at a chunk's end becomes
     speculative         the chunks that really ran in each round, and all again from their true starts
-    fixed point, cut    the scan of one round, counted while it runs (`scan.pairs.Count`), times the rounds
+    fixed point, cut    the scan of one round, counted while it runs (`scan.work`), times the rounds
     PSN                 the multiplications of the product; its words are the least there can be
 
 Words are those of the fused loops as derived (`codegen.traffic`), with the copies into the layout of chunks and out of it.
@@ -12,8 +12,8 @@ Words are those of the fused loops as derived (`codegen.traffic`), with the copi
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 
 import torch
@@ -27,9 +27,8 @@ from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.affine import affine_of
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.step import by_value, step_of
-from tfexplore.scan.pairs import Count
-from tfexplore.scan.pairs import chunked as scan_in_chunks
 from tfexplore.scan.relaxation import Relaxation
+from tfexplore.scan.work import counted
 
 COPY = 2
 """Words of a copy: one read, one written."""
@@ -93,31 +92,33 @@ def in_one_piece(variant: Variant, loop: str, steps: int, count: int) -> Counts:
 
 
 def in_chunks(variant: Variant, loop: str, steps: int, count: int, chunk: int) -> Counts:
-    """The three phases."""
-    pieces, states, again = ceil(steps / chunk), len(variant.step.before), recomputes(variant, loop)
-    forward = loop == "forward"
-    alone = (0 if affine_of(variant.step).constant(variant.step) else states) if forward else states
-    phase = (1 + again) * steps * count
+    """The three phases: forward the first computes ends only, backward it carries along what a unit gradient becomes."""
+    pieces, again = ceil(steps / chunk), recomputes(variant, loop)
+    affine = affine_of(variant.step, given_spikes=True)
+    alone = 0 if loop == "backward" or affine.constant(variant.step) else len(variant.step.before)
     longest = chunk + again * variant.chunk
-    plain = chunked.without_backward(variant) if forward else variant
-    moved = (1 + alone) * words(accesses_of(plain), loop) + words(accesses_of(variant), loop)
+    moved = words(accesses_of(variant), loop) + (1 + alone) * read(variant, loop) + copies(variant, loop)
     return Counts(
-        (2 + alone) * phase + (pieces - 1) * count, 2 * longest + pieces - 1,
-        ceil((moved + (2 + alone) * copies(variant, loop)) * steps * count), chunk=chunk,
+        (2 + alone) * (1 + again) * steps * count + (pieces - 1) * count, 2 * longest + pieces - 1,
+        ceil(moved * steps * count), chunk=chunk,
     )  # fmt: skip
 
 
 def guessed(variant: Variant, x: Tensor, neuron: Neuron, chunk: int) -> Counts:
     """Of a speculative forward pass: the chunks that ran, and the last pass from the true starts."""
     steps, count = len(x), x[0].numel()
-    given = Given(steps, by_value(neuron), None, None, count, chunk=chunk)
-    ran = chunked.speculate(folded, variant, x, given).ran
+    ran = chunked.speculate(folded, variant, x, Given(steps, by_value(neuron), None, None, count, chunk=chunk)).ran
     tried = int(ran.sum()) * chunk * count
-    moved = words(accesses_of(chunked.without_backward(variant)), "forward") + copies(variant, "forward")
+    later = tried - steps * count if len(ran) else 0  # what runs again is laid out again
     last = (words(accesses_of(variant), "forward") + copies(variant, "forward")) * steps * count
-    return Counts(
-        tried + steps * count, (len(ran) + 1) * chunk, ceil(moved * tried + last), rounds=len(ran), chunk=chunk
-    )
+    moved = read(variant, "forward") * tried + COPY * later + last
+    return Counts(tried + steps * count, (len(ran) + 1) * chunk, ceil(moved), rounds=len(ran), chunk=chunk)
+
+
+def read(variant: Variant, loop: str) -> Fraction:
+    """Words per element-step that a pass reads: all that the first phase moves."""
+    found = (access.words for access in accesses_of(variant) if (access.kernel, access.action) == (loop, "reads"))
+    return sum(found, Fraction(0))
 
 
 def recomputes(variant: Variant, loop: str) -> int:
@@ -126,25 +127,16 @@ def recomputes(variant: Variant, loop: str) -> int:
 
 
 def copies(variant: Variant, loop: str) -> int:
-    """Words per element-step of the copies into the layout of chunks and out of it."""
+    """Words per element-step of the copies into the layout of chunks, once for both phases, and out of it."""
     if loop == "forward":
         return 2 * COPY  # x, out
     return (2 + (variant.keeps == "input")) * COPY  # g_out, g_x, x
 
 
-def fixed_point(rounds: int, steps: int, count: int, chunk: int) -> Counts:
-    """Of so many rounds, each a chunked scan in plain torch."""
-    one = of_scan(steps, chunk)
-    work, moved = rounds * one.work * count, rounds * one.words * count
-    return Counts(work, rounds * one.depth, moved, rounds, chunk)
-
-
-@functools.lru_cache(maxsize=256)
-def of_scan(steps: int, chunk: int) -> Count:
-    """Of one neuron with one state."""
-    count, one = Count(), torch.ones(steps, 1, 1)
-    scan_in_chunks(one, one, torch.ones(1, 1), chunk, count=count)
-    return count
+def of_rounds(way: str, neuron: Neuron, steps: int, count: int, chunk: int, rounds: int) -> Counts:
+    """Of so many rounds of a scan in plain torch, each over these steps."""
+    one = counted(way, neuron, steps, count, chunk, rounds)
+    return Counts(one.work, one.depth, one.words, rounds, chunk)
 
 
 def product(layer: Relaxation, x: Tensor, both: bool, weights: int) -> Counts:

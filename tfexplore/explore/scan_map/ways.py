@@ -54,6 +54,8 @@ LARGEST_MATRIX, MULTIPLICATIONS = 4096, 32
 """T of a PSN; how many of its multiplications go for an element-step, where it is left out as too long."""
 TOO_MANY = "too many rounds"
 """What the reason begins with where a fixed point was given up."""
+STRETCH = 16
+"""Steps that a cut scans in a round: a spike comes after ten, on average."""
 MUST, ROUND = 4, 2**16
 """Rounds of a fixed point, at least; a round goes for so many element-steps, at least."""
 
@@ -83,7 +85,7 @@ def why_not(way: str, neuron: str, passes: str, steps: int, count: int, limit: f
         return "there is nothing to guess: no spike comes back"
     if way in (CHUNKED, SPECULATIVE) and not counts.in_pieces(NEURONS[neuron], steps, count, both, way):
         return f"not cut: {count:,} neurons side by side are enough, and it is the serial kernel"
-    if way == CUT:
+    if way == CUT and not cuts(step):
         return "a spike does not cut the past off"
     if way in (FIXED, CUT) and both:
         return "a forward pass only: backward, given the spikes, it is the chunked scan"
@@ -95,6 +97,8 @@ def why_not(way: str, neuron: str, passes: str, steps: int, count: int, limit: f
         return f"{steps * steps * count:.0e} multiplications are more than {MULTIPLICATIONS * limit:.0e}"
     if way == SLIDING and WINDOW * steps * count > MULTIPLICATIONS * limit:
         return f"{WINDOW * steps * count:.0e} multiplications are more than {MULTIPLICATIONS * limit:.0e}"
+    if way == CUT and 2 * RATE * steps * max(STRETCH * count, ROUND // 4) > limit:
+        return f"too many rounds: one or two for each of a neuron's {RATE * steps:,.0f} spikes"
     if way == FIXED and MUST * steps * count > limit:
         return f"{MUST} rounds, the least, would take more than {limit:.0e} element-steps"
     return ""
@@ -105,12 +109,12 @@ def made(way: str, name: str, x: Tensor, gradient: Tensor | None, limit: float) 
 
     limit: element-steps of a run; a fixed point that would take more raises RuntimeError.
     """
-    neuron, steps, both = NEURONS[name], len(x), gradient is not None
+    neuron, steps, both, found = NEURONS[name], len(x), gradient is not None, [0]
     if way in (SERIAL, CHUNKED, SPECULATIVE):
         run = both_passes(Layer(neuron, schedule=way), x, gradient)
         return Way(run, lambda: counts.layer(neuron, x, both, way))
     if way == FIXED:
-        chunk, found, most = max(1, isqrt(steps)), [0], max(1, min(steps, int(limit / max(x.numel(), ROUND))))
+        chunk, most = max(1, isqrt(steps)), max(1, min(steps, int(limit / max(x.numel(), ROUND))))
 
         def iterate() -> tuple[Tensor, ...]:
             try:
@@ -120,9 +124,15 @@ def made(way: str, name: str, x: Tensor, gradient: Tensor | None, limit: float) 
             found[0] = solved.rounds
             return (solved.out,)
 
-        return Way(iterate, lambda: counts.fixed_point(found[0], steps, x[0].numel(), chunk))
+        return Way(iterate, lambda: counts.of_rounds("chunked", neuron, steps, x[0].numel(), chunk, found[0]))
     if way == CUT:
-        raise NotImplementedError
+
+        def restart() -> tuple[Tensor, ...]:
+            cut = scan.cut(neuron, x, chunk=STRETCH)
+            found[0] = cut.rounds
+            return (cut.out,)
+
+        return Way(restart, lambda: counts.of_rounds("sequential", neuron, STRETCH, x[0].numel(), STRETCH, found[0]))
     layer = scan.PSN(steps) if way == PSN else scan.SlidingPSN(WINDOW)
     weights = sum(p.numel() for p in layer.parameters())
     return Way(both_passes(layer, x, gradient), lambda: counts.product(layer, x, both, weights))
