@@ -32,6 +32,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
     from tfexplore.explore.scan.explorer import Scan as scan
+    from tfexplore.explore.scan_map.explorer import ScanMapExplorer as scan_map
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds.explorer import Seeds as seeds
     from tfexplore.explore.speech.explorer import Speech as speech
@@ -74,6 +75,7 @@ __all__ = [
     "race",
     "roofline",
     "scan",
+    "scan_map",
     "schedules",
     "seeds",
     "sources",
