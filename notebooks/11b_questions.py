@@ -71,7 +71,7 @@ assert sizes == {"float32": 4, "float16": 2, "a byte": 1, "a bit": 1 / 8}
 explore.bars(
     {"kept or moved, for each neuron and time step": sizes, "multiplied, in the next layer": dict.fromkeys(sizes, 4)},
     "bytes",
-    f"{spikes.mean():.0%} of these numbers are 1, the others 0, and each of both is multiplied by {layer.out_features} weights.",
+    f"{spikes.mean():.0%} of these numbers are 1, the rest 0; each is multiplied by {layer.out_features} weights.",
     caption="However it was kept, what PyTorch multiplies has the dtype of the weights: float32 here.",
 )
 
