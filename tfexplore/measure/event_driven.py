@@ -136,6 +136,7 @@ def sparsity(net: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Sparsity]:
         loss: runs the network once, and returns a loss to go back from.
 
     Example:
+        >>> import torch
         >>> from tfexplore.nn import IF
         >>> net = nn.Sequential(IF())
         >>> sparsity(net, lambda: net(torch.ones(4, 1, 1, requires_grad=True) / 2).sum())

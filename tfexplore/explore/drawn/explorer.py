@@ -57,7 +57,7 @@ def bars(
     """Bars by name, a panel for each group: numbers that were counted, measured or recorded, side by side.
 
     Args:
-        groups: for each panel, by its title, the numbers by name; the same name has the same colour in all.
+        groups: for each panel, by its title, the numbers by name; the same name has the same colour in every panel.
         unit: of all numbers.
         sentence: what they show, above the figure.
         log: whether equal distances are equal ratios.

@@ -111,7 +111,7 @@ def hand_in(
         >>> net = torch.nn.Sequential(LIF(), torch.nn.Linear(10, 2))
         >>> page = explore.hand_in(net, torch.full((8, 1, 10), 0.75), name="Ada", saved=320, moved=6)
         >>> page.counted, page.verdict("saved"), page.verdict("moved"), page.verdict("additions")
-        ({'saved': 320, 'moved': 5.0, 'additions': 0.25}, 'right', 'close', 'no prediction')
+        ({'saved': 320, 'moved': 5.0, 'additions': 0.5}, 'right', 'close', 'no prediction')
     """
     cells = cells_of(net, x)
     counted = {
