@@ -10,10 +10,11 @@ serial kernel's first, then all are timed in turn. A row has, by way:
     apart                      of an exact way, what differs from the serial kernel's result: the share of flipped spikes (sums in
                                another order), the error of the gradient; nothing where there is no difference
     equation                   where it computes something else
-    reasons                    why it was not run
+    reasons                    why it was not run at this T and N
 
-The last row of each neuron and kind of pass has the crossover: for each N the smallest T from which on the chunked scan beats the
-serial kernel, measured and predicted; None where it never does. `explore.scan_map` draws the map.
+The last row of each neuron and kind of pass has the reasons that hold for every T and N, and the crossover: for each N the
+smallest T from which on the chunked scan beats the serial kernel, measured and predicted; None where it never does.
+`explore.scan_map` draws the map.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage, load
 from tfexplore.explore.scan_map.cells import Cells, crossover, short, times, winner
 from tfexplore.explore.scan_map.measured import now
-from tfexplore.explore.scan_map.ways import CHUNKED, FIXED, NEURONS, PASSES, SERIAL, TOO_MANY
+from tfexplore.explore.scan_map.ways import CHUNKED, FIXED, NEURONS, PASSES, SERIAL, SLOW, TOO_MANY, WAYS, never
 
 WHAT = "The serial fused kernel, scans, fixed points and PSN over T and N: time, and counted work, depth, words and rounds."
 STEPS: dict[str, Sequence[int]] = {
@@ -37,25 +38,28 @@ LIMIT = {QUICK: 2**20, DEFAULT: 2**24, FULL: 2**28}
 """The most element-steps of one run, of a way that goes through all of it many times."""
 SECONDS = {QUICK: 0.05, DEFAULT: 0.25, FULL: 1.0}
 """Of timing at each T and N, beyond a few runs of each way."""
-KINDS = {QUICK: list(NEURONS)[1:], DEFAULT: list(NEURONS)[1:], FULL: list(NEURONS)}
+KINDS = {FULL: [(neuron, passes) for neuron in NEURONS for passes in PASSES]}
+KINDS[DEFAULT] = [kind for kind in KINDS[FULL] if kind[0] != "LI" and kind != (SLOW, PASSES[1])]
+KINDS[QUICK] = KINDS[DEFAULT]
+"""Neurons and passes. Backward, a neuron that forgets slowly is as the others."""
 
 
 def run(stage: Stage, size: str) -> Iterator[Row]:
-    for neuron in KINDS[size]:
-        for passes in PASSES:
-            cells: Cells = {}
-            without: dict[int, dict[str, str]] = {}  # by N: more time steps take no fewer rounds
-            for steps, count in plane(size):
-                began = load()
-                row = now(
-                    neuron, passes, steps, count, limit=LIMIT[size], without=without.get(count, {}), enough=SECONDS[size],
-                    device=stage.device,
-                )  # fmt: skip
-                cells[steps, count] = row
-                if FIXED not in without.setdefault(count, {}) and row["reasons"].get(FIXED, "").startswith(TOO_MANY):
-                    without[count][FIXED] = f"{TOO_MANY} at T = {steps:,} already"
-                yield row | {"load": began}
-            yield crossed(neuron, passes, cells, size)
+    for neuron, passes in KINDS[size]:
+        cells: Cells = {}
+        without: dict[int, dict[str, str]] = {}  # by N: more time steps take no fewer rounds
+        for steps, count in plane(size):
+            began = load()
+            row = now(
+                neuron, passes, steps, count, limit=LIMIT[size], without=without.get(count, {}), enough=SECONDS[size],
+                device=stage.device,
+            )  # fmt: skip
+            cells[steps, count] = row
+            if FIXED not in without.setdefault(count, {}) and row["reasons"].get(FIXED, "").startswith(TOO_MANY):
+                without[count][FIXED] = f"{TOO_MANY} at T = {steps:,} already"
+            size_alone = {way: why for way, why in row["reasons"].items() if not never(way, neuron, passes)}
+            yield row | {"load": began, "reasons": size_alone}
+        yield crossed(neuron, passes, cells, size)
 
 
 def plane(size: str) -> list[tuple[int, int]]:
@@ -69,7 +73,8 @@ def crossed(neuron: str, passes: str, cells: Cells, size: str) -> Row:
     for row in cells.values():
         won[winner(row)] = won.get(winner(row), 0) + 1
     left = len(STEPS[size]) * len(COUNTS[size]) - len(cells)
-    reasons = {"left out": f"{left} cells in which T times N is more than {ROOM[size]:,}"} if left else {}
+    reasons = {way: why for way in WAYS if (why := never(way, neuron, passes))}
+    reasons |= {"left out": f"{left} cells in which T times N is more than {ROOM[size]:,}"} if left else {}
     found = {"measured": crossover(cells), "predicted": crossover(cells, predicted=True)}
     return {"neuron": neuron, "passes": passes, "crossover": found, "won": won, "reasons": reasons, "median_ms": {}}
 

@@ -236,13 +236,13 @@ def test_work_is_that_of_the_loops_that_ran(
     again = 1 + (keep.fastest(step_of(ways.NEURONS[neuron]), "numba") == "input")
     forward, backward = numba_cpu.forward, numba_cpu.backward
 
-    def forward_counted(variant: Any, x: torch.Tensor, *rest: Any) -> Any:
+    def forward_counted(variant: Any, x: torch.Tensor, *rest: Any, **wants: Any) -> Any:
         seen.append(x.numel())
-        return forward(variant, x, *rest)
+        return forward(variant, x, *rest, **wants)
 
-    def backward_counted(variant: Any, x: Any, g_out: torch.Tensor, *rest: Any) -> Any:
+    def backward_counted(variant: Any, x: Any, g_out: torch.Tensor, *rest: Any, **wants: Any) -> Any:
         seen.append(again * g_out.numel())
-        return backward(variant, x, g_out, *rest)
+        return backward(variant, x, g_out, *rest, **wants)
 
     monkeypatch.setattr(numba_cpu, "forward", forward_counted)
     monkeypatch.setattr(numba_cpu, "backward", backward_counted)

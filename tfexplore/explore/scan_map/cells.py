@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from tfexplore.explore.scan_map.ways import CHUNKED, EXACT, LABELS, SERIAL
+from tfexplore.explore.scan_map.ways import CHUNKED, EXACT, LABELS, SERIAL, never
 
 Row: TypeAlias = dict[str, Any]
 Cells: TypeAlias = dict[tuple[int, int], Row]
@@ -178,8 +178,7 @@ class ScanMap:
             return f"{place} nothing has been measured yet: press Start."
         other = rival(row) if shown == FASTEST else (way, value(row, TIME, way))
         if other is None or math.isnan(other[1]):
-            why = row["reasons"].get(way, "") if other else "nothing else can compute it"
-            return f"{place} only the serial kernel was run ({why or 'not run'}; {where})."
+            return f"{place} {why_alone(row, way if other else '', self.neuron, self.passes)} ({where})."
         name, ratio = other
         work = value(row, "work", name)
         part = f"{ratio:.2g} of" if ratio < 1 else f"{ratio:.2g} times"
@@ -216,6 +215,13 @@ def short(ratio: float) -> str:
     ('0.21', '1.3', '31', '1,638')
     """
     return f"{ratio:.2f}" if ratio < 0.995 else f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:,.0f}"
+
+
+def why_alone(row: Row, way: str, neuron: str, passes: str) -> str:
+    """Why there is nothing to compare with the serial kernel in a cell; way: "" for none at all."""
+    if not way:
+        return "no other exact way was run beside the serial kernel"
+    return f"there is no {way}: {never(way, neuron, passes) or row['reasons'].get(way, 'it was not run')}"
 
 
 def spacing(values: list[int], log: float) -> list[float]:

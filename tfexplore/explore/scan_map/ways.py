@@ -37,12 +37,13 @@ LABELS = {
     SERIAL: "the serial kernel", CHUNKED: "the chunked scan", SPECULATIVE: "the speculative scan", FIXED: "the fixed point",
     CUT: "the hard reset's cut", PSN: "PSN, another equation,", SLIDING: "sliding PSN, another equation,",
 }  # fmt: skip
+SLOW = "LIF, soft reset, τ = 20"
 NEURONS: dict[str, Neuron] = {
     "LI": neurons.LI(),
     "LIF, no reset": neurons.LIF(reset="none"),
     "LIF, soft reset": neurons.LIF(),
     "LIF, hard reset": neurons.LIF(reset="hard"),
-    "LIF, soft reset, τ = 20": neurons.LIF(tau=20.0),
+    SLOW: neurons.LIF(tau=20.0),
 }
 """τ = 2, the library's own, unless it says another: of a spike, nothing is left after a few steps."""
 PASSES = FORWARD, BOTH = ("forward", "forward + backward")
@@ -50,8 +51,8 @@ RATE = 0.1
 """Spikes of a neuron per time step."""
 WINDOW = 32
 """Steps that a sliding PSN sees."""
-LARGEST_MATRIX, MULTIPLICATIONS = 4096, 32
-"""T of a PSN; how many of its multiplications go for an element-step, where it is left out as too long."""
+LARGEST_MATRIX, PSN_LIMIT, SLIDING_LIMIT = 4096, 256, 32
+"""T of a PSN; how many multiplications of each go for an element-step, where a way is left out as too long."""
 TOO_MANY = "too many rounds"
 """What the reason begins with where a fixed point was given up."""
 STRETCH = 16
@@ -75,30 +76,36 @@ def equation(way: str) -> str:
     }.get(way, "")
 
 
-def why_not(way: str, neuron: str, passes: str, steps: int, count: int, limit: float) -> str:
-    """Why a way is not run, or "".   limit: element-steps that it may take."""
+def never(way: str, neuron: str, passes: str) -> str:
+    """Why a way cannot compute this at any size, or ""."""
     step, both = step_of(NEURONS[neuron]), passes == BOTH
     affine = not not_affine(step)
     if way == CHUNKED and not both and not affine:
         return f"the forward pass stays serial: {not_affine(step)}"
     if way in (SPECULATIVE, FIXED) and affine:
         return "there is nothing to guess: no spike comes back"
-    if way in (CHUNKED, SPECULATIVE) and not counts.in_pieces(NEURONS[neuron], steps, count, both, way):
-        return f"not cut: {count:,} neurons side by side are enough, and it is the serial kernel"
     if way == CUT and not cuts(step):
         return "a spike does not cut the past off"
     if way in (FIXED, CUT) and both:
         return "a forward pass only: backward, given the spikes, it is the chunked scan"
     if way in (PSN, SLIDING) and step.fire is None:
         return f"it spikes, and {type(NEURONS[neuron]).__name__} does not"
+    return ""
+
+
+def why_not(way: str, neuron: str, passes: str, steps: int, count: int, limit: float) -> str:
+    """Why a way is not run, or "".   limit: element-steps that it may take."""
+    if reason := never(way, neuron, passes):
+        return reason
+    products = {PSN: (steps, PSN_LIMIT), SLIDING: (WINDOW, SLIDING_LIMIT)}
+    if way in (CHUNKED, SPECULATIVE) and not counts.in_pieces(NEURONS[neuron], steps, count, passes == BOTH, way):
+        return f"not cut: {count:,} neurons side by side are enough, and it is the serial kernel"
     if way == PSN and steps > LARGEST_MATRIX:
         return f"its matrix of {steps:,} x {steps:,} is left out beyond {LARGEST_MATRIX:,}"
-    if way == PSN and steps * steps * count > MULTIPLICATIONS * limit:
-        return f"{steps * steps * count:.0e} multiplications are more than {MULTIPLICATIONS * limit:.0e}"
-    if way == SLIDING and WINDOW * steps * count > MULTIPLICATIONS * limit:
-        return f"{WINDOW * steps * count:.0e} multiplications are more than {MULTIPLICATIONS * limit:.0e}"
+    if way in products and (takes := products[way][0] * steps * count) > (most := products[way][1] * limit):
+        return f"{takes:.0e} multiplications are more than {most:.0e}"
     if way == CUT and 2 * RATE * steps * max(STRETCH * count, ROUND // 4) > limit:
-        return f"too many rounds: one or two for each of a neuron's {RATE * steps:,.0f} spikes"
+        return f"{TOO_MANY}: one or two for each of a neuron's {RATE * steps:,.0f} spikes"
     if way == FIXED and MUST * steps * count > limit:
         return f"{MUST} rounds, the least, would take more than {limit:.0e} element-steps"
     return ""
