@@ -127,7 +127,9 @@ def transpose_lines(typingctx: Any, target: Any, target_row: Any, source: Any, s
 
 
 @intrinsic
-def copy_items(typingctx: Any, target: Any, target_step: Any, source: Any, source_step: Any, count: Any, item: Any) -> Any:
+def copy_items(
+    typingctx: Any, target: Any, target_step: Any, source: Any, source_step: Any, count: Any, item: Any
+) -> Any:
     """Copies `count` numbers as large as `item` between two addresses, from where they lie so many bytes apart to so many."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
