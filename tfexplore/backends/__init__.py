@@ -48,6 +48,9 @@ class Given(NamedTuple):
         inner: how many neighbours share a column.
         lengths: the steps of each sample, int64 [B] on the CPU or x's device; sample b has the neurons from b N / B on. After its
             last step a sample's state stays, and what is written for it is 0. None where all have T.
+        chunk: L: time is cut into C = ceil(T / L) chunks of L steps that run side by side, the last one shorter; 0: one piece.
+            The states then have C N columns, chunk c of neuron n in column c N + n, and each chunk begins with its own; what has
+            a time axis keeps its shape. L is a multiple of `variant.chunk` and of `variant.steps`.
     """
 
     steps: int
@@ -56,6 +59,7 @@ class Given(NamedTuple):
     per_neuron: Tensor | None = None
     inner: int = 1
     lengths: Tensor | None = None
+    chunk: int = 0
 
 
 def sizes(x: torch.Tensor) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sympy import Symbol
 
 from tfexplore.codegen.builds import Config, Shape, default
-from tfexplore.neurons.adjoint import BYTE, Adjoint, adjoint_of, in_bits
+from tfexplore.neurons.adjoint import BYTE, Adjoint, adjoint_of, in_bits, with_matrix
 from tfexplore.neurons.step import Step
 
 LONGEST_CHUNK = 32
@@ -30,6 +30,10 @@ class Variant:
         traced: the backward pass takes the gradients of what is recorded.
         constant: x is the same at every step: one row of it is read, and its gradient summed over time.
         config: how its kernels are built for a GPU; None on a CPU.
+        schedule: how time is walked, by the same kernels: `"serial"`, `"chunked"`, `"speculative"` or `"auto"` (see
+            `schedule.py`).
+        matrix: the backward pass of a chunk of time whose end is not known yet: beside the gradients of the states it carries
+            what a unit of each becomes, and sums up no gradient of a parameter.
     """
 
     step: Step
@@ -41,6 +45,8 @@ class Variant:
     traced: bool = False
     constant: bool = False
     config: Config | None = None
+    schedule: str = "serial"
+    matrix: bool = False
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -52,7 +58,13 @@ class Variant:
     @functools.cached_property
     def adjoint(self) -> Adjoint:
         adjoint = adjoint_of(self.step, self.record if self.traced else ())
-        return in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
+        adjoint = in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
+        return with_matrix(adjoint) if self.matrix else adjoint
+
+    @property
+    def learned(self) -> tuple[Symbol, ...]:
+        """The parameters whose gradients the backward pass adds up."""
+        return () if self.matrix else self.step.learned
 
     @functools.cached_property
     def needs(self) -> tuple[Symbol, ...]:

@@ -97,7 +97,10 @@ def why_not(step: Step, given_spikes: bool = False) -> str:
         for before in step.before:
             slope = sympy.expand(sympy.diff(value, before))
             if slope.free_symbols & {*step.before}:
-                known = slope.subs(step.s, 0)  # without a spike: shorter, and as telling
+                calm = slope.subs(
+                    step.s, 0
+                )  # without a spike: shorter, and as telling, unless the spike alone bends it
+                known = calm if calm.free_symbols & {*step.before} else slope
                 return (
                     f"its step is not affine in {before.name}: d{z.name}[t]/d{before.name}[t-1] = {known}, not a number"
                 )

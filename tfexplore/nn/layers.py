@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tfexplore import backends
 from tfexplore.backends import Given, torch_reference
 from tfexplore.codegen import keep as keeping
+from tfexplore.codegen import schedule as scheduling
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
@@ -57,6 +58,11 @@ class Layer(Stateful):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -82,6 +88,7 @@ class Layer(Stateful):
     fixed: own.Fixed
     _temporal = "on"  # also of a layer that was saved before there was a choice
     _temporal_gradient = True
+    _schedule = "auto"
 
     def __init__(
         self,
@@ -93,6 +100,7 @@ class Layer(Stateful):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None:
         super().__init__()
         if not isinstance(neuron, Neuron):
@@ -109,6 +117,7 @@ class Layer(Stateful):
         self.temporal, self.temporal_gradient = temporal, temporal_gradient
         keeping.check(keep, self.step, smooth)
         self.backend, self.keep, self.channels, self.smooth = backend, keep, channels, smooth
+        self.schedule = schedule
         self.raw = nn.ParameterDict(own.learned_from(neuron, self.bounds, channels))
         self.fixed = own.Fixed({key: getattr(neuron, key) for key in neuron.shaped if key not in neuron.learn})
 
@@ -165,6 +174,16 @@ class Layer(Stateful):
             raise TypeError(f"temporal_gradient must be True or False, but got {temporal_gradient!r}.")
         if temporal_gradient != self._temporal_gradient:
             self._computes(self._neuron, temporal_gradient)
+
+    @property
+    def schedule(self) -> str:
+        """How a fused backend walks time: "serial", "chunked", "speculative" or "auto"."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, schedule: str) -> None:
+        scheduling.check(schedule, self.backend)
+        self._schedule = schedule
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -335,7 +354,10 @@ class Layer(Stateful):
         None for what has no such thing: parameters of groups of neurons, which training moves, and a constant current.
         """
         with_grad = x.requires_grad and torch.is_grad_enabled()
-        kind = (x.shape, x.stride(), x.dtype, x.device, with_grad, self.backend, self.keep, self.smooth)
+        kind = (
+            x.shape, x.stride(), x.dtype, x.device, with_grad, self.backend, self.keep, self.smooth,
+            self._schedule,
+        )  # fmt: skip
         found = self.calls.get(kind)
         if found is None and not (self.step.per_neuron or x.numel() == 0 or constant.once(x) is not None):
             order, kernel = memory_order(x), self.kernel(x, self.keep if with_grad else "nothing")
@@ -367,7 +389,7 @@ class Layer(Stateful):
     ) -> str | None:
         """The name of the kernel for x, None on the eager backend; step_name: where it is another step than the neuron's own."""
         place = (self.backend, x.device.type, x.device.index or 0, x.dtype)
-        return kernel_for(step_name or self.step_name, *place, keep, record, self.smooth, traced, once)
+        return kernel_for(step_name or self.step_name, *place, keep, record, self.smooth, traced, once, self._schedule)
 
     def given(
         self, x: Tensor, state: State | None, order: Order, norm: Normalised | None = None, lengths: Tensor | None = None
@@ -402,6 +424,7 @@ class Layer(Stateful):
     def extra_repr(self) -> str:
         shown = {
             "backend": "auto", "keep": "auto", "channels": None, "smooth": False, "temporal": "on", "temporal_gradient": True,
+            "schedule": "auto",
         }  # fmt: skip
         changed = [f"{key}={getattr(self, key)!r}" for key, usual in shown.items() if getattr(self, key) != usual]
         return ", ".join([repr(self.neuron)[len(type(self.neuron).__name__) + 1 : -1], *changed])

@@ -21,7 +21,15 @@ class NeuronLayer(Layer):
     """A layer that makes its own neuron: it takes the neuron's parameters and the options of `Layer` together."""
 
     kind: ClassVar[type[Neuron]]
-    options: ClassVar[tuple[str, ...]] = ("backend", "keep", "channels", "smooth", "temporal", "temporal_gradient")
+    options: ClassVar[tuple[str, ...]] = (
+        "backend",
+        "keep",
+        "channels",
+        "smooth",
+        "temporal",
+        "temporal_gradient",
+        "schedule",
+    )
 
     def __init_subclass__(cls, kind: type[Neuron]) -> None:
         super().__init_subclass__()

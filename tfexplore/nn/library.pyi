@@ -53,6 +53,11 @@ class IF(NeuronLayer, kind=neurons.IF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -87,6 +92,7 @@ class IF(NeuronLayer, kind=neurons.IF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class LIF(NeuronLayer, kind=neurons.LIF):
@@ -126,6 +132,11 @@ class LIF(NeuronLayer, kind=neurons.LIF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -162,6 +173,7 @@ class LIF(NeuronLayer, kind=neurons.LIF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
@@ -198,6 +210,11 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -234,6 +251,7 @@ class ParametricLIF(NeuronLayer, kind=neurons.ParametricLIF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class ALIF(NeuronLayer, kind=neurons.ALIF):
@@ -275,6 +293,11 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -313,6 +336,7 @@ class ALIF(NeuronLayer, kind=neurons.ALIF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
@@ -353,6 +377,11 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -390,6 +419,7 @@ class CubaLIF(NeuronLayer, kind=neurons.CubaLIF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class LI(NeuronLayer, kind=neurons.LI):
@@ -428,6 +458,11 @@ class LI(NeuronLayer, kind=neurons.LI):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -463,6 +498,7 @@ class LI(NeuronLayer, kind=neurons.LI):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class QIF(NeuronLayer, kind=neurons.QIF):
@@ -503,6 +539,11 @@ class QIF(NeuronLayer, kind=neurons.QIF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -541,6 +582,7 @@ class QIF(NeuronLayer, kind=neurons.QIF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class EIF(NeuronLayer, kind=neurons.EIF):
@@ -581,6 +623,11 @@ class EIF(NeuronLayer, kind=neurons.EIF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -619,6 +666,7 @@ class EIF(NeuronLayer, kind=neurons.EIF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
@@ -662,6 +710,11 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -700,6 +753,7 @@ class Izhikevich(NeuronLayer, kind=neurons.Izhikevich):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...
 
 class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
@@ -740,6 +794,11 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
             none (Hu et al., ICML 2024). May be set at any time.
         temporal_gradient: False cuts the gradient through time, and changes no spike: each step takes the states before it as
             numbers (SLTT, Meng et al., ICCV 2023), so that a given or initial state has no gradient. May be set at any time.
+        schedule: how a fused backend walks time: `"serial"`; `"chunked"` (chunks of time side by side, as a scan: the backward
+            pass of every neuron, and the forward pass where the step is affine in the states, which no neuron with a reset is);
+            `"speculative"` (the forward pass of any neuron by chunks from guessed states, until nothing changes; the same bits as
+            "serial"); or `"auto"` (the faster of the first two by a predicted cost, where that changes no spike). A scan adds in
+            another order, so last digits differ; see `tfexplore.codegen.schedule`. May be set at any time.
 
     Shape:
         - x: `[T, B, *features]`
@@ -775,4 +834,5 @@ class PaperLIF(NeuronLayer, kind=neurons.PaperLIF):
         smooth: bool = False,
         temporal: str = "on",
         temporal_gradient: bool = True,
+        schedule: str = "auto",
     ) -> None: ...

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tfexplore import backends
 from tfexplore.backends import Given
+from tfexplore.backends.chunked import executor
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint
 from tfexplore.machine.torch_private import operators_are_observed
@@ -29,7 +30,8 @@ VARIANTS: dict[str, tuple[str, Variant]] = {}
 
 def register(backend: str, variant: Variant) -> str:
     """The name by which the operators find this variant; the same in every process, since compiled graphs store it."""
-    key = f"{backend}-{variant.step.name}-{fingerprint(backends.module(backend).source(variant), str(variant.config))}"
+    parts = backends.module(backend).source(variant), str(variant.config), variant.schedule
+    key = f"{backend}-{variant.step.name}-{fingerprint(*parts)}"
     VARIANTS.setdefault(key, (backend, variant))
     return key
 
@@ -59,7 +61,7 @@ def run_forward(
     """The backend's forward pass, as an operator returns it."""
     backend, variant = find(key)
     given = Given(steps, scalars, start, per_neuron, inner, lengths)
-    out, state, kept, watched = backends.module(backend).forward(variant, x, given, want_state)
+    out, state, kept, watched = executor(backend, variant.schedule).forward(variant, x, given, want_state)
     watched, state = (absent(x, variant) if tensor is None else tensor for tensor in (watched, state))
     return out, watched, state, nothing_kept(x, variant, steps) if kept is None else kept
 
@@ -122,7 +124,7 @@ def differentiated(
     if g_watched is None and variant.traced:
         variant = untraced(variant)
     made: tuple[Tensor, Tensor | None, Tensor | None]
-    made = backends.module(backend).backward(variant, x, g_out, g_state, g_watched, *rest)
+    made = executor(backend, variant.schedule).backward(variant, x, g_out, g_state, g_watched, *rest)
     return made
 
 
@@ -223,7 +225,7 @@ class FusedFunction(torch.autograd.Function):
         x, start, per_neuron, lengths, steps, inner, scalars, want_state, key = inputs
         backend, variant = find(key)
         given = Given(steps, scalars, start, per_neuron, inner, lengths)
-        out, state, kept, watched = backends.module(backend).forward(variant, x, given, want_state)
+        out, state, kept, watched = executor(backend, variant.schedule).forward(variant, x, given, want_state)
         _setup_context(ctx, inputs, kept)
         if watched is not None and not variant.traced:
             ctx.mark_non_differentiable(watched)
@@ -242,7 +244,7 @@ class FusedFunction(torch.autograd.Function):
 
 def fused(key: str, x: Tensor, given: Given, want_state: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The spikes, what is recorded [T, WATCHED, N] and the final states [STATES, N], by the shortest way; x [T, ...]."""
-    steps, scalars, start, per_neuron, inner, lengths = given
+    steps, scalars, start, per_neuron, inner, lengths, _ = given
     inputs = (x, start, per_neuron, lengths, steps, inner, scalars, want_state, key)
     if torch.compiler.is_compiling() or operators_are_observed(x, start, per_neuron):
         out, watched, state, _ = forward(*inputs)

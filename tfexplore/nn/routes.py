@@ -38,7 +38,7 @@ def normalised_step(step: Step) -> tuple[Step, str]:
 @constant_when_compiled
 def kernel_for(
     step_name: str, backend: str, device: str, index: int, dtype: torch.dtype, keep: str, record: tuple[str, ...], smooth: bool,
-    traced: bool, constant: bool,
+    traced: bool, constant: bool, schedule: str = "serial",
 ) -> str | None:  # fmt: skip
     """The name of the fused kernel in `ops`; None where the eager backend runs instead.
 
@@ -46,13 +46,13 @@ def kernel_for(
     """
     if dynamo_is_loaded():
         torch_reference.stay_eager()
-    return cached_kernel(step_name, backend, device, index, dtype, keep, record, smooth, traced, constant)
+    return cached_kernel(step_name, backend, device, index, dtype, keep, record, smooth, traced, constant, schedule)
 
 
 @functools.cache  # apart: torch.compile traces into a cache, but not into what is constant
 def cached_kernel(
     step_name: str, backend: str, device: str, index: int, dtype: torch.dtype, keep: str, record: tuple[str, ...], smooth: bool,
-    traced: bool, constant: bool,
+    traced: bool, constant: bool, schedule: str,
 ) -> str | None:  # fmt: skip
     name, step = backends.choose(backend, device).name, STEPS[step_name]
     if keep != "nothing":
@@ -63,7 +63,9 @@ def cached_kernel(
         keep = keeping.fastest(step, name, smooth)
     data, real = (str(each).removeprefix("torch.") for each in (dtype, state_dtype(dtype)))
     # the CPU's half precision is converted outside of the kernel, so that it shares the variant of float32
-    variant = Variant(step, real, data if name == "cuda" else real, keep, record, smooth, traced, constant)
+    variant = Variant(
+        step, real, data if name == "cuda" else real, keep, record, smooth, traced, constant, schedule=schedule
+    )
     if name == "cuda":
         variant = tuned.built(variant, index)
     return ops.register(name, variant)

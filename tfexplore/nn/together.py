@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tfexplore import backends
 from tfexplore.backends import Given
+from tfexplore.backends.chunked import executor
 from tfexplore.nn import constant, ops
 from tfexplore.nn.layout import Order, as_in_memory, as_named, memory_order
 from tfexplore.nn.normalise import active, added, in_channels, moments, reduced, remember
@@ -69,7 +69,7 @@ class Together(torch.autograd.Function):
         scale = inverse if weight is None else inverse * weight
         shift = torch.zeros_like(mean) if bias is None else bias.to(mean.dtype)
         given = Given(len(x), about.scalars, None, torch.stack([scale, shift, mean]), in_channels(x, CHANNELS)[1])
-        out, _, kept, _ = backends.module(backend).forward(variant, lying, given, False)
+        out, _, kept, _ = executor(backend, variant.schedule).forward(variant, lying, given, False)
         ctx.about, ctx.inner = about, given.inner
         ctx.mark_non_differentiable(mean, variance)
         ctx.save_for_backward(x, inverse, given.per_neuron, kept)

@@ -144,6 +144,6 @@ def fused(key: str, x: Tensor, given: Given, want_state: bool) -> tuple[Tensor, 
     """`ops.fused`, or the same for a transform to see."""
     if torch.compiler.is_compiling() or not is_transformed():
         return ops.fused(key, x, given, want_state)
-    steps, scalars, start, per_neuron, inner, lengths = given
+    steps, scalars, start, per_neuron, inner, lengths, _ = given
     out, watched, state, _ = Forward.apply(x, start, per_neuron, lengths, steps, inner, list(scalars), key)
     return out, watched, state

@@ -23,6 +23,7 @@ from torch import Tensor
 from tfexplore.backends import torch_reference
 from tfexplore.codegen.functions import Function
 from tfexplore.codegen.variant import Variant
+from tfexplore.neurons import affine
 from tfexplore.neurons.affine import affine_of
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Values
@@ -152,6 +153,25 @@ def _pairs(step: Step, given_spikes: bool) -> Callable[..., tuple[tuple[Any, ...
         (("a", a), ("b", b)),
     )
     return torch_reference.on_tensors([function], step.name)["pairs"]
+
+
+def why_not(neuron: Neuron, given_spikes: bool = False) -> str:
+    """Why a neuron's forward pass is no scan over time, or "" where it is one; from its equations (`neurons.affine_of`).
+
+    Args:
+        neuron: a value such as `neurons.LIF(tau=2.0)`, or of a class of your own.
+        given_spikes: take the spikes as numbers that are known already.
+
+    Example:
+        >>> from tfexplore import neurons
+        >>> why_not(neurons.LI())
+        ''
+        >>> why_not(neurons.LIF())
+        "its v[t] depends on its own spike, which is a comparison of the state (reset='soft')"
+    """
+    if not isinstance(neuron, Neuron):
+        raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+    return affine.why_not(step_of(neuron), given_spikes)
 
 
 def pairs_of(

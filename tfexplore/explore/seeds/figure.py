@@ -9,10 +9,14 @@ import numpy as np
 
 from tfexplore.explore.base import style
 from tfexplore.explore.base.sheet import Axis, Line, Panel, Sheet
-from tfexplore.explore.seeds.pairs import PAIR, SeedPairs
+from tfexplore.explore.seeds.pairs import FUSED, LAYERED, STEPPED, SeedPairs
 
-LOOKS = dict(zip(PAIR, ((style.STEPPED, "solid", 6.0), (style.FUSED, "dash", 2.5)), strict=True))
-"""Colour, dash and width of a walk's mean; the second lies on top of the first."""
+LOOKS = {
+    STEPPED: (style.STEPPED, "solid", 6.0),
+    LAYERED: (style.LAYERED, "solid", 6.0),
+    FUSED: (style.FUSED, "dash", 2.5),
+}
+"""Colour, dash and width of a walk's mean; the fused one lies on top of the other."""
 DECADES = {1e-16: "10⁻¹⁶", 1e-12: "10⁻¹²", 1e-8: "10⁻⁸", 1e-4: "10⁻⁴", 1.0: "1"}
 
 
@@ -39,7 +43,8 @@ def sheet(made: SeedPairs) -> Sheet:
 def curves(made: SeedPairs, what: str, sign: str = "") -> Iterator[Line]:
     """For both walks: thin, every seed; thick, the mean of the seeds that are finished."""
     finished = made.finished()
-    for walk, (colour, dash, width) in LOOKS.items():
+    for walk in made.walks:
+        colour, dash, width = LOOKS[walk]
         each = [getattr(pair, what)[walk] for pair in made.pairs]
         mean = np.mean([getattr(pair, what)[walk] for pair in finished], axis=0) if finished else np.array([])
         yield Line(f"{walk}: {what}", *one_line(each), colour, dash, 1.0, 0.5, words=f"{walk}: {{y:.4g}}")
