@@ -45,7 +45,7 @@ class Round:
         wasted: [T], those of them in vain: final before, or wrong, or only needed for what ends a chunk.
         v: [T], the potential as each cell has it; not-a-number where it has none.
         needs: which cell needed which, of another cell's last round.
-        work, depth: operations in all, and on the longest chain; an operation is a step, or a combination of two pairs.
+        work, depth: operations in total, and on the longest chain; an operation is a step, or a combination of two pairs.
     """
 
     what: str
@@ -84,7 +84,7 @@ class Played:
         return len(self.x)
 
     def work(self, rounds: int | None = None) -> int:
-        """Operations in the first rounds, by default in all."""
+        """Operations in the first rounds, by default of all."""
         return sum(each.work for each in self.rounds[:rounds])
 
     def depth(self, rounds: int | None = None) -> int:
