@@ -51,7 +51,7 @@ RATE = 0.1
 """Spikes of a neuron per time step."""
 WINDOW = 32
 """Steps that a sliding PSN sees."""
-LARGEST_MATRIX, PSN_LIMIT, SLIDING_LIMIT = 4096, 256, 32
+LARGEST_MATRIX, PSN_LIMIT, SLIDING_LIMIT = 4096, 64, 8
 """T of a PSN; how many multiplications of each go for an element-step, where a way is left out as too long."""
 TOO_MANY = "too many rounds"
 """What the reason begins with where a fixed point was given up."""
