@@ -123,10 +123,10 @@ class Digits:
 Task = Speech | Digits
 EFFORTS = {
     QUICK: {"vowels": Effort(2, 3, 64), "digits": Effort(2, 1, 64)},
-    DEFAULT: {"vowels": Effort(5, 60, 512), "digits": Effort(5, 10, 128)},
-    FULL: {"vowels": Effort(10, 60, 512), "digits": Effort(10, 20, 128)},
+    DEFAULT: {"vowels": Effort(3, 60, 512), "digits": Effort(3, 10, 128)},
+    FULL: {"vowels": Effort(5, 60, 512), "digits": Effort(5, 10, 128)},
 }
-STEPS = {QUICK: (8,), DEFAULT: (16, 64), FULL: (16, 64, 256)}
+STEPS = {QUICK: (8,), DEFAULT: (16,), FULL: (16, 64)}
 """Of the digits."""
 
 

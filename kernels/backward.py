@@ -9,7 +9,8 @@ Shapes: x (read only with keep="input"), g_out, g_x [T, N] (CONSTANT: x and g_x,
 (TRACED: the gradients of what the forward pass handed out) [T, WATCHED, N]; g_state, g_start (gradients of the final and the
 initial states), start [STATES, N]; per_neuron [PER_NEURON, COUNT]; g_learned [parts of the neurons, LEARNED, COUNT] in float64;
 kept as in forward.py. What is absent has no columns: g_state where the last state was not used, start where all neurons begin
-alike, g_start where it is not requested.
+alike, g_start or g_x where it is not requested. With MATRIX, g_state and g_start have GRADIENTS rows: behind the gradients of the
+states, what a unit of each of them at the end becomes (codegen/variant.py).
 Words per element-step: g_out read, g_x written, plus WATCHED read for TRACED, NEEDS read for "potential", 1 + STATES / CHUNK
 for "input", WIDTH / 32 for "bits".
 
@@ -24,9 +25,9 @@ Tried (as in forward.py, where the reasons stand):
 
 import numpy as np
 from generated_neuron import (
-    CHUNK, CONSTANT, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, LEARNED, NEEDS, PER_NEURON, SCALARS, STATES, STEPS,
-    TRACED, WIDTH, add_p, charge, cut_g_p, cut_p, cut_q, cut_g_w, cut_z, fire, load_g_p, load_g_w, load_q, load_z,
-    parameters, real, remember, reset, shared, spike, step_back, store_g_p, store_q, store_z, unpack,
+    CHUNK, CONSTANT, GRADIENTS, KEEP_BITS, KEEP_INPUT, KEEP_POTENTIAL, LEARNED, NEEDS, PER_NEURON, SCALARS, STATES, STEPS,
+    TRACED, WIDTH, add_p, charge, cut_g, cut_g_p, cut_p, cut_q, cut_g_w, cut_z, fire, load_g, load_g_p, load_g_w, load_q,
+    load_z, parameters, real, remember, reset, shared, spike, step_back, store_g, store_g_p, store_q, store_z, unpack,
 )  # fmt: skip
 from numba import njit
 from tfexplore.backends.groups import begin_with, collect, spread
@@ -43,10 +44,10 @@ def backward(
     g_learned,
 ):  # fmt: skip
     """Neurons first <= i < last, given as uint64, as in forward.py; `part`: where their sums go in g_learned."""
-    none, numbers, alike, zeros = np.uint64(0), shared(scalars), scalars[SCALARS:], np.zeros(STATES, real)
+    none, numbers, alike, zeros = np.uint64(0), shared(scalars), scalars[SCALARS:], np.zeros(GRADIENTS, real)
     row = np.empty(PIECE, real)
     scratch = np.empty((CHUNK, NEEDS, BLOCK if KEEP_INPUT else 0), real)
-    states, g_states = np.empty((STATES, BLOCK if KEEP_INPUT else 0), real), np.empty((STATES, BLOCK), real)
+    states, g_states = np.empty((STATES, BLOCK if KEEP_INPUT else 0), real), np.empty((GRADIENTS, BLOCK), real)
     own = np.empty((PER_NEURON, BLOCK if PER_NEURON else 0), real)
     g_own = np.empty((LEARNED, BLOCK if LEARNED else 0), real)
     for lo in range(first, last, BLOCK):
@@ -90,7 +91,7 @@ def backward(
                     if KEEP_POTENTIAL:
                         for k in range(NEEDS):
                             prefetch(cut(kept[max(t - 1, 0)], k, begin, end), stream)
-                    g_out_t, g_b = cut(g_out, t, begin, end), cut_z(g_states, begin - lo, end - lo)
+                    g_out_t, g_b = cut(g_out, t, begin, end), cut_g(g_states, begin - lo, end - lo)
                     p_b, g_p_b = cut_p(own, begin - lo, end - lo), cut_g_p(g_own, begin - lo, end - lo)
                     q_t, g_w_t = (
                         cut_q(q_all, begin - shift, end - shift),
@@ -99,16 +100,16 @@ def backward(
                     for i in range(end - begin):
                         p = parameters(numbers, p_b, i)
                         q = unpack(load_q(q_t, i), place) if KEEP_BITS else load_q(q_t, i)
-                        row[i], g, g_p = step_back(load_g_w(g_w_t, i), g_out_t[i], load_z(g_b, i), q, p)
-                        store_z(g_b, i, g)
+                        row[i], g, g_p = step_back(load_g_w(g_w_t, i), g_out_t[i], load_g(g_b, i), q, p)
+                        store_g(g_b, i, g)
                         if LEARNED:
                             store_g_p(g_p_b, i, add_p(load_g_p(g_p_b, i), g_p))
                     if CONSTANT:
                         add(row, cut(g_x, none, begin, end))
-                    else:
+                    elif g_x.shape[1]:
                         write(row, cut(g_x, t, begin, end), stream)
         if g_start.shape[1]:
-            for k in range(STATES):
+            for k in range(GRADIENTS):
                 write(cut(g_states, k, none, hi - lo), cut(g_start, k, lo, hi), stream)
         if LEARNED:
             collect(g_own, inner, lo, hi, g_learned[part])

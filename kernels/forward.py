@@ -9,7 +9,7 @@ Shapes: x, out [T, N] (CONSTANT: x is [1, N], the same at every step); start, st
 where neuron i has the values of column (i // inner) % COUNT; watched [T, WATCHED, N]; kept [T, NEEDS, N] for
 keep="potential", [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) for
 keep="input", and bytes [T / STEPS, 1, N] for keep="bits" (the outcomes of NEEDS comparisons of STEPS steps in each). What is
-absent has no columns: start where all neurons begin alike, state where it is not requested.
+absent has no columns: start where all neurons begin alike, state or out where it is not requested.
 Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 for "bits".
 
@@ -80,7 +80,8 @@ def forward(first, last, steps, stream, part, x, start, per_neuron, inner, scala
                         bits[i] = pack(bits[i], remember(z, x_t[i], h, u, p), place)
                     if WATCHED:
                         store_w(w_t, i, watch(after, h))
-                write(row, cut(out, t, begin, end), stream)
+                if out.shape[1]:
+                    write(row, cut(out, t, begin, end), stream)
                 if KEEP_POTENTIAL:
                     for k in range(NEEDS):
                         write(cut(q_rows, k, none, PIECE), cut(kept_t, k, begin, end), stream)

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Fifteen questions
 #
-# **About 90 minutes, or six for each question.** A paper on temporal fusion was first called *Temporal Parallelization for GPU
+# **About 90 minutes**, six for each question. A paper on temporal fusion was first called *Temporal Parallelization for GPU
 # Acceleration of Spiking Neural Networks*. It was sent to ICLR 2024, reviewed in public, and
 # [withdrawn](https://openreview.net/forum?id=SMZnJtkNX5); as *Towards Scalable GPU-Accelerated SNN Training via Temporal
 # Fusion* it appeared at ICANN 2024 ([arXiv:2408.00280](https://arxiv.org/abs/2408.00280)). Its reviewers asked good questions.

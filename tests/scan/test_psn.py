@@ -180,6 +180,20 @@ def test_the_sliding_psn_goes_on_from_its_state() -> None:
         layer(x, (x[0, :1],) * 3)
 
 
+@pytest.mark.parametrize("steps", [63, 64, 65, 128, 200])
+@pytest.mark.parametrize("k", [1, 5, 70])
+def test_many_steps_of_the_sliding_psn(steps: int, k: int) -> None:
+    layer, x = SlidingPSN(k).double(), noise(steps, 2).requires_grad_()
+    layer.weight.data = noise(k) / k**0.5
+    _, h = layer(x, trace="h")
+    kernel = layer.weight.view(1, 1, k)  # torch's convolution is a correlation, as this is
+    expected = torch.nn.functional.conv1d(torch.nn.functional.pad(x.T.unsqueeze(1), (k - 1, 0)), kernel).squeeze(1).T
+    torch.testing.assert_close(h, expected, rtol=1e-12, atol=1e-12)
+    g, inputs = noise(steps, 2, seed=3), [x, layer.weight]
+    for a, b in zip(*(torch.autograd.grad(each, inputs, g) for each in (h, expected)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
 def test_one_weight_has_no_state() -> None:
     layer, x = SlidingPSN(1), noise(T, B, N)
     out, state = layer(x, return_state=True)

@@ -66,6 +66,25 @@ def test_forward_and_backward_are_those_of_a_hand_written_loop(case, steps, chun
         assert distance(one, two) < 1e-10
 
 
+@settings(max_examples=8)
+@given(
+    case=st.sampled_from(AFFINE), steps=st.integers(2049, 4096), chunk=st.integers(8, 300), how=st.sampled_from(HOW[1:]),
+    seed=st.integers(0, 1000), dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_long_ones_beside_the_serial_kernel(case, steps, chunk, how, seed, dtype):
+    """Up to 4,096 steps, forward and backward, in both dtypes; what rounds grows with T where nothing is forgotten."""
+    x = noise(steps, 1, 2, seed=seed, dtype=dtype).requires_grad_()
+    made, (out, state) = run(case(), x, how=how, chunk=chunk), Layer(case(), backend="numba")(x, return_state=True)
+    near = 1e-12 if dtype == torch.float64 else 1e-4
+    for ours, theirs in zip(made.states, state, strict=True):
+        assert distance(ours[-1], theirs) < near * (1 + made.states[0].abs().max().item())
+    assert (made.out != out).float().mean() < 1e-3 or case.cls is neurons.LI
+    g = noise(steps, 1, 2, seed=seed + 1, dtype=dtype)
+    with_sum = [(o * g).sum() + z[-1].sum() for o, z in ((made.out, made.states[0]), (out, state[0].unsqueeze(0)))]
+    ours, theirs = (torch.autograd.grad(each, x)[0] for each in with_sum)
+    assert distance(ours, theirs) < max(near, 1e-10)
+
+
 @pytest.mark.parametrize("how", HOW)
 def test_dyadic_inputs_have_the_kernels_bits_in_any_order(how):
     """k / 8 and a leak of a half: every sum is exact for 12 steps, and without a leak for all 4,096."""
@@ -112,6 +131,22 @@ def test_no_neurons_and_half_precision():
     for how in HOW:
         assert run(neurons.LI(), torch.zeros(5, 2, 0), how=how).out.shape == (5, 2, 0)
     assert run(neurons.LI(), torch.ones(5, 2, 1).bfloat16()).out.dtype == torch.float32  # the state's dtype
+
+
+def test_spikes_may_be_bits_and_parameters_in_another_dtype():
+    x = noise(20, 1, 3, seed=1)
+    truth = walk(neurons.LIF(), x)
+    assert torch.equal(run(neurons.LIF(), x, how="associative", spikes=truth.out.bool()).out, truth.out)
+    tau = torch.tensor(2.0, dtype=torch.float64)
+    assert same_bits(run(neurons.LI(tau=9.0), x, parameters={"tau": tau}).out, run(neurons.LI(tau=2.0), x).out)
+
+
+def test_an_infinite_current_stays_with_its_state():
+    """ALIF's adaptation knows of spikes only: an infinite current is no business of it."""
+    x = torch.zeros(3, 1, 1)
+    x[1] = torch.inf
+    b = pairs_of(neurons.ALIF(tau_b=2.0), x, spikes=torch.ones_like(x)).b
+    assert b[:, 1].flatten().tolist() == [0.5, 0.5, 0.5]
 
 
 def test_a_count_of_the_scan():

@@ -19,11 +19,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import sympy
 import torch
+from sympy import Expr
 from torch import Tensor
 
 from tfexplore import backends
@@ -31,10 +35,14 @@ from tfexplore.backends import Given, sizes, torch_reference
 from tfexplore.codegen.functions import Function
 from tfexplore.codegen.schedule import length
 from tfexplore.codegen.variant import Variant
+from tfexplore.neurons.adjoint import transition
 from tfexplore.neurons.affine import affine_of
 from tfexplore.neurons.step import Step, real
 
-Passed = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+Passed: TypeAlias = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+Matrix: TypeAlias = tuple[tuple[Expr, ...], ...]
+First: TypeAlias = Callable[[Variant, Tensor], Tensor]
+"""Phase 1 backward: of a variant and the gradients at the chunks' ends, those at their starts."""
 
 
 @dataclass(frozen=True)
@@ -88,28 +96,33 @@ def chosen(variant: Variant, loop: str, x: Tensor, given: Given) -> int:
 
 def forward(backend: ModuleType, variant: Variant, x: Tensor, given: Given, want_state: bool = True) -> Passed:
     """The forward pass in chunks of `given.chunk` steps: arguments and results of a serial one."""
-    starts = true_starts(backend, variant, x, given)
-    out, state, kept, watched = backend.forward(variant, x, given._replace(start=starts), want_state)
+    laid = backend.lay(variant, x, given) if hasattr(backend, "lay") else x  # a CPU reads it in another order
+    starts = true_starts(backend, variant, x, laid, given)
+    out, state, kept, watched = backend.forward(variant, laid, given._replace(start=starts), want_state)
     return out, None if state is None else state[:, -sizes(x)[1] :].contiguous(), kept, watched
 
 
-def true_starts(backend: ModuleType, variant: Variant, x: Tensor, given: Given) -> Tensor:
-    """The states at the chunks' starts [STATES, C N], from phases 1 and 2."""
+def true_starts(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, given: Given) -> Tensor:
+    """The states at the chunks' starts [STATES, C N], from phases 1 and 2; laid: x, as the backend reads it."""
     if variant.schedule == "speculative":
-        return speculate(backend, variant, x, given).starts
+        return speculate(backend, variant, x, given, laid).starts
     if hasattr(backend, "true_starts"):  # a GPU: phases 1 and 2 in a launch each
         found: Tensor = backend.true_starts(variant, x, given)
         return found
-    neurons = sizes(x)[1]
-    start = torch_reference.begin(variant.step, given, x.flatten(1)).to(getattr(torch, variant.real))
-    starts = start.new_zeros(len(start), -(-given.steps // given.chunk), neurons)
+    start = begin(variant, x, given)
+    starts = start.new_zeros(len(start), -(-given.steps // given.chunk), start.shape[1])
     starts[:, 0] = start
-    ends = ends_from(backend, variant, x, given._replace(start=starts.flatten(1)))
-    matrices = products(backend, variant, x, given)
-    return walk(backend, matrices, ends.view_as(starts), starts).flatten(1)
+    ends = ends_from(backend, variant, laid, given._replace(start=starts.flatten(1)))
+    walk(backend, products(backend, variant, x, laid, given), ends.view_as(starts), starts)
+    return starts.flatten(1)
 
 
-def ends_from(backend: ModuleType, variant: Variant, x: Tensor, given: Given) -> Tensor:
+def begin(variant: Variant, like: Tensor, given: Given) -> Tensor:
+    """The states before the first step [STATES, N]."""
+    return torch_reference.begin(variant.step, given, like.flatten(1)).to(getattr(torch, variant.real))
+
+
+def ends_from(backend: ModuleType, variant: Variant, x: Any, given: Given) -> Tensor:
     """The states at the chunks' ends [STATES, C N] from these starts."""
     variant = without_backward(variant)
     ends: Tensor = (
@@ -123,61 +136,88 @@ def without_backward(variant: Variant) -> Variant:
     return dataclasses.replace(variant, keep="nothing", record=(), traced=False)
 
 
-def walk(backend: ModuleType, matrices: Tensor, ends: Tensor, starts: Tensor) -> Tensor:
-    """z[c + 1] = M[c] z[c] + b[c] from z[0] = starts[:, 0], where z[1] is the end of the first chunk: all z, as `starts`.
+def walk(backend: ModuleType, matrices: Tensor, ends: Tensor, starts: Tensor, backwards: bool = False) -> None:
+    """Phase 2: z[c + 1] = M[c] z[c] + b[c] for all c, in place from starts[:, 0]; backwards, from starts[:, -1].
 
-    matrices [C or 1, STATES, STATES, N] in float64, ends and starts [STATES, C, N].
+    matrices: M [C or 1, STATES, STATES, N] in float64, in which the sums are made. ends: b [STATES, C, N], where b[0] is the
+    end of the first chunk from z[0]. starts: z, as ends.
     """
-    b, z = ends.double().movedim(0, 1).contiguous(), starts.double().movedim(0, 1).contiguous()
-    if (native := getattr(backend, "walk", None)) is not None:
-        native(matrices, b, z)
-    elif len(b) > 1:
-        z[1] = b[0]
-        for c in range(1, len(b) - 1):
-            moved = torch.where(z[c] == 0, 0, matrices[c % len(matrices)] * z[c])
-            z[c + 1] = moved.sum(1) + b[c]
-    return z.movedim(1, 0).to(starts.dtype).contiguous()
+    if hasattr(backend, "walk"):
+        backend.walk(matrices, ends, starts, backwards)
+        return
+    order = range(ends.shape[1])[:: -1 if backwards else 1]
+    z = torch.zeros_like(starts[:, 0], dtype=torch.float64)
+    for c, following in itertools.pairwise(order):
+        # the product of many steps may have overflowed: where there is nothing to multiply, nothing comes of it
+        moved = torch.where(z == 0, 0, matrices[c if len(matrices) > 1 else 0] * z)
+        z = moved.sum(1) + ends[:, c]
+        starts[:, following] = z
 
 
-def products(backend: ModuleType, variant: Variant, x: Tensor, given: Given) -> Tensor:
+def products(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, given: Given) -> Tensor:
     """M: what each chunk makes of the states at its start [C or 1, STATES, STATES, N], in float64."""
-    step, neurons = variant.step, sizes(x)[1]
-    states, count = len(step.before), -(-given.steps // given.chunk)
-    if affine_of(step).constant(step):
-        return power(step, given, given.chunk, neurons, x.device)
-    linear, found = linear_variant(variant), []
-    for j in range(states):
-        unit = x.new_zeros(states, count * neurons, dtype=getattr(torch, variant.real))
-        unit[j] = 1
-        found.append(ends_from(backend, linear, x, given._replace(start=unit)))
-    return torch.stack(found, 1).double().view(states, states, count, neurons).movedim(2, 0).contiguous()
+    affine, neurons = affine_of(variant.step), sizes(x)[1]
+    if affine.constant(variant.step):
+        return power(variant.step, affine.matrix, given, neurons, x.device)
+    from_each = [given._replace(start=unit) for unit in units(variant, x, given)]
+    columns = [ends_from(backend, linear_variant(variant), laid, one) for one in from_each]
+    return by_chunk(torch.stack(columns, 1), neurons)
+
+
+def units(variant: Variant, like: Tensor, given: Given) -> Iterator[Tensor]:
+    """For each state [STATES, C N]: 1 for it and 0 for the others."""
+    states, columns = len(variant.step.before), -(-given.steps // given.chunk) * sizes(like)[1]
+    for k in range(states):
+        unit = like.new_zeros(states, columns, dtype=getattr(torch, variant.real))
+        unit[k] = 1
+        yield unit
+
+
+def by_chunk(matrices: Tensor, neurons: int) -> Tensor:
+    """[STATES, STATES, C N] -> [C, STATES, STATES, N] in float64."""
+    return matrices.double().unflatten(-1, (-1, neurons)).movedim(2, 0).contiguous()
 
 
 @functools.cache
 def linear_variant(variant: Variant) -> Variant:
     """z -> A z alone, without b: as a neuron that does not spike."""
     step, matrix = variant.step, affine_of(variant.step).matrix
-    charge = tuple(sum((a * z for a, z in zip(row, step.before, strict=True)), step.x * 0) for row in matrix)
+    charge = tuple(sum((a * z for a, z in zip(row, step.before, strict=True)), sympy.S.Zero) for row in matrix)
     alone = dataclasses.replace(step, charge=charge, fire=None, reset=step.charged, name=f"{step.name}'s linear part")
     return dataclasses.replace(without_backward(variant), step=alone)
 
 
-def power(step: Step, given: Given, times: int, neurons: int, device: torch.device) -> Tensor:
-    """A to this power, where it is the same at every step [1, STATES, STATES, N]."""
-    states = len(step.before)
-    p = [torch.tensor(value, dtype=torch.float64, device=device) for value in given.scalars[: len(step.scalars)]]
-    if given.per_neuron is not None:
-        p += torch_reference.spread(given.per_neuron.double(), given.inner, neurons).unbind(0)
-    entries = matrix_function(step)(tuple(p))
+def power(step: Step, matrix: Matrix, given: Given, neurons: int, device: torch.device) -> Tensor:
+    """The matrix of one step, the same at all, to the power of a chunk's steps [1, STATES, STATES, N] in float64."""
+    numbers, states = tuple(given.scalars[: len(step.scalars)]), len(step.before)
+    if given.per_neuron is None:
+        return shared_power(step, matrix, numbers, given.chunk, neurons, device)
+    p = [torch.tensor(value, dtype=torch.float64, device=device) for value in numbers]
+    p += torch_reference.spread(given.per_neuron.double(), given.inner, neurons).unbind(0)
+    entries = matrix_function(step, matrix)(tuple(p))
     a = torch.stack([torch.as_tensor(z, dtype=torch.float64, device=device).expand(neurons) for z in entries])
-    a = torch.linalg.matrix_power(a.view(states, states, neurons).permute(2, 0, 1), times)
+    if states == 1:
+        return (a**given.chunk).view(1, 1, 1, neurons)
+    a = torch.linalg.matrix_power(a.view(states, states, neurons).permute(2, 0, 1), given.chunk)
     return a.permute(1, 2, 0).unsqueeze(0).contiguous()
 
 
-@functools.cache
-def matrix_function(step: Step) -> Any:
-    """A's entries, row by row, of the parameters."""
-    entries = [a for row in affine_of(step).matrix for a in row]
+@functools.lru_cache(maxsize=256)
+def shared_power(
+    step: Step, matrix: Matrix, numbers: tuple[float, ...], times: int, neurons: int, device: torch.device
+) -> Tensor:
+    """The same where all neurons share their numbers, computed once for those."""
+    p = tuple(torch.tensor(value, dtype=torch.float64) for value in numbers)
+    entries = [torch.as_tensor(z, dtype=torch.float64) for z in matrix_function(step, matrix)(p)]
+    states = len(step.before)
+    a = torch.linalg.matrix_power(torch.stack(entries).view(states, states), times)
+    return a.to(device).view(1, states, states, 1).expand(-1, -1, -1, neurons).contiguous()
+
+
+@functools.lru_cache(maxsize=256)
+def matrix_function(step: Step, matrix: Matrix) -> Any:
+    """The entries, row by row, of the parameters."""
+    entries = [a for row in matrix for a in row]
     names = tuple(real(f"entry_{k}") for k in range(len(entries)))
     p = (*step.scalars, *step.per_neuron)
     made = Function("matrix", (("p", p),), tuple(zip(names, entries, strict=True)), (("a", names),))
@@ -194,34 +234,58 @@ def backward(
         true = backend.true_g_ends(variant, x, g_out, g_state, g_watched, given, kept)
         g_x, g_start, g_learned = backend.backward(variant, x, g_out, true, g_watched, given, kept, want_g_start)
         return g_x, None if g_start is None else g_start[:, :neurons].contiguous(), g_learned
-    count, states = -(-given.steps // given.chunk), len(variant.step.before)
-    given = given._replace(start=recomputed_from(variant, g_out, given, kept))
-    g_ends = g_out.new_zeros(states, count, neurons, dtype=getattr(torch, variant.real))
+    g_ends = g_out.new_zeros(
+        len(variant.step.before), -(-given.steps // given.chunk), neurons, dtype=getattr(torch, variant.real)
+    )
     if g_state is not None:
         g_ends[:, -1] = g_state
-    if variant.step.temporal_gradient and count > 1:
-        rest = given, kept, True
-        b = backend.backward(variant, x, g_out, g_ends.flatten(1), g_watched, *rest)[1]
-        matrices, nothing, plain = [], torch.zeros_like(g_out), dataclasses.replace(variant, traced=False)
-        plain = variant if g_watched is None else plain
-        for j in range(states):
-            unit = torch.zeros_like(g_ends)
-            unit[j] = 1
-            none = None if g_watched is None else torch.zeros_like(g_watched)
-            matrices.append(backend.backward(variant, x, nothing, unit.flatten(1), none, *rest)[1])
-        m = torch.stack(matrices, 1).double().view(states, states, count, neurons).movedim(2, 0)
-        g_ends = walk(backend, m.flip(0).contiguous(), b.view_as(g_ends).flip(1), g_ends.flip(1)).flip(1)
-    g_x, g_start, g_learned = backend.backward(
-        variant, x, g_out, g_ends.flatten(1).contiguous(), g_watched, given, kept, want_g_start
-    )
+    given = given._replace(start=recomputed_from(variant, g_out, given, kept))
+
+    def scanned(first: First) -> Tensor:
+        """The gradients at the chunks' ends [STATES, C N], from phases 1 and 2."""
+        if not variant.step.temporal_gradient or g_ends.shape[1] == 1:
+            return g_ends.flatten(1)
+        b, matrices = adjoint_products(variant, g_out, given, g_ends.flatten(1), first)
+        walk(backend, matrices, b.view_as(g_ends), g_ends, backwards=True)
+        return g_ends.flatten(1)
+
+    if hasattr(backend, "twice"):  # a CPU lays out once what both phases read
+        found = backend.twice(variant, x, g_out, g_watched, given, kept, scanned, want_g_start)
+    else:
+
+        def first(variant: Variant, g_ends: Tensor) -> Tensor:
+            g_start: Tensor = backend.backward(variant, x, g_out, g_ends, g_watched, given, kept, True)[1]
+            return g_start
+
+        found = backend.backward(variant, x, g_out, scanned(first), g_watched, given, kept, want_g_start)
+    g_x, g_start, g_learned = found
     return g_x, None if g_start is None else g_start[:, :neurons].contiguous(), g_learned
+
+
+def adjoint_products(
+    variant: Variant, like: Tensor, given: Given, g_ends: Tensor, first: First
+) -> tuple[Tensor, Tensor]:
+    """b: the gradients at the chunks' starts [STATES, C N] from these at their ends; and M."""
+    states, neurons = len(variant.step.before), sizes(like)[1]
+    matrix = transition(variant.adjoint)
+    parameters = {*variant.step.scalars, *variant.step.per_neuron}
+    if all(entry.free_symbols <= parameters for row in matrix for entry in row):
+        return first(variant, g_ends), power(variant.step, matrix, given, neurons, like.device)
+    found = first(with_matrix(variant), torch.cat([g_ends, *units(variant, like, given)]))
+    b, columns = found[:states].contiguous(), found[states:].unflatten(0, (states, states))  # [unit, state]
+    return b, by_chunk(columns.transpose(0, 1), neurons)
+
+
+@functools.cache
+def with_matrix(variant: Variant) -> Variant:
+    return dataclasses.replace(variant, matrix=True)
 
 
 def recomputed_from(variant: Variant, like: Tensor, given: Given, kept: Tensor | None) -> Tensor | None:
     """The states at the chunks' starts [STATES, C N], which keep="input" recomputes from: every so many of those saved."""
     if variant.keeps != "input":
         return None
-    start = torch_reference.begin(variant.step, given, like.flatten(1)).to(getattr(torch, variant.real))
+    start = begin(variant, like, given)
     each = given.chunk // variant.chunk
     rows = [start.unsqueeze(0)] if kept is None else [start.unsqueeze(0), kept[each - 1 :: each]]
     return torch.cat(rows).movedim(0, 1).flatten(1)
@@ -239,16 +303,16 @@ class Speculation(NamedTuple):
     ran: Tensor
 
 
-def speculate(backend: ModuleType, variant: Variant, x: Tensor, given: Given) -> Speculation:
+def speculate(backend: ModuleType, variant: Variant, x: Tensor, given: Given, laid: Any = None) -> Speculation:
     """The states at the chunks' starts of any neuron, by guessing: exact, bit for bit.
 
     In the first round every chunk runs from the initial state; in each round after it, those run again whose left neighbour has
     left another state than they began with, until none has. The chunks become final from the left, at least one a round: C rounds
-    at most, where no neuron ever forgets; few where it does, by its leak or a hard reset.
+    at most, where no neuron ever forgets; few where it does, by its leak or a hard reset. laid: x, as the backend reads it.
     """
     neurons, chunk = sizes(x)[1], given.chunk
     count = -(-given.steps // chunk)
-    start = torch_reference.begin(variant.step, given, x.flatten(1)).to(getattr(torch, variant.real))
+    start = begin(variant, x, given)
     starts = start.unsqueeze(1).expand(-1, count, -1).contiguous()
     bits = {4: torch.int32, 8: torch.int64}[start.element_size()]
     ends, again, ran = torch.empty_like(starts), torch.arange(count, device=x.device), []
@@ -256,6 +320,7 @@ def speculate(backend: ModuleType, variant: Variant, x: Tensor, given: Given) ->
         ran.append(torch.zeros(count, dtype=torch.bool).index_fill_(0, again.cpu(), True))
         pieces = x if len(again) == count else torch.cat([x[c * chunk : (c + 1) * chunk] for c in again.tolist()])
         some = given._replace(steps=len(pieces), start=starts[:, again].flatten(1))
+        pieces = laid if pieces is x and laid is not None else pieces
         ends[:, again] = ends_from(backend, variant, pieces, some).view(len(start), -1, neurons)
         changed = (ends[:, :-1].view(bits) != starts[:, 1:].view(bits)).any(2).any(0)
         starts[:, 1:] = ends[:, :-1]

@@ -112,7 +112,7 @@ def true_starts(variant: Variant, x: Tensor, given: Given) -> Tensor:
     zero = given._replace(start=None, scalars=(*numbers, *[0.0] * len(begin)))
     matrix: Tensor | tuple[float, ...] | None = power(step, numbers, given.chunk)
     if matrix is None:
-        matrix = chunked.products(sys.modules[__name__], variant, x, given).movedim(0, 2)
+        matrix = chunked.products(sys.modules[__name__], variant, x, x, given).movedim(0, 2)
     return combine(matrix, ends(variant, x, zero), begin if given.start is None else given.start, neurons)
 
 

@@ -175,11 +175,12 @@ def compiled(kernel: Any, arrays: tuple[Kind, ...]) -> int:
 @functools.lru_cache(maxsize=1024)
 def usual(variant: Variant, loop: str, steps: int, neurons: int, threads: int) -> tuple[Callable[..., None], int]:
     """What calls a loop of this variant, where all neurons have all steps, and its number of parts."""
-    return of_parts(variant, loop, steps, neurons, parts_of(steps, neurons))
+    return of_parts(variant, loop, steps, neurons, tuple(parts_of(steps, neurons)), threads)
 
 
+@functools.lru_cache(maxsize=1024)
 def of_parts(
-    variant: Variant, loop: str, steps: int, neurons: int, parts: Sequence[Part]
+    variant: Variant, loop: str, steps: int, neurons: int, parts: tuple[Part, ...], threads: int
 ) -> tuple[Callable[..., None], int]:
     """The same for these parts; the backward pass adds the gradients of each to rows of its own."""
     written = steps * neurons * np.dtype(variant.real).itemsize
@@ -207,14 +208,15 @@ def parts_of(steps: int, neurons: int) -> list[Part]:
     return [(first, last, steps) for first, last in itertools.pairwise(edges)]
 
 
-def samples(lengths: Tensor, neurons: int) -> list[Part]:
-    """A part for each run of samples of one length; sample b has the neurons from b N / B on."""
-    each, parts, first = neurons // len(lengths), [], 0
+def samples(lengths: Tensor, neurons: int) -> tuple[Part, ...]:
+    """Parts for each run of samples of one length; sample b has the neurons from b N / B on."""
+    each, first = neurons // len(lengths), 0
+    parts: list[Part] = []
     for steps, run_of in itertools.groupby(lengths.tolist()):
-        last = first + each * len(list(run_of))
-        parts.append((first, last, steps))
-        first = last
-    return parts
+        count = each * len(list(run_of))
+        parts += [(first + begin, first + end, steps) for begin, end, _ in parts_of(steps, count)]
+        first += count
+    return tuple(parts)
 
 
 def pad(parts: Sequence[Part], *tensors: Any) -> None:
@@ -245,15 +247,16 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def forward(
-    variant: Variant, x: Tensor, given: Given, want_state: bool = True
+    variant: Variant, x: Tensor, given: Given, want_state: bool = True, want_out: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Forward pass: x [T, ...] -> out [T, ...]; state, kept and watched with the kernels' shapes, None where absent.
 
-    x: [1, ...] for a variant of a constant one. want_state: whether the final states are requested.
+    x: [1, ...] for a variant of a constant one. want_state, want_out: whether the final states, and the output, are requested; an
+    output that is not has no neurons.
     """
     real, states, watches = variant.real, len(variant.step.before), len(variant.record)
     steps, neurons = given.steps, sizes(x)[1]
-    out, out_array = made((steps, *x.shape[1:]), real)
+    out, out_array = made((steps, *x.shape[1:]) if want_out else (steps, 0), real)
     state, state_array = made((states, neurons), real) if want_state else (None, blank((states, 0), real))
     kept_shape = variant.kept_shape(steps, neurons)
     keeps = variant.keeps != "nothing" and kept_shape[0] > 0
@@ -263,45 +266,47 @@ def forward(
     if parts is None:
         call, _ = usual(variant, "forward", steps, neurons, torch.get_num_threads())
     else:
-        call, _ = of_parts(variant, "forward", steps, neurons, parts)
-    out_array = out_array.reshape(steps, neurons)
+        call, _ = of_parts(variant, "forward", steps, neurons, parts, torch.get_num_threads())
+    out_array = out_array.reshape(steps, neurons if want_out else 0)
     call(
         rows(x, real), ends(given.start, states, real), *own(given, real), numbers(tuple(given.scalars), real), out_array,
         state_array, kept_array, watched_array,
     )  # fmt: skip
     if parts is not None:
-        pad(parts, out_array, watched_array)
+        pad(parts, *([out_array] if want_out else []), watched_array)
     return out if x.dtype == out.dtype else converted(out, x.dtype), state, kept, watched
 
 
 def backward(
     variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, given: Given,
-    kept: Tensor | None, want_g_start: bool = True,
+    kept: Tensor | None, want_g_start: bool = True, want_g_x: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """Backward pass: the gradients of x, of the initial states (with `want_g_start`) and of `per_neuron`.
+    """Backward pass: the gradients of x (without `want_g_x`, of no neurons), of the initial states (with `want_g_start`) and of
+    `per_neuron`.
 
     x: None where the adjoint does not need it. g_state: None where the final states were not used. g_watched: that of the traces,
     with a variant that is traced.
     """
-    real, states = variant.real, len(variant.step.before)
+    real, states, gradients = variant.real, len(variant.step.before), len(variant.adjoint.g_after)
     steps, neurons = sizes(g_out)
-    g_x, g_x_array = made((1 if variant.constant else steps, *g_out.shape[1:]), real)
-    g_start, g_start_array = made((states, neurons), real) if want_g_start else (None, blank((states, 0), real))
+    rows_of_x = 1 if variant.constant else steps
+    g_x, g_x_array = made((rows_of_x, *g_out.shape[1:]) if want_g_x else (rows_of_x, 0), real)
+    g_start, g_start_array = made((gradients, neurons), real) if want_g_start else (None, blank((gradients, 0), real))
     parts = None if given.lengths is None else samples(given.lengths, neurons)
     if parts is None:
         call, count = usual(variant, "backward", steps, neurons, torch.get_num_threads())
     else:
-        call, count = of_parts(variant, "backward", steps, neurons, parts)
+        call, count = of_parts(variant, "backward", steps, neurons, parts, torch.get_num_threads())
     g_learned = sums(variant, given, count)
-    g_x_array = g_x_array.reshape(len(g_x_array), neurons)
+    g_x_array = g_x_array.reshape(rows_of_x, neurons if want_g_x else 0)
     call(
         blank((0, neurons), real) if x is None else rows(x, real), rows(g_out, real),
         blank((1, len(variant.record), neurons), real) if g_watched is None else array(g_watched, real),
-        ends(g_state, states, real), ends(given.start, states, real), *own(given, real), numbers(tuple(given.scalars), real),
+        ends(g_state, gradients, real), ends(given.start, states, real), *own(given, real), numbers(tuple(given.scalars), real),
         blank(variant.kept_shape(steps, neurons), variant.kept_dtype) if kept is None else kept.numpy(),
         g_x_array, g_start_array, g_learned,
     )  # fmt: skip
-    if parts is not None and not variant.constant:
+    if parts is not None and want_g_x and not variant.constant:
         pad(parts, g_x_array)
     return g_x if g_x.dtype == g_out.dtype else converted(g_x, g_out.dtype), g_start, summed(variant, g_learned)
 
@@ -373,14 +378,14 @@ def each(tensor: Tensor) -> list[Any]:
 
 def sums(variant: Variant, given: Given, parts: int) -> Any:
     """Zeros, to which each part of the neurons adds the gradients of what it learns: [parts, LEARNED, COUNT] in float64."""
-    learned = len(variant.step.learned)
+    learned = len(variant.learned)
     return np.zeros((parts, learned, given.per_neuron.shape[1] if learned and given.per_neuron is not None else 1))
 
 
 def summed(variant: Variant, g_learned: Any) -> Tensor | None:
     """The gradient of per_neuron [PER_NEURON, COUNT]: 0 for what is not learned, None where nothing is."""
     step = variant.step
-    if not step.learned:
+    if not variant.learned:
         return None
     found = torch.zeros((len(step.per_neuron), g_learned.shape[2]), dtype=getattr(torch, variant.real))
     found[: len(step.learned)] = torch.from_numpy(g_learned).sum(0)

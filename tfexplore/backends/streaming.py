@@ -84,6 +84,68 @@ def copy_bytes(typingctx: Any, target: Any, source: Any, count: Any) -> Any:
     return types.void(types.uint64, types.uint64, types.uint64), emit
 
 
+@njit(nogil=True)
+def square(size: Any) -> Any:
+    """Rows and columns of what `transpose_lines` moves: a row of float32 or float64 is a line."""
+    return 8 if size >= 8 else 16
+
+
+@intrinsic
+def transpose_lines(typingctx: Any, target: Any, target_row: Any, source: Any, source_row: Any, item: Any) -> Any:
+    """Transposes `square` numbers each way, between two addresses whose rows lie so many bytes apart.
+
+    item: one of the numbers, which says how large they are. In registers: halves of rows change places, then quarters, and so on.
+    """
+    wide = square.py_func(item.bitwidth // 8) if item != types.complex128 else 1
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to, to_row, at, at_row, _ = arguments
+        vector = ir.VectorType(ir.IntType(item.bitwidth), wide)
+
+        def row(address: Any, stride: Any, k: int) -> Any:
+            place = builder.add(address, builder.mul(stride, ir.Constant(stride.type, k)))
+            return builder.inttoptr(place, vector.as_pointer())
+
+        rows = [builder.load(row(at, at_row, k), align=1) for k in range(wide)]
+        block = wide // 2
+        while block:
+            kept = [j if not j & block else wide + j - block for j in range(wide)]
+            moved = [j + block if not j & block else wide + j for j in range(wide)]
+            for k in range(wide):
+                if not k & block:
+                    a, b = rows[k], rows[k + block]
+                    for place, mask in ((k, kept), (k + block, moved)):
+                        rows[place] = builder.shuffle_vector(
+                            a, b, ir.Constant(ir.VectorType(ir.IntType(32), wide), mask)
+                        )
+            block //= 2
+        for k in range(wide):
+            builder.store(rows[k], row(to, to_row, k), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.uint64, types.uint64, item), emit
+
+
+@intrinsic
+def copy_items(
+    typingctx: Any, target: Any, target_step: Any, source: Any, source_step: Any, count: Any, item: Any
+) -> Any:
+    """Copies `count` numbers as large as `item` between two addresses, from where they lie so many bytes apart to so many."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        to, to_step, at, at_step, items, _ = arguments
+        number = ir.VectorType(ir.IntType(8), item.bitwidth // 8)
+        with cgutils.for_range(builder, items, intp=items.type) as loop:
+            here, there = (
+                builder.inttoptr(builder.add(address, builder.mul(loop.index, step)), number.as_pointer())
+                for address, step in ((at, at_step), (to, to_step))
+            )
+            builder.store(builder.load(here, align=1), there, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.uint64, types.uint64, types.uint64, item), emit
+
+
 @intrinsic
 def load_lines(typingctx: Any, source: Any, count: Any) -> Any:
     """Prefetches `count` lines from an address on."""

@@ -16,7 +16,7 @@ JIT = '@njit(inline="always")\n'
 
 def numba_source(variant: Variant) -> str:
     """The module `generated_neuron` of a variant. Its functions need none but `real` of its other names."""
-    add_p = inlined("add_p(a, b)", returned(f"a[{k}] + b[{k}]" for k in range(len(variant.step.learned))))
+    add_p = inlined("add_p(a, b)", returned(f"a[{k}] + b[{k}]" for k in range(len(variant.learned))))
     given = "g_w, g_out, g, q, p" if variant.traced else "g_out, g, q, p"
     back = inlined("step_back(g_w, g_out, g, q, p)", f"return adjoint({given})") if variant.keep != "nothing" else ""
     neuron = numba_functions(variant, JIT).values()
@@ -36,8 +36,9 @@ def header(variant: Variant) -> str:
         "STATES": len(variant.step.before),
         "SCALARS": len(variant.step.scalars),
         "NEEDS": len(variant.needs),
+        "GRADIENTS": len(variant.adjoint.g_after) if variant.keep != "nothing" else 0,
         "PER_NEURON": len(variant.step.per_neuron),
-        "LEARNED": len(variant.step.learned),
+        "LEARNED": len(variant.learned),
         "WATCHED": len(variant.record),
         "TRACED": variant.traced,
         "CONSTANT": variant.constant,
@@ -74,7 +75,8 @@ def loads_and_stores(variant: Variant) -> Iterator[str]:
         "z": len(variant.step.before),
         "q": 1 if variant.in_bits else len(variant.needs),
         "p": len(variant.step.per_neuron),
-        "g_p": len(variant.step.learned),
+        "g": len(variant.adjoint.g_after) if variant.keep != "nothing" else 0,
+        "g_p": len(variant.learned),
         "w": len(variant.record),
         "g_w": len(variant.record) * variant.traced,
     }

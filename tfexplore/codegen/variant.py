@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sympy import Symbol
 
 from tfexplore.codegen.builds import Config, Shape, default
-from tfexplore.neurons.adjoint import BYTE, Adjoint, adjoint_of, in_bits
+from tfexplore.neurons.adjoint import BYTE, Adjoint, adjoint_of, in_bits, with_matrix
 from tfexplore.neurons.step import Step
 
 LONGEST_CHUNK = 32
@@ -32,6 +32,8 @@ class Variant:
         config: how its kernels are built for a GPU; None on a CPU.
         schedule: how time is walked, by the same kernels: `"serial"`, `"chunked"`, `"speculative"` or `"auto"` (see
             `schedule.py`).
+        matrix: the backward pass of a chunk of time whose end is not known yet: beside the gradients of the states it carries
+            what a unit of each becomes, and sums up no gradient of a parameter.
     """
 
     step: Step
@@ -44,6 +46,7 @@ class Variant:
     constant: bool = False
     config: Config | None = None
     schedule: str = "serial"
+    matrix: bool = False
 
     @functools.cached_property
     def _hash(self) -> int:
@@ -55,7 +58,13 @@ class Variant:
     @functools.cached_property
     def adjoint(self) -> Adjoint:
         adjoint = adjoint_of(self.step, self.record if self.traced else ())
-        return in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
+        adjoint = in_bits(adjoint, self.step) if self.keep == "bits" else adjoint
+        return with_matrix(adjoint) if self.matrix else adjoint
+
+    @property
+    def learned(self) -> tuple[Symbol, ...]:
+        """The parameters whose gradients the backward pass adds up."""
+        return () if self.matrix else self.step.learned
 
     @functools.cached_property
     def needs(self) -> tuple[Symbol, ...]:

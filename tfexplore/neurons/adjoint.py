@@ -20,6 +20,7 @@ the outcome of comparisons only (did it fire? was u within the surrogate's windo
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import sympy
@@ -184,3 +185,51 @@ def in_bits(adjoint: Adjoint, step: Step) -> Adjoint:
     needs = tuple(sorted(left, key=lambda symbol: symbol.name))
     bits = tuple((symbol, comparison) for comparison, symbol in found.items())
     return dataclasses.replace(adjoint, body=tuple(body), needs=needs, recomputed=frozenset(), bits=bits)
+
+
+@functools.lru_cache(maxsize=256)
+def transition(adjoint: Adjoint) -> tuple[tuple[Expr, ...], ...]:
+    """What one unit of each g_after adds to each g_before: the matrix of the step backwards, row by row.
+
+    Of parameters only, it is the same at every step. (The transpose of the step's own matrix, where no spike comes back.)
+
+    >>> from tfexplore import neurons
+    >>> transition(adjoint_of(neurons.step_of(neurons.LIF())))
+    ((1 - 1/tau,),)
+    """
+    found: dict[Symbol, Expr] = {}
+    for symbol, value in adjoint.body:
+        found[symbol] = value.xreplace(found)
+    return tuple(tuple(sympy.diff(found.get(g, sympy.S.Zero), z) for z in adjoint.g_after) for g in adjoint.g_before)
+
+
+def with_matrix(adjoint: Adjoint) -> Adjoint:
+    """The same code, which also carries along what a unit of each g_after becomes; without the gradients of parameters.
+
+    With STATES gradients arriving, STATES (1 + STATES) leave: those, then for each of them the STATES that a unit of it would
+    make, all by the same coefficients.
+
+    >>> from tfexplore import neurons
+    >>> carried = with_matrix(adjoint_of(neurons.step_of(neurons.LI())))
+    >>> carried.g_before, carried.body[-1]
+    ((g_v, g_v_of_g_v_next), (g_v_of_g_v_next, g_v_next_of_g_v_next*(1 - 1/tau)))
+    """
+    arriving = {adjoint.g_out, *adjoint.g_traced, *adjoint.g_after}
+    absent = dict.fromkeys({adjoint.g_out, *adjoint.g_traced}, sympy.S.Zero)
+    body, after, before = list(adjoint.body), [*adjoint.g_after], [*adjoint.g_before]
+    for unit in adjoint.g_after:
+        renamed: dict[Symbol, Expr] = {g: real(f"{g.name}_of_{unit.name}") for g in adjoint.g_after}
+        after += [renamed[g] for g in adjoint.g_after]
+        for symbol, value in adjoint.body:
+            if value.free_symbols & (arriving | renamed.keys()):
+                moved, renamed[symbol] = value.xreplace(absent | renamed), real(f"{symbol.name}_of_{unit.name}")
+                if moved.is_zero:
+                    renamed[symbol] = sympy.S.Zero
+                else:
+                    body.append((renamed[symbol], moved))
+        for g in adjoint.g_before:
+            before.append(real(f"{g.name}_of_{unit.name}"))
+            if renamed.get(g, sympy.S.Zero).is_zero:
+                body.append((before[-1], sympy.S.Zero))
+    body = leading_to({adjoint.g_x, *before}, body)
+    return dataclasses.replace(adjoint, g_after=tuple(after), body=tuple(body), g_before=tuple(before), g_learned=())

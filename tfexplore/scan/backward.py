@@ -64,12 +64,12 @@ class Adjoint:
     def __call__(self, g_out: Tensor, g: States) -> tuple[Tensor, States, States]:
         """The gradients of x, of the states before each step, and of the learned parameters."""
         g_x, before, learned = self.function(g_out, g, self.needs, self.p)
-        full = self.like * 0  # a gradient that is the same everywhere comes as one number
+        full = torch.zeros_like(self.like)  # a gradient that is the same everywhere comes as one number
         return full + g_x, tuple(full + each for each in before), tuple(full + each for each in learned)
 
     def pairs(self, g_out: Tensor) -> Pairs:
         """J^T and c of every step, the first step first."""
-        zero, one = self.like * 0, self.like * 0 + 1
+        zero, one = torch.zeros_like(self.like), torch.ones_like(self.like)
         columns = []
         for j in range(self.states):
             unit = tuple(one if k == j else zero for k in range(self.states))

@@ -266,13 +266,11 @@ def odd_even(op: Operator, elements: Element) -> Element:
     steps = size(elements)
     if steps < 2:
         return elements
-    neighbours = op(at(elements, slice(0, steps - 1, 2)), at(elements, slice(1, None, 2)))  # 0 1, 2 3, 4 5, ...
+    places = first, odds, evens = slice(0, 1), slice(1, None, 2), slice(2, None, 2)
+    neighbours = op(at(elements, slice(0, steps - 1, 2)), at(elements, odds))  # 0-1, 2-3, 4-5, ...
     odd = odd_even(op, neighbours)  # half as many: 0-1, 0-3, 0-5, ...
-    first, between = at(elements, slice(0, 1)), slice(2, None, 2)
-    if steps < 3:
-        return joined([first, odd])
-    even = op(at(odd, slice(0, (steps - 1) // 2)), at(elements, between))  # one step more each: 0-2, 0-4, ...
-    return in_order([first, odd, even], [slice(0, 1), slice(1, None, 2), between], steps)
+    even = op(at(odd, slice(0, (steps - 1) // 2)), at(elements, evens))  # a step more each: 0-2, 0-4, ...
+    return in_order([at(elements, first), odd, even], places, steps)
 
 
 def begun(a: Tensor, b: Tensor, start: Tensor | None, count: Count | None) -> tuple[Operator, Element, int]:

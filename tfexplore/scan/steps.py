@@ -81,6 +81,7 @@ class Equations:
         scalars = scalars_of(neuron)
         numbers = dict(zip(scalars, torch_reference.numbers(tuple(scalars.values()), self.x), strict=True))
         own = {p.name: _tensor(getattr(neuron, p.name), self.x) for p in self.step.per_neuron}
+        given = {key: torch.as_tensor(value).to(self.x) for key, value in given.items()}
         values = {key: self._by_feature(key, value) for key, value in (numbers | own | given).items()}
         self.p = tuple(values[symbol.name] for symbol in (*self.step.scalars, *self.step.per_neuron))
 
@@ -123,14 +124,14 @@ class Equations:
 
     def pairs(self, spikes: Tensor | None = None) -> Pairs:
         """A and b of every step; see `pairs_of`."""
-        s = torch.zeros_like(self.x) if spikes is None else spikes
+        s = torch.zeros_like(self.x) if spikes is None else spikes.to(self.x.dtype)
         matrix, vector = _pairs(self.step, spikes is not None)(self.x, s, self.p)
         entries = [torch_reference.number(e, self.x) if not isinstance(e, Tensor) else e for e in matrix]
         count, ones = len(self.step.before), (1,) * (self.x.ndim - 1)
         shape = torch.broadcast_shapes((len(self.x), *ones), *(entry.shape for entry in entries))
         a = torch.stack([entry.expand(shape) for entry in entries], 1)
         a = a.unflatten(1, (count, count)) if len(entries) > count else a
-        return Pairs(a, torch.stack([(self.x * 0 + value) for value in vector], 1))
+        return Pairs(a, torch.stack([torch.zeros_like(self.x) + value for value in vector], 1))
 
 
 def _tensor(value: Any, like: Tensor) -> Tensor:
@@ -286,7 +287,7 @@ def run(
             count_of(on, spikes, count)
         return walk(neuron, x, state, spikes=spikes, parameters=parameters)
     start = on.start(state)
-    z = scanned(how, on.pairs(None if spikes is None else spikes.to(on.x.dtype)), torch.stack(start), chunk, count)
+    z = scanned(how, on.pairs(spikes), torch.stack(start), chunk, count)
     before = torch.cat([torch.stack(start)[None], z[:-1]]) if len(x) else z
     return rest_of(on, before.unbind(1), z.unbind(1), spikes)
 
@@ -301,8 +302,8 @@ def scanned(how: str, pairs: Pairs, start: Tensor | None, chunk: int, count: Cou
 def count_of(on: Equations, spikes: Tensor | None, count: Count) -> None:
     """What the loop does, counted on its pairs."""
     with torch.no_grad():
-        pairs = on.pairs(None if spikes is None else spikes.to(on.x.dtype))
-        sequential(*pairs, torch.zeros_like(pairs.b[:1]).sum(0), count=count)
+        pairs = on.pairs(spikes)
+        sequential(*pairs, torch.stack(on.start(None)), count=count)
 
 
 def rest_of(on: Equations, before: States, after: States, spikes: Tensor | None = None) -> Forward:

@@ -22,9 +22,9 @@ from tfexplore.timesplit.events import rank_events
 from tfexplore.timesplit.plan import Cost, Link, Plan, Sweep, best, plan, rule, sweep
 from tfexplore.timesplit.ranks import RankError, Ranks, ranks
 from tfexplore.timesplit.split import TimeSplit
-from tfexplore.timesplit.traffic import traffic
+from tfexplore.timesplit.traffic import Traffic, traffic
 
 __all__ = [
-    "Cost", "Crew", "Link", "Plan", "RankError", "Ranks", "Sweep", "TimeSplit", "best", "costs", "link", "on_devices", "plan",
-    "rank_events", "ranks", "rule", "sweep", "traffic",
+    "Cost", "Crew", "Link", "Plan", "RankError", "Ranks", "Sweep", "TimeSplit", "Traffic", "best", "costs", "link", "on_devices",
+    "plan", "rank_events", "ranks", "rule", "sweep", "traffic",
 ]  # fmt: skip

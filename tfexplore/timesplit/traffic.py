@@ -54,7 +54,7 @@ def traffic(group: Ranks, net: nn.Module, x: Tensor, cut: str = TIME) -> Traffic
     Args:
         group: the ranks; all call this function.
         net: the network, the same on every rank.
-        x: the whole input [T, B, *features], the same on every rank.
+        x: the whole input `[T, B, *features]`, the same on every rank.
         cut: what is split over the ranks, "time" or "batch".
 
     Returns:

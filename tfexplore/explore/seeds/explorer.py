@@ -28,7 +28,7 @@ class Seeds(Runner):
 
     Args:
         network: "mlp", "conv", or a function that makes a network of yours from a seed; it gets the digits as currents
-            [T, B, 64] or, where it has a `Conv2d`, [T, B, 1, 8, 8].
+            `[T, B, 64]` or, where it has a `Conv2d`, `[T, B, 1, 8, 8]`.
         reference: what stands beside fused: "step by step" or "layer by layer". A network with BatchNorm in training mode is
             another computation step by step, so compare it layer by layer.
         seeds: how many pairs of trainings.
