@@ -10,7 +10,6 @@ PSN            spikes of a product with a T x T matrix, and sliding PSN, of the 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
@@ -160,7 +159,12 @@ def both_passes(layer: torch.nn.Module, x: Tensor, gradient: Tensor | None) -> C
     return forward if gradient is None else both
 
 
-@functools.lru_cache(maxsize=4096)
 def predicted(neuron: str, passes: str, steps: int, count: int) -> dict[str, float]:
-    """The chunked scan's time as a multiple of the serial kernel's, by the predicted cost; nothing where there is none."""
-    return {}
+    """The chunked scan's time as a multiple of the serial kernel's, by the predicted cost; nothing where no pass is cut.
+
+    >>> few, many = (predicted("LIF, no reset", "forward", 65_536, n)["chunked"] for n in (1, 500))
+    >>> few < 1 < many
+    True
+    """
+    ratio = counts.predicted(NEURONS[neuron], steps, count, passes == BOTH)
+    return {} if never(CHUNKED, neuron, passes) or ratio is None else {CHUNKED: float(f"{ratio:.3g}")}
