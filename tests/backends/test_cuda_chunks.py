@@ -4,25 +4,22 @@ The reference is the eager torch backend, one chunk after the other, differentia
 alone a closed form.
 """
 
-import itertools
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from cuda_text import FakeCupy, header_folders
+from cuda_text import FakeCupy
 from torch import Tensor
 
 import tfexplore
 from tfexplore import neurons, surrogates
 from tfexplore.backends import Given, cuda, cuda_chunks
 from tfexplore.codegen.variant import Variant
-from tfexplore.machine.paths import kernels_dir
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.affine import why_not
 from tfexplore.neurons.step import by_value, step_of
 from tfexplore.nn.layers import Layer
-from tools import candidates
 
 BOX = surrogates.Rectangle()
 CASES: list[tuple[Neuron, str, torch.dtype]] = [
@@ -302,7 +299,19 @@ def test_parameters_of_groups_of_neurons(fake_cupy: FakeCupy) -> None:
 # -- the whole path, from a layer ------------------------------------------------------------------------------------
 
 
+class Gated(Neuron):
+    """A reader's own: x decides how much of v stays, so that every chunk has another matrix."""
+
+    states = ("v",)
+    v_threshold: float = 1.0
+    v_reset: float = 0.0
+
+    def charge(self, v, x):  # type: ignore[no-untyped-def]
+        return (v - v * x / 8 + x,)
+
+
 LAYERS: list[tuple[Neuron, str, torch.dtype]] = [
+    (Gated(reset="none"), "input", torch.float64),
     (neurons.LIF(reset="none", learn=("tau", "v_reset")), "input", torch.float32),
     (neurons.LI(), "auto", torch.bfloat16),
     (neurons.CubaLIF(reset="none"), "potential", torch.float64),
@@ -385,61 +394,3 @@ def test_few_pairs_are_spread_over_the_multiprocessors(fake_cupy: FakeCupy, monk
     assert fake_cupy.launches[-1] == ("forward", 256 * 256 // 128), "65,536 pairs: not enough for four in a thread"
     cuda.forward(made, torch.zeros(1024, 512), given)
     assert fake_cupy.launches[-1] == ("forward", 256 * 512 // 512)
-
-
-# -- compiled for GPUs -----------------------------------------------------------------------------------------------
-
-
-ALL = [neurons.IF, neurons.LIF, neurons.ParametricLIF, neurons.ALIF, neurons.CubaLIF, neurons.LI, neurons.QIF,
-       neurons.EIF, neurons.Izhikevich, neurons.PaperLIF]  # fmt: skip
-
-
-@pytest.mark.parametrize("neuron", ALL, ids=lambda n: n.__name__)
-def test_nvrtc_compiles_chunks_without_spilling(neuron: type[Neuron]) -> None:
-    """Each loop and phase in two of the dtypes, in another architecture, build and keep in turn."""
-    pytest.importorskip("cuda.core", reason="compiles without a GPU through cuda-core; .[test] installs it on Linux")
-    archs, keeps = itertools.cycle(("sm_75", "sm_90", "sm_100")), itertools.cycle(("input", "potential", "input"))
-    wide = itertools.cycle((True, True, False))
-    phases = itertools.product(("forward", "backward"), (False, True))
-    for (loop, ends), data in zip([*phases] * 2, itertools.cycle(("float32", "bfloat16", "float64")), strict=False):
-        made = Variant(step_of(neuron()), "float64" if data == "float64" else "float32", data, next(keeps)).for_gpu()
-        build = getattr(made.config, loop)
-        build = build if next(wide) else build.narrow(made.chunk)
-        binary = candidates.compiled(made, loop, build, next(archs), False, chunked=True, ends=ends)
-        case = (data, loop, ends, build, made.keep, binary)
-        assert binary.size > 0, case
-        assert (binary.stack, binary.spilled) == (0, 0), case
-
-
-def test_the_matrix_comes_along_for_a_few_instructions() -> None:
-    """Phase 1 of the backward pass of a LIF: less than a fifth more than the adjoint; a launch of its own would double it."""
-    pytest.importorskip("cuda.core", reason="compiles without a GPU through cuda-core; .[test] installs it on Linux")
-    made = Variant(step_of(neurons.LIF()), keep="input").for_gpu()
-    assert made.config is not None
-    serial, chunk, ends = (
-        candidates.compiled(made, "backward", made.config.backward, "sm_90", chunked=chunked, ends=only)
-        for chunked, only in ((False, False), (True, False), (True, True))
-    )
-    assert chunk.instructions <= 1.02 * serial.instructions
-    assert ends.instructions <= 1.2 * serial.instructions
-    assert max(chunk.registers, ends.registers) <= serial.registers + 8
-
-
-@pytest.mark.parametrize("arch", ["sm_75", "sm_80", "sm_90", "sm_100"])
-def test_nvrtc_compiles_phase_2(arch: str) -> None:
-    core = pytest.importorskip(
-        "cuda.core", reason="compiles without a GPU through cuda-core; .[test] installs it on Linux"
-    )
-    text = (kernels_dir() / "combine.cu").read_text(encoding="utf-8")
-    for states, real, matrix in (
-        (1, "float", "float"),
-        (2, "float", "double"),
-        (3, "double", "double"),
-        (5, "float", "float"),
-    ):
-        defined = [("REAL", real), ("MATRIX", matrix), ("STATES", str(states)), ("AHEAD", str(max(1, 16 // states**2)))]
-        options = core.ProgramOptions(
-            arch=arch, std="c++17", fma=False, define_macro=defined, include_path=header_folders(),
-            device_as_default_execution_space=True,
-        )  # fmt: skip
-        assert core.Program(text, "c++", options).compile("cubin").code
