@@ -83,9 +83,8 @@ def lines(row: Row) -> Iterator[str]:
     """A row as text: a cell in one line; the crossover as a table over N."""
     if "crossover" in row:
         yield f"{row['neuron']}, {row['passes']}: cells won: " + ", ".join(f"{k} {v}" for k, v in row["won"].items())
-        yield f"  from which T on {CHUNKED} beats {SERIAL}" + "".join(
-            f"; {reason}" for reason in row["reasons"].values()
-        )
+        yield from (f"  {name}: {reason}" for name, reason in row["reasons"].items())
+        yield f"  from which T on {CHUNKED} beats {SERIAL}"
         for name, found in row["crossover"].items():
             cells = (f"N={n:,}: {'never' if t is None else f'{t:,}'}" for n, t in found.items())
             yield f"  {name:<10}" + ", ".join(cells)

@@ -50,7 +50,7 @@ def shapes(apart, beside, steps):
 
 @njit(nogil=True)
 def move(first, last, long, total, rows, cell, size, source, target, source_row, target_row, item):
-    """All cells of N numbers. source, target: the address, then the bytes from chunk to chunk, from step to step, from row to row.
+    """All cells of N numbers. source, target: the address, then the bytes from chunk to chunk, from step to step, row to row.
 
     source_row, target_row: from row to row of a square, whose rows are chunks on one side and steps on the other.
     """

@@ -151,7 +151,7 @@ def test_the_sentence_says_what_is_there(shown: Any) -> None:
     shown.neuron = "LIF, soft reset"
     assert "the map is empty" in shown.describe()
     shown.passes = "forward + backward"
-    assert "No map is recorded" in shown.describe()
+    assert "No cell of LIF, soft reset, forward + backward, is recorded on Imaginary CPU" in shown.describe()
     assert spread(shown.picture()) > 0.01
 
 
@@ -204,6 +204,7 @@ def test_without_a_record_the_prediction_is_shown(tmp_path: Path, monkeypatch: p
     assert len(shown.result.cells) > 30
     assert all(cells.foreseen(each) in (SERIAL, CHUNKED) for each in shown.result.cells.values())
     shown.neuron = "LIF, soft reset"
+    assert "No cell of LIF, soft reset, forward, is predicted" in shown.describe()
     assert spread(shown.picture()) > 0.01
 
 

@@ -119,7 +119,11 @@ def true_starts(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, giv
 
 def begin(variant: Variant, like: Tensor, given: Given) -> Tensor:
     """The states before the first step [STATES, N]."""
-    return torch_reference.begin(variant.step, given, like.flatten(1)).to(getattr(torch, variant.real))
+    real = getattr(torch, variant.real)
+    if given.start is not None:
+        return given.start.to(real)
+    alike = torch.tensor(given.scalars[len(variant.step.scalars) :], dtype=real, device=like.device)
+    return alike.unsqueeze(1).expand(-1, sizes(like)[1])
 
 
 def ends_from(backend: ModuleType, variant: Variant, x: Any, given: Given) -> Tensor:
@@ -156,12 +160,26 @@ def walk(backend: ModuleType, matrices: Tensor, ends: Tensor, starts: Tensor, ba
 
 def products(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, given: Given) -> Tensor:
     """M: what each chunk makes of the states at its start [C or 1, STATES, STATES, N], in float64."""
-    affine, neurons = affine_of(variant.step), sizes(x)[1]
-    if affine.constant(variant.step):
-        return power(variant.step, affine.matrix, given, neurons, x.device)
+    matrix, neurons = same_forward(variant.step), sizes(x)[1]
+    if matrix is not None:
+        return power(variant.step, matrix, given, neurons, x.device)
     from_each = [given._replace(start=unit) for unit in units(variant, x, given)]
     columns = [ends_from(backend, linear_variant(variant), laid, one) for one in from_each]
     return by_chunk(torch.stack(columns, 1), neurons)
+
+
+@functools.cache
+def same_forward(step: Step) -> Matrix | None:
+    """A where it is the same at every step, of parameters only."""
+    affine = affine_of(step)
+    return affine.matrix if affine.constant(step) else None
+
+
+@functools.cache
+def same_backward(variant: Variant) -> Matrix | None:
+    """The same of the adjoint."""
+    matrix, parameters = transition(variant.adjoint), {*variant.step.scalars, *variant.step.per_neuron}
+    return matrix if all(entry.free_symbols <= parameters for row in matrix for entry in row) else None
 
 
 def units(variant: Variant, like: Tensor, given: Given) -> Iterator[Tensor]:
@@ -267,9 +285,7 @@ def adjoint_products(
 ) -> tuple[Tensor, Tensor]:
     """b: the gradients at the chunks' starts [STATES, C N] from these at their ends; and M."""
     states, neurons = len(variant.step.before), sizes(like)[1]
-    matrix = transition(variant.adjoint)
-    parameters = {*variant.step.scalars, *variant.step.per_neuron}
-    if all(entry.free_symbols <= parameters for row in matrix for entry in row):
+    if (matrix := same_backward(variant)) is not None:
         return first(variant, g_ends), power(variant.step, matrix, given, neurons, like.device)
     found = first(with_matrix(variant), torch.cat([g_ends, *units(variant, like, given)]))
     b, columns = found[:states].contiguous(), found[states:].unflatten(0, (states, states))  # [unit, state]

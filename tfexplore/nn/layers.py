@@ -27,7 +27,7 @@ from tfexplore.nn import constant, memoryless, own, together, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
 from tfexplore.nn.normalise import Normalised, normalised, normalises_apart
-from tfexplore.nn.routes import kernel_for, name_of, normalised_step, state_dtype
+from tfexplore.nn.routes import kernel_for, name_of, normalised_step, state_dtype, walks_of
 from tfexplore.nn.stateful import Stateful
 
 MOST_CALLS = 256
@@ -208,6 +208,18 @@ class Layer(Stateful):
         """
         return backends.choose(self.backend, x.device)
 
+    def schedule_for(self, x: Tensor) -> scheduling.Walks:
+        """How time would be walked for x [T, B, *features], forward and backward, and why.
+
+        >>> import torch, tfexplore
+        >>> tfexplore.LI(schedule="chunked").schedule_for(torch.zeros(1000, 2, 3))
+        Walks(forward='chunked', backward='chunked', reason='requested')
+        >>> tfexplore.LIF(schedule="chunked").schedule_for(torch.zeros(1000, 2, 3)).forward
+        'serial'
+        """
+        key = None if self._temporal == "off" else self.kernel(x, self.keep, once=self._once(x) is not None)
+        return walks_of(key, x, "temporal='off'" if self._temporal == "off" else "the eager loop over time")
+
     def forward(
         self,
         x: Tensor,
@@ -314,7 +326,9 @@ class Layer(Stateful):
         if plain and not torch.compiler.is_compiling() and (known := self.known(x)):
             kernel, given, order = known
             return as_named(transforms.fused(kernel, as_in_memory(x, order), given, False)[0], order), (), {}
-        once = constant.once(x)
+        if lengths is not None:
+            scheduling.refuse(self._schedule, "samples of different lengths have not all of them")
+        once = self._once(x)
         current = norm.x if norm is not None else x if once is None else once
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
@@ -359,7 +373,7 @@ class Layer(Stateful):
             self._schedule,
         )  # fmt: skip
         found = self.calls.get(kind)
-        if found is None and not (self.step.per_neuron or x.numel() == 0 or constant.once(x) is not None):
+        if found is None and not (self.step.per_neuron or x.numel() == 0 or self._once(x) is not None):
             order, kernel = memory_order(x), self.kernel(x, self.keep if with_grad else "nothing")
             if kernel is not None:
                 if len(self.calls) >= MOST_CALLS:  # a T that is always another
@@ -367,9 +381,13 @@ class Layer(Stateful):
                 found = self.calls[kind] = kernel, self.given(x, None, order), order
         return found
 
+    def _once(self, x: Tensor) -> Tensor | None:
+        """The single step of a constant current, which one loop over time reads; chunks read what each of them has."""
+        return None if scheduling.in_chunks(self._schedule) else constant.once(x)
+
     def _together(self, norm: _BatchNorm, x: Tensor) -> Tensor | None:
         """The output behind the BatchNorm, as one node of autograd's graph where that is possible."""
-        if self.step.per_neuron or constant.once(x) is not None:
+        if self.step.per_neuron or self._once(x) is not None:
             return None
         whole, x = x, x if self._temporal == "on" else memoryless.folded(x, None, None)[0]
         with_grad = torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in norm.parameters()))

@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 
 from tfexplore import backends
 from tfexplore.backends import Given, buffers, torch_reference
+from tfexplore.codegen.schedule import refuse
 from tfexplore.machine.torch_private import has_hooks, operators_are_observed
 from tfexplore.nn import ops
 from tfexplore.nn.checks import State, check_state, checked_lengths
@@ -92,6 +93,7 @@ class Recurrent(Stateful):
         lengths: Tensor | None = None,
     ) -> tuple[Tensor, State]:
         lengths = checked_lengths(lengths, x)
+        refuse(self.layer.schedule, "Recurrent walks step by step, since s[t-1] comes before step t")
         if state is not None:
             check_state(state[-1:], ("last spikes",), x, state_dtype(x.dtype))
         product, key = product_of(self.feedback, x), None

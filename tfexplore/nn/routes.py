@@ -9,6 +9,7 @@ import torch
 from tfexplore import backends
 from tfexplore.backends import torch_reference, tuned
 from tfexplore.codegen import keep as keeping
+from tfexplore.codegen import schedule as scheduling
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.files import fingerprint
 from tfexplore.machine.torch_private import constant_when_compiled, dynamo_is_loaded
@@ -42,7 +43,7 @@ def kernel_for(
 ) -> str | None:  # fmt: skip
     """The name of the fused kernel in `ops`; None where the eager backend runs instead.
 
-    keep: as in `Layer`, or "nothing" without a gradient. traced, constant: as in `Variant`.
+    keep: as in `Layer`, or "nothing" without a gradient. traced, constant, schedule: as in `Variant`.
     """
     if dynamo_is_loaded():
         torch_reference.stay_eager()
@@ -57,8 +58,11 @@ def cached_kernel(
     name, step = backends.choose(backend, device).name, STEPS[step_name]
     if keep != "nothing":
         keeping.check(keep, step, smooth)  # a normalised step may want more than the layer's own
+    scheduling.check(schedule, name)  # which "auto" has found only now
     if name == "torch":
         return None
+    if name == "cuda" and schedule == "auto":
+        schedule = "serial"
     if keep == "auto":
         keep = keeping.fastest(step, name, smooth)
     data, real = (str(each).removeprefix("torch.") for each in (dtype, state_dtype(dtype)))
@@ -69,6 +73,13 @@ def cached_kernel(
     if name == "cuda":
         variant = tuned.built(variant, index)
     return ops.register(name, variant)
+
+
+def walks_of(key: str | None, x: torch.Tensor, otherwise: str) -> scheduling.Walks:
+    """How the kernel of this name walks time for x, and why; `otherwise`: why there is none."""
+    if key is None:
+        return scheduling.Walks("serial", "serial", otherwise)
+    return scheduling.walks(ops.find(key)[1], *backends.sizes(x), torch.get_num_threads())
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -21,7 +21,7 @@ Edge: TypeAlias = tuple[tuple[float, float], tuple[float, float]]
 COSTS = ("work", "depth", "words", "rounds")
 FASTEST, TIME = "fastest", "time"
 UNITS = {
-    FASTEST: "the fastest; number: time of the best other way / serial",
+    FASTEST: "fastest; number: best other time / serial",
     TIME: "times the serial time",
     "work": "times the serial work",
     "depth": "times the serial depth",
@@ -192,7 +192,8 @@ class ScanMap:
     def whole(self) -> str:
         """Of all cells."""
         if not self.cells:
-            return "No map is recorded: `tfexplore bench scan` records this machine's."
+            what = f"recorded on {self.machine}" if self.machine else "predicted"
+            return f"No cell of {self.neuron}, {self.passes}, is {what}: `tfexplore bench scan` records this machine's map."
         if not self.machine:
             count = sum(foreseen(row) == CHUNKED for row in self.cells.values())
             return f"Predicted, not measured: the chunked scan wins {count} of {len(self.cells)} cells on this machine."
@@ -219,9 +220,9 @@ def short(ratio: float) -> str:
 
 def why_alone(row: Row, way: str, neuron: str, passes: str) -> str:
     """Why there is nothing to compare with the serial kernel in a cell; way: "" for none at all."""
-    if not way:
-        return "no other exact way was run beside the serial kernel"
-    return f"there is no {way}: {never(way, neuron, passes) or row['reasons'].get(way, 'it was not run')}"
+    name = way or CHUNKED
+    why = never(name, neuron, passes) or row["reasons"].get(name, "it was not run")
+    return f"there is no {name}: {why}" if way else f"only the serial kernel was run ({name}: {why})"
 
 
 def spacing(values: list[int], log: float) -> list[float]:

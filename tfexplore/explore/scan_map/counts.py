@@ -22,6 +22,7 @@ from torch import Tensor
 from tfexplore.backends import Given, chunked, folded
 from tfexplore.codegen.keep import fastest
 from tfexplore.codegen.schedule import length
+from tfexplore.codegen.schedule import predicted as cycles_of
 from tfexplore.codegen.traffic import accesses_of, words
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.affine import affine_of
@@ -32,6 +33,8 @@ from tfexplore.scan.work import counted
 
 COPY = 2
 """Words of a copy: one read, one written."""
+CALL = 200_000
+"""Cycles of a layer's pass whatever its size, most of them in Python: 0.16 ms for two of them (docs/speed.md, small layers)."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,18 @@ def in_pieces(neuron: Neuron, steps: int, count: int, both: bool, schedule: str)
     """Whether any pass cuts time into chunks at this size; else it is the serial kernel's."""
     variant, threads = variant_of(neuron, both, schedule), torch.get_num_threads()
     return any(length(variant, loop, steps, count, threads) for loop in ("forward", "backward")[: 1 + both])
+
+
+def predicted(neuron: Neuron, steps: int, count: int, both: bool) -> float | None:
+    """The predicted cycles of the chunked schedule, as a multiple of the serial one's; None where no pass is cut."""
+    variant, threads, cut, serial = variant_of(neuron, both, "chunked"), torch.get_num_threads(), 0.0, 0.0
+    if not in_pieces(neuron, steps, count, both, "chunked"):
+        return None
+    for loop in ("forward", "backward")[: 1 + both]:
+        cycles = cycles_of(variant, loop, steps, count, threads)
+        serial += CALL + cycles.serial
+        cut += CALL + (cycles.chunked if length(variant, loop, steps, count, threads) else cycles.serial)
+    return cut / serial
 
 
 def in_one_piece(variant: Variant, loop: str, steps: int, count: int) -> Counts:

@@ -6,6 +6,7 @@ The serial kernel is the sea, in blue: the paler, the nearer another way comes. 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,7 +114,8 @@ def pointed(row: Row | None, steps: int, neurons: int, found: ScanMap) -> str:
     taken = row["median_ms"]
     order = sorted(taken, key=lambda name: taken[name])
     lines = [f"{name}: {taken[name]:.3g} ms, {taken[name] / taken[SERIAL]:.2g} times" for name in order]
-    return "<br>".join([place, *lines]) + foretold
+    missing = [f"no {name}: {textwrap.shorten(why, 70)}" for name, why in row["reasons"].items()]
+    return "<br>".join([place, *lines]) + foretold + "".join(f"<br>{line}" for line in missing)
 
 
 def distinct(names: Sequence[str]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ LIMIT = 2.0**25
 """Element-steps of one run of a way that goes through all of them many times."""
 APART, GRADIENT = 1e-3, 1e-4
 """The share of spikes that may be flipped, and how far a gradient may be from the serial kernel's, of its largest."""
+DRAWN = 2**22
+"""Random numbers of an input, at most."""
 PLANE = [(4**k, 10**j) for k in range(2, 9) for j in range(7) if 4**k * 10**j <= 2**26]
 """T and N of the cells that are predicted where none are recorded."""
 
@@ -55,7 +57,10 @@ def current(steps: int, neurons: int) -> Tensor:
 
 
 def noise(steps: int, neurons: int, seed: int = 0) -> Tensor:
-    return torch.randn(steps, 1, neurons, generator=torch.Generator().manual_seed(seed))
+    """Normal random numbers [T, 1, N]; of many neurons, those of the first ones again and again: drawing them takes longest."""
+    drawn = min(neurons, max(1, DRAWN // steps))
+    first = torch.randn(steps, 1, drawn, generator=torch.Generator().manual_seed(seed))
+    return first.repeat(1, 1, -(-neurons // drawn))[..., :neurons].contiguous()
 
 
 class Case:
