@@ -29,7 +29,20 @@ def fold(first, last, steps, stream, part, apart, beside):
     size, rows, cell, row, long = shapes(apart, beside, steps)
     source = np.uint64(apart.ctypes.data), long * rows * cell, rows * cell, cell
     target = np.uint64(beside.ctypes.data), cell, rows * row, row
-    move(first, last, long, np.uint64(apart.shape[0]), rows, cell, size, source, target, source[1], target[2], apart[0, 0, 0])
+    move(
+        first,
+        last,
+        long,
+        np.uint64(apart.shape[0]),
+        rows,
+        cell,
+        size,
+        source,
+        target,
+        source[1],
+        target[2],
+        apart[0, 0, 0],
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -38,14 +51,33 @@ def unfold(first, last, steps, stream, part, apart, beside):
     size, rows, cell, row, long = shapes(apart, beside, steps)
     target = np.uint64(apart.ctypes.data), long * rows * cell, rows * cell, cell
     source = np.uint64(beside.ctypes.data), cell, rows * row, row
-    move(first, last, long, np.uint64(apart.shape[0]), rows, cell, size, source, target, source[2], target[1], apart[0, 0, 0])
+    move(
+        first,
+        last,
+        long,
+        np.uint64(apart.shape[0]),
+        rows,
+        cell,
+        size,
+        source,
+        target,
+        source[2],
+        target[1],
+        apart[0, 0, 0],
+    )
 
 
 @njit(nogil=True)
 def shapes(apart, beside, steps):
     """Bytes of a number; R; bytes of a row of N numbers, and of one of C N; L."""
     size = np.uint64(apart.itemsize)
-    return size, np.uint64(apart.shape[1]), np.uint64(apart.shape[2]) * size, np.uint64(beside.shape[2]) * size, np.uint64(steps)
+    return (
+        size,
+        np.uint64(apart.shape[1]),
+        np.uint64(apart.shape[2]) * size,
+        np.uint64(beside.shape[2]) * size,
+        np.uint64(steps),
+    )
 
 
 @njit(nogil=True)
@@ -63,7 +95,9 @@ def move(first, last, long, total, rows, cell, size, source, target, source_row,
             t_1 = min(t_0 + side, long)
             whole = c_1 - c_0 == side and t_1 - t_0 == side and (c_1 - ONE) * long + t_1 <= total
             if whole and rows * cell == size and size < np.uint64(16):
-                transpose_lines(to + c_0 * to_c + t_0 * to_t, target_row, at + c_0 * at_c + t_0 * at_t, source_row, item)
+                transpose_lines(
+                    to + c_0 * to_c + t_0 * to_t, target_row, at + c_0 * at_c + t_0 * at_t, source_row, item
+                )
                 continue
             for c in range(c_0, c_1):
                 count = min(t_1, max(total, c * long + t_0) - c * long) - t_0

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tfexplore
 from tfexplore import LIF, surrogates
-from tfexplore.scan import Cost, DelayedReset
+from tfexplore.scan import DelayedReset, WorkDepth
 
 T, B, N = 23, 3, 4
 DELAYS = [1, 2, 3, 8, 23, 40]
@@ -159,7 +159,7 @@ def test_work_is_what_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter:
         layer(torch.zeros(24, B, N))
     assert counter.get_total_flops() // 2 == 4 * 24 * B * N
-    assert layer.work(24, B * N) == Cost((4 + 2) * 24 * B * N, 6 * (1 + math.ceil(math.log2(4)) + 3))
+    assert layer.work(24, B * N) == WorkDepth((4 + 2) * 24 * B * N, 6 * (1 + math.ceil(math.log2(4)) + 3))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfexplore
-from tfexplore.scan import FPT, Cost, fpt_error
+from tfexplore.scan import FPT, WorkDepth, fpt_error
 
 T, B, N = 11, 3, 4
 
@@ -186,7 +186,7 @@ def test_small_shapes(shape: tuple[int, ...]) -> None:
 def test_work_is_what_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter:
         FPT()(torch.zeros(T, B, N))
-    assert FPT().work(T, B * N) == Cost(counter.get_total_flops() // 2, 3 * (2 + math.ceil(math.log2(T))))
+    assert FPT().work(T, B * N) == WorkDepth(counter.get_total_flops() // 2, 3 * (2 + math.ceil(math.log2(T))))
 
 
 @pytest.mark.parametrize(

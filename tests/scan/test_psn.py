@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tfexplore
 from tfexplore import surrogates
-from tfexplore.scan import PSN, Cost, MaskedPSN, Relaxation, SlidingPSN
+from tfexplore.scan import PSN, MaskedPSN, Relaxation, SlidingPSN, WorkDepth
 from tfexplore.scan.relaxations import Spike, decays
 
 T, B, N, K = 9, 3, 5, 4
@@ -285,9 +285,9 @@ def test_work_is_what_torch_counts() -> None:
     for layer in (PSN(T), MaskedPSN(T, K)):
         with FlopCounterMode(display=False) as counter:
             layer(torch.zeros(T, B, N))
-        assert layer.work(T, B * N) == Cost(counter.get_total_flops() // 2, 1 + math.ceil(math.log2(T)))
-    assert SlidingPSN(K).work(100, 10) == Cost(K * 1000, 3)
-    assert SlidingPSN(1).work(100, 10) == Cost(1000, 1)
+        assert layer.work(T, B * N) == WorkDepth(counter.get_total_flops() // 2, 1 + math.ceil(math.log2(T)))
+    assert SlidingPSN(K).work(100, 10) == WorkDepth(K * 1000, 3)
+    assert SlidingPSN(1).work(100, 10) == WorkDepth(1000, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

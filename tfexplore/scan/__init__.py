@@ -27,14 +27,46 @@ from tfexplore.scan.fixed_point import Solved, solve
 from tfexplore.scan.fpt import FPT, FPTError, fpt_error
 from tfexplore.scan.pairs import Count, Pairs, associative, chunked, combine, doubling, odd_even, sequential
 from tfexplore.scan.psn import PSN, MaskedPSN, SlidingPSN
-from tfexplore.scan.relaxations import Cost, Relaxation
+from tfexplore.scan.relaxations import Relaxation, WorkDepth
 from tfexplore.scan.rounding import Flips, flips, rounding_bound
 from tfexplore.scan.steps import HOW, Forward, pairs_of, run, walk, why_not
 from tfexplore.scan.work import Work, counted
 
 __all__ = [
-    "FPT", "HOW", "PSN", "Cost", "Count", "Cut", "DelayedReset", "FPTError", "Flips", "Forward", "Gradient", "MaskedPSN", "Pairs",
-    "Relaxation", "SlidingPSN", "Solved", "Work", "adjoint_pairs", "associative", "chunked", "combine", "counted", "cut",
-    "doubling", "flips", "fpt_error", "gradient", "odd_even", "pairs_of", "rounding_bound", "rounds_of", "run", "sequential",
-    "solve", "walk", "why_not",
+    "FPT",
+    "HOW",
+    "PSN",
+    "Count",
+    "Cut",
+    "DelayedReset",
+    "FPTError",
+    "Flips",
+    "Forward",
+    "Gradient",
+    "MaskedPSN",
+    "Pairs",
+    "Relaxation",
+    "SlidingPSN",
+    "Solved",
+    "Work",
+    "WorkDepth",
+    "adjoint_pairs",
+    "associative",
+    "chunked",
+    "combine",
+    "counted",
+    "cut",
+    "doubling",
+    "flips",
+    "fpt_error",
+    "gradient",
+    "odd_even",
+    "pairs_of",
+    "rounding_bound",
+    "rounds_of",
+    "run",
+    "sequential",
+    "solve",
+    "walk",
+    "why_not",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from tfexplore import neurons
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.neurons.surrogates import ATan, Surrogate
 from tfexplore.nn.checks import State, check_state
-from tfexplore.scan.relaxations import Cost, Relaxation, Spike, at, decays, depth_of_sum
+from tfexplore.scan.relaxations import Relaxation, Spike, WorkDepth, at, decays, depth_of_sum
 
 
 class DelayedReset(Relaxation):
@@ -102,14 +102,14 @@ class DelayedReset(Relaxation):
         left = at(torch.cat([state[0].unsqueeze(0), trace]), ends, 1) + at(every, ends, delay - 1)
         return every[delay - 1 :], {"h": torch.cat(potentials).view(x.shape), "v": trace}, left
 
-    def work(self, steps: int, neurons: int) -> Cost:
+    def work(self, steps: int, neurons: int) -> WorkDepth:
         """A product with a D x D matrix for each block, and two operations at each step; the blocks follow each other.
 
         >>> DelayedReset(4).work(8, 100)
-        Cost(operations=4800, depth=12)
+        WorkDepth(operations=4800, depth=12)
         """
         rounds = -(-steps // self.delay)
-        return Cost((self.delay + 2) * steps * neurons, rounds * (depth_of_sum(self.delay) + 3))
+        return WorkDepth((self.delay + 2) * steps * neurons, rounds * (depth_of_sum(self.delay) + 3))
 
     def extra_repr(self) -> str:
         return f"{self.delay}, {repr(self.neuron)[4:-1]}"

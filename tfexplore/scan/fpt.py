@@ -33,7 +33,7 @@ from tfexplore.neurons.parameters import check_between
 from tfexplore.nn.checks import State
 from tfexplore.nn.library import LIF
 from tfexplore.nn.memoryless import valid
-from tfexplore.scan.relaxations import Cost, Relaxation, decays, depth_of_sum
+from tfexplore.scan.relaxations import Relaxation, WorkDepth, decays, depth_of_sum
 
 
 class Sigmoid(torch.autograd.Function):
@@ -132,7 +132,7 @@ class FPT(Relaxation):
         return h, p
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """The probability of a spike at each step, [T, B, *features]: nothing is drawn."""
+        """The probability of a spike at each step, `[T, B, *features]`: nothing is drawn."""
         _, p = self(x, trace="p")
         return p
 
@@ -140,14 +140,14 @@ class FPT(Relaxation):
         h, p = (each.view(x.shape) for each in self.rounds(x.flatten(1)))
         return Drawn.apply(p, self.generator), {"h": h, "p": p}, ()
 
-    def work(self, steps: int, neurons: int) -> Cost:
+    def work(self, steps: int, neurons: int) -> WorkDepth:
         """K T^2 N operations, as the code multiplies with the whole matrix; a sigmoid is one more in the depth.
 
         >>> FPT().work(8, 100)
-        Cost(operations=19200, depth=15)
+        WorkDepth(operations=19200, depth=15)
         """
         rounds = len(self.alphas)
-        return Cost(rounds * steps * steps * neurons, rounds * (depth_of_sum(steps) + 1))
+        return WorkDepth(rounds * steps * steps * neurons, rounds * (depth_of_sum(steps) + 1))
 
     def extra_repr(self) -> str:
         return f"tau={self.tau:g}, v_threshold={self.v_threshold:g}, alphas={self.alphas}"

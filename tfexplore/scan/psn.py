@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 from tfexplore.neurons.parameters import check_between, checked_count
 from tfexplore.neurons.surrogates import ATan, Surrogate
 from tfexplore.nn.checks import State, check_state
-from tfexplore.scan.relaxations import Cost, Relaxation, Spike, at, depth_of_sum
+from tfexplore.scan.relaxations import Relaxation, Spike, WorkDepth, at, depth_of_sum
 
 BLOCK = 64
 """Steps of a sliding PSN that are one product."""
@@ -85,13 +85,13 @@ class PSN(Relaxation):
         s = self.spike(h + self.bias.to(x.dtype))
         return s.view(x.shape), {"h": h.view(x.shape)}, ()
 
-    def work(self, steps: int, neurons: int) -> Cost:
+    def work(self, steps: int, neurons: int) -> WorkDepth:
         """T^2 N operations, in a depth that grows with log T.
 
         >>> PSN(8).work(8, 100)
-        Cost(operations=6400, depth=4)
+        WorkDepth(operations=6400, depth=4)
         """
-        return Cost(steps * steps * neurons, depth_of_sum(steps))
+        return WorkDepth(steps * steps * neurons, depth_of_sum(steps))
 
     def extra_repr(self) -> str:
         return f"{self.steps}, surrogate={self.spike.surrogate}"
@@ -102,7 +102,7 @@ class MaskedPSN(PSN):
 
     .. math:: H = (W \odot M) X, \quad M = \lambda M_k + (1 - \lambda) J, \quad (M_k)_{tj} = 1 \text{ where } t-k < j \le t
 
-    with J all ones. At lambda_ = 1 no later step counts; below 1, for a mask that training brings in little by little (the
+    with J all ones. At `lambda_` = 1 no later step counts; below 1, for a mask that training brings in little by little (the
     published schedule), the layer is **not causal**. SpikingJelly begins at 0; this layer at 1.
 
     Args:
@@ -115,7 +115,7 @@ class MaskedPSN(PSN):
         - x, weight, bias, output: those of `PSN`
 
     Raises:
-        ValueError: for a k above T, a lambda_ outside of 0..1, and as `PSN`.
+        ValueError: for a k above T, a `lambda_` outside of 0..1, and as `PSN`.
 
     Example:
         >>> import torch
@@ -207,13 +207,13 @@ class SlidingPSN(Relaxation):
         s = self.spike(h + self.bias.to(x.dtype))
         return s, {"h": h}, at(seen, ends, before)
 
-    def work(self, steps: int, neurons: int) -> Cost:
+    def work(self, steps: int, neurons: int) -> WorkDepth:
         """k T N operations, in a depth that grows with log k; products with the zeros beside a band are not counted.
 
         >>> SlidingPSN(4).work(8, 100)
-        Cost(operations=3200, depth=3)
+        WorkDepth(operations=3200, depth=3)
         """
-        return Cost(self.k * steps * neurons, depth_of_sum(self.k))
+        return WorkDepth(self.k * steps * neurons, depth_of_sum(self.k))
 
     def extra_repr(self) -> str:
         return f"k={self.k}, surrogate={self.spike.surrogate}"

@@ -24,7 +24,7 @@ from tfexplore.nn.routes import state_dtype
 from tfexplore.nn.stateful import Stateful
 
 
-class Cost(NamedTuple):
+class WorkDepth(NamedTuple):
     """What a forward pass costs.
 
     operations: multiplications with an addition, of all neurons and steps; comparisons and surrogates are not counted.
@@ -62,7 +62,7 @@ class Relaxation(Stateful):
     def trace_names(self) -> tuple[str, ...]:
         return ("h",)
 
-    def work(self, steps: int, neurons: int) -> Cost:
+    def work(self, steps: int, neurons: int) -> WorkDepth:
         """Operations and depth of a forward pass over so many steps and neurons."""
         raise NotImplementedError
 

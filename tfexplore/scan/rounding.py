@@ -1,7 +1,7 @@
 r"""How far sums in another order may be from the serial kernel's, and which spikes that may flip.
 
 A scan groups the same sums differently, so that the last digits of the states differ. A spike is the sign of u: it can flip only
-where |u| is within that difference. The bound, with the unit roundoff e (2^-24 in float32)::
+where `|u|` is within that difference. The bound, with the unit roundoff e (2^-24 in float32)::
 
     G[t] = |A[t]| G[t-1] + |b[t]|            the terms of z[t], without cancelling: |z| <= G
     M[t] = what enters step t, likewise: every term of its equation by its absolute value, of G[t-1] and |x[t]|
@@ -9,7 +9,7 @@ where |u| is within that difference. The bound, with the unit roundoff e (2^-24 
 
 c operations of a step round, in the kernel and in A and b; each combine of S states rounds S products and sums more, and a term
 goes through up to 2 log2 T additions of a tree (by the rules of Higham, Accuracy and Stability of Numerical Algorithms, 2002,
-chapters 3 and 4). What a step rounds is forgotten as the state is, by |A|: E grows with T only without a leak. All of it is a
+chapters 3 and 4). What a step rounds is forgotten as the state is, by `|A|`: E grows with T only without a leak. All of it is a
 scan, of course.
 
 The two runs have seen the same spikes only up to the first flip of a neuron. That one must be within the bound; what follows is
@@ -49,8 +49,8 @@ class Flips:
     Args:
         total: element-steps that differ.
         neurons: neurons with at least one.
-        explained: of those, the neurons whose first one has |u| within the bound.
-        largest: the largest |u| / bound of a first one; 0 without any.
+        explained: of those, the neurons whose first one has `|u|` within the bound.
+        largest: the largest `|u| / bound` of a first one; 0 without any.
     """
 
     total: int
