@@ -60,7 +60,7 @@ def rival(row: Row) -> tuple[str, float] | None:
 
 
 def value(row: Row, shown: str, way: str) -> float:
-    """What the map shows of a way in a cell; not-a-number where it was not run. Of a cell that is predicted there is only time."""
+    """What the map shows of a way in a cell; not-a-number where it was not run. A predicted cell has a time alone."""
     if shown == TIME:
         if not (taken := row["median_ms"]):
             return float(row["predicted"].get(way, math.nan))
