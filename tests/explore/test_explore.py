@@ -188,6 +188,7 @@ def drawn(traces: Any) -> list[str]:
         ("memory", {"way": "fused, keep bits", "neuron": "ALIF"}),
         ("neuron", {"strength": 0.4, "steps": 120, "current": "noise", "reset": "hard"}),
         ("schedules", {"piece": 3, "walk": "layer by layer", "network": "feedback"}),
+        ("scan_map", {"passes": "forward + backward", "shown": "depth", "steps": 256}),
         ("split_plan", {"devices": 3, "steps": 64}),
         ("surrogate", {"tau": 4.0, "steps": 80, "colours": "linear"}),
         ("training", {"neuron": 1, "layer": "lif1", "steps": 8}),

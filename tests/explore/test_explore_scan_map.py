@@ -203,6 +203,12 @@ def test_without_a_record_the_prediction_is_shown(tmp_path: Path, monkeypatch: p
     assert "Predicted, not measured" in shown.describe()
     assert len(shown.result.cells) > 30
     assert all(cells.foreseen(each) in (SERIAL, CHUNKED) for each in shown.result.cells.values())
+    shown.shown = "depth"
+    assert np.isnan(np.array(shown.trace("cells").z, float)).all(), "not counted"
+    shown.shown = "time"
+    at = shown.result.steps.index(65_536)
+    predicted = shown.result.cells[65_536, 1]["predicted"][CHUNKED]
+    np.testing.assert_allclose(np.array(shown.trace("cells").z, float)[0, at], np.log2(predicted))
     shown.neuron = "LIF, soft reset"
     assert "No cell of LIF, soft reset, forward, is predicted" in shown.describe()
     assert spread(shown.picture()) > 0.01

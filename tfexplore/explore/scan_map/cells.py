@@ -60,11 +60,12 @@ def rival(row: Row) -> tuple[str, float] | None:
 
 
 def value(row: Row, shown: str, way: str) -> float:
-    """What the map shows of a way in a cell; not-a-number where it was not run."""
+    """What the map shows of a way in a cell; not-a-number where it was not run. A predicted cell has a time alone."""
     if shown == TIME:
-        taken = row["median_ms"]
+        if not (taken := row["median_ms"]):
+            return float(row["predicted"].get(way, math.nan))
         return float(taken[way] / taken[SERIAL]) if way in taken else math.nan
-    found = row[shown]
+    found = row.get(shown, {})
     if way not in found:
         return math.nan
     return float(found[way] if shown == "rounds" else found[way] / found[SERIAL])
