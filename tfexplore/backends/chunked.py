@@ -99,7 +99,7 @@ def forward(backend: ModuleType, variant: Variant, x: Tensor, given: Given, want
     laid = backend.lay(variant, x, given) if hasattr(backend, "lay") else x  # a CPU reads it in another order
     starts = true_starts(backend, variant, x, laid, given)
     out, state, kept, watched = backend.forward(variant, laid, given._replace(start=starts), want_state)
-    return out, None if state is None else state[:, -sizes(x)[1] :].contiguous(), kept, watched
+    return out, None if state is None else state[:, -sizes(x)[1] :].clone(), kept, watched
 
 
 def true_starts(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, given: Given) -> Tensor:
@@ -277,7 +277,7 @@ def backward(
 
         found = backend.backward(variant, x, g_out, scanned(first), g_watched, given, kept, want_g_start)
     g_x, g_start, g_learned = found
-    return g_x, None if g_start is None else g_start[:, :neurons].contiguous(), g_learned
+    return g_x, None if g_start is None else g_start[:, :neurons].clone(), g_learned
 
 
 def adjoint_products(

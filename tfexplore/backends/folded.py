@@ -103,7 +103,7 @@ def unfold_kept(variant: Variant, kept: Tensor | None, start: Tensor | None, ste
         return None if kept is None else unfold(kept, -(-steps // variant.steps), neurons)
     assert start is not None
     rows = start.unsqueeze(0) if kept is None else torch.cat([start.unsqueeze(0), kept])
-    return unfold(rows, -(-steps // variant.chunk), neurons)[1:]
+    return unfold(rows, -(-steps // variant.chunk), neurons)[1:].clone()  # a small one, and no view of a larger
 
 
 def side_by_side(given: Given) -> Given:
