@@ -7,9 +7,9 @@
 // Words per chunk and neuron: STATES read, STATES written, and STATES * STATES read where each has a matrix of its own: with
 // chunks of L steps, 1/L of that for an element-step.
 //
-// In double, so that only phase 1 rounds: that is a handful of operations for a chunk. A state of 0 stays out of it, whatever a matrix
-// that has grown beyond all numbers makes of it. What is read of AHEAD chunks is loaded before the first of them is used: the walk
-// waits for the memory C / AHEAD times. A scan over the lanes of a warp would take log2 C rounds of STATES times the operations; with
+// In double, so that only phase 1 rounds: that is a handful of operations for a chunk. Where a state or an entry is 0, the other stays
+// out of the other states, though it may have grown beyond all numbers. What is read of AHEAD chunks is loaded before the first of them
+// is used: the walk waits for the memory C / AHEAD times. A scan over the lanes of a warp would take log2 C rounds of STATES times the operations; with
 // C = 256 and AHEAD = 16 there are 16 waits, as few as in phases 1 and 3. Not measured on a GPU so far.
 //
 // Compile-time options: REAL, MATRIX (the matrix's type), STATES, AHEAD.
@@ -50,8 +50,10 @@ extern "C" __global__ void combine(
             for (int k = 0; k < STATES; ++k) {
                 starts[k * columns + c * neurons + n] = real(z[k]);
                 after[k] = 0;
-                for (int l = 0; l < STATES; ++l)
-                    if (z[l] != 0) after[k] += (matrix ? double(m[a][k][l]) : numbers.same[k * STATES + l]) * z[l];
+                for (int l = 0; l < STATES; ++l) {
+                    const double entry = matrix ? double(m[a][k][l]) : numbers.same[k * STATES + l];
+                    if (z[l] != 0 && (entry != 0 || k == l)) after[k] += entry * z[l];
+                }
                 after[k] += double(b[a][k]);
             }
             for (int k = 0; k < STATES; ++k) z[k] = after[k];

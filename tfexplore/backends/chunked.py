@@ -99,7 +99,7 @@ def forward(backend: ModuleType, variant: Variant, x: Tensor, given: Given, want
     laid = backend.lay(variant, x, given) if hasattr(backend, "lay") else x  # a CPU reads it in another order
     starts = true_starts(backend, variant, x, laid, given)
     out, state, kept, watched = backend.forward(variant, laid, given._replace(start=starts), want_state)
-    return out, None if state is None else state[:, -sizes(x)[1] :].contiguous(), kept, watched
+    return out, None if state is None else state[:, -sizes(x)[1] :].clone(), kept, watched
 
 
 def true_starts(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, given: Given) -> Tensor:
@@ -151,9 +151,11 @@ def walk(backend: ModuleType, matrices: Tensor, ends: Tensor, starts: Tensor, ba
         return
     order = range(ends.shape[1])[:: -1 if backwards else 1]
     z = torch.zeros_like(starts[:, 0], dtype=torch.float64)
+    apart = ~torch.eye(len(z), dtype=torch.bool, device=z.device).unsqueeze(2)
     for c, following in itertools.pairwise(order):
-        # the product of many steps may have overflowed: where there is nothing to multiply, nothing comes of it
-        moved = torch.where(z == 0, 0, matrices[c if len(matrices) > 1 else 0] * z)
+        # the product of many steps, or a state, may have overflowed: where one is 0, the other stays out of the other states
+        matrix = matrices[c if len(matrices) > 1 else 0]
+        moved = torch.where((z == 0) | (matrix == 0) & apart, 0, matrix * z)
         z = moved.sum(1) + ends[:, c]
         starts[:, following] = z
 
@@ -209,7 +211,8 @@ def power(step: Step, matrix: Matrix, given: Given, neurons: int, device: torch.
     """The matrix of one step, the same at all, to the power of a chunk's steps [1, STATES, STATES, N] in float64."""
     numbers, states = tuple(given.scalars[: len(step.scalars)]), len(step.before)
     if given.per_neuron is None:
-        return shared_power(step, matrix, numbers, given.chunk, neurons, device)
+        shared = shared_power(step, matrix, numbers, given.chunk).to(device)
+        return shared.view(1, states, states, 1).expand(-1, -1, -1, neurons).contiguous()
     p = [torch.tensor(value, dtype=torch.float64, device=device) for value in numbers]
     p += torch_reference.spread(given.per_neuron.double(), given.inner, neurons).unbind(0)
     entries = matrix_function(step, matrix)(tuple(p))
@@ -221,15 +224,12 @@ def power(step: Step, matrix: Matrix, given: Given, neurons: int, device: torch.
 
 
 @functools.lru_cache(maxsize=256)
-def shared_power(
-    step: Step, matrix: Matrix, numbers: tuple[float, ...], times: int, neurons: int, device: torch.device
-) -> Tensor:
-    """The same where all neurons share their numbers, computed once for those."""
-    p = tuple(torch.tensor(value, dtype=torch.float64) for value in numbers)
-    entries = [torch.as_tensor(z, dtype=torch.float64) for z in matrix_function(step, matrix)(p)]
+def shared_power(step: Step, matrix: Matrix, numbers: tuple[float, ...], times: int) -> Tensor:
+    """The same where all neurons share their numbers [STATES, STATES], computed once for those, on the CPU."""
+    p = tuple(torch.tensor(value, dtype=torch.float64, device="cpu") for value in numbers)
+    entries = [torch.as_tensor(z, dtype=torch.float64, device="cpu") for z in matrix_function(step, matrix)(p)]
     states = len(step.before)
-    a = torch.linalg.matrix_power(torch.stack(entries).view(states, states), times)
-    return a.to(device).view(1, states, states, 1).expand(-1, -1, -1, neurons).contiguous()
+    return torch.linalg.matrix_power(torch.stack(entries).view(states, states), times)
 
 
 @functools.lru_cache(maxsize=256)
@@ -277,7 +277,7 @@ def backward(
 
         found = backend.backward(variant, x, g_out, scanned(first), g_watched, given, kept, want_g_start)
     g_x, g_start, g_learned = found
-    return g_x, None if g_start is None else g_start[:, :neurons].contiguous(), g_learned
+    return g_x, None if g_start is None else g_start[:, :neurons].clone(), g_learned
 
 
 def adjoint_products(
@@ -333,7 +333,7 @@ def speculate(backend: ModuleType, variant: Variant, x: Tensor, given: Given, la
     bits = {4: torch.int32, 8: torch.int64}[start.element_size()]
     ends, again, ran = torch.empty_like(starts), torch.arange(count, device=x.device), []
     while len(again):
-        ran.append(torch.zeros(count, dtype=torch.bool).index_fill_(0, again.cpu(), True))
+        ran.append(torch.zeros(count, dtype=torch.bool, device="cpu").index_fill_(0, again.cpu(), True))
         pieces = x if len(again) == count else torch.cat([x[c * chunk : (c + 1) * chunk] for c in again.tolist()])
         some = given._replace(steps=len(pieces), start=starts[:, again].flatten(1))
         pieces = laid if pieces is x and laid is not None else pieces

@@ -103,13 +103,13 @@ def unfold_kept(variant: Variant, kept: Tensor | None, start: Tensor | None, ste
         return None if kept is None else unfold(kept, -(-steps // variant.steps), neurons)
     assert start is not None
     rows = start.unsqueeze(0) if kept is None else torch.cat([start.unsqueeze(0), kept])
-    return unfold(rows, -(-steps // variant.chunk), neurons)[1:]
+    return unfold(rows, -(-steps // variant.chunk), neurons)[1:].clone()  # a small one, and no view of a larger
 
 
 def side_by_side(given: Given) -> Given:
     """What the ordinary kernels take for the chunks as neurons."""
     whole, rest = divmod(given.steps, given.chunk)
-    lengths = torch.tensor([given.chunk] * whole + [rest]) if rest else None
+    lengths = torch.tensor([given.chunk] * whole + [rest], device="cpu") if rest else None
     return given._replace(steps=given.chunk, lengths=lengths, chunk=0)
 
 

@@ -36,7 +36,7 @@ STEP = 25
 """Cycles of a time step in which nothing is computed: piece by piece the rows are found, prefetched and written."""
 MOVE = {True: 2.0, False: 5.0}
 """Cycles for laying out a number, or laying it back: one neuron's by squares in registers, or those of several row by row."""
-FIXED = {"forward": 400_000, "backward": 700_000}
+FIXED = {"forward": 500_000, "backward": 700_000}
 """Cycles that the calls of the phases take, whatever their size: some ten, most of them in Python."""
 SHARED = 0.7
 """How much of its time a second thread is worth, laying out included."""
@@ -135,10 +135,14 @@ def why_not(variant: Variant, loop: str) -> str:
 
 
 def longest(variant: Variant, steps: int, neurons: int) -> int:
-    """The length of the chunks, a multiple of what is saved together; 0 where T is too short for two."""
+    """The length of the chunks, a multiple of what is saved together; 0 where T is too short for two.
+
+    A power of two where that is one: whole squares to lay out (a pass of 64 or 128 steps takes half the time of one of 96), and
+    for most T no last chunk that is shorter.
+    """
     unit = math.lcm(variant.steps, variant.chunk if variant.keeps == "input" else 1)
     count = max(2, min(COLUMNS // max(neurons, 1), 2 * math.isqrt(steps)))
-    chunk = -(-steps // (count * unit)) * unit
+    chunk = unit << (max(1, -(-steps // (count * unit))) - 1).bit_length()
     return chunk if chunk < steps else 0
 
 
