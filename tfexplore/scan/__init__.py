@@ -30,7 +30,7 @@ from tfexplore.scan.psn import PSN, MaskedPSN, SlidingPSN
 from tfexplore.scan.relaxations import Relaxation, WorkDepth
 from tfexplore.scan.rounding import Flips, flips, rounding_bound
 from tfexplore.scan.steps import HOW, Forward, pairs_of, run, walk, why_not
-from tfexplore.scan.work import Work, counted
+from tfexplore.scan.work import counted
 
 __all__ = [
     "FPT",
@@ -48,7 +48,6 @@ __all__ = [
     "Relaxation",
     "SlidingPSN",
     "Solved",
-    "Work",
     "WorkDepth",
     "adjoint_pairs",
     "associative",
