@@ -50,6 +50,13 @@ class BentInPieces(Own):
         return sympy.Piecewise((v / 2, v > 0), (v, True)) + x, w
 
 
+class Jumping(Own):
+    """Its slope is 0 wherever it has one."""
+
+    def charge(self, v: Any, w: Any, x: Any) -> Any:
+        return v / 2 + x, w / 2 + sympy.Piecewise((1, v > 0), (0, True))
+
+
 class RectifiedInput(Own):
     def charge(self, v: Any, w: Any, x: Any) -> Any:
         return v / 2 + sympy.Max(x, 0) + w, w / 4
@@ -95,8 +102,8 @@ class Counted(Neuron):
 
 
 USERS = {
-    GatedByPiecewise: True, Rectified: False, BentInPieces: False, RectifiedInput: True, Product: False, Ordered: True,
-    Absolute: False, Cancelling: True,
+    GatedByPiecewise: True, Rectified: False, BentInPieces: False, Jumping: False, RectifiedInput: True, Product: False,
+    Ordered: True, Absolute: False, Cancelling: True,
 }  # fmt: skip
 
 
@@ -188,6 +195,7 @@ def test_a_matrix_of_parameters_only_is_constant() -> None:
 
 def test_the_reason_names_the_state() -> None:
     assert why_not(step_of(Product())) == "its step is not affine in v: dv[t]/dv[t-1] = w, not a number"
+    assert why_not(step_of(Jumping())) == "its w[t] depends on a comparison of v"
     assert why_not(step_of(Counted())) == "its w[t] depends on its own spike, which is a comparison of the state"
     assert why_not(step_of(Counted()), given_spikes=True) == ""
     assert "(reset='hard')" in why_not(step_of(neurons.LIF(reset="hard")))

@@ -41,7 +41,7 @@ FIXED = {"forward": 500_000, "backward": 700_000}
 SHARED = 0.7
 """How much of its time a second thread is worth, laying out included."""
 MARGIN = 1.25
-"""By how much "chunked" must be predicted to be faster: a wrong guess is never slower than noise."""
+"""By how much "chunked" must be predicted to be faster: a prediction wrong by less makes nothing slower."""
 COLUMNS = 2048
 """Chunks times neurons that fill a core's lanes and outweigh `STEP`; more of them only shorten the chunks."""
 
