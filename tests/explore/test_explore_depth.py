@@ -70,7 +70,7 @@ def test_a_strict_threshold_is_one_comparison_too() -> None:
 
 def test_what_cannot_be_counted_is_refused() -> None:
     with pytest.raises(
-        TypeError, match=r"must step by \+, -, \*, / and one comparison alone .* but EIF has another operation"
+        TypeError, match=r"must step by \+, -, \*, / and one comparison alone, but EIF has another operation"
     ):
         depth_of(neurons.EIF(), 3)
     with pytest.raises(TypeError, match=r"neuron must be like neurons\.LIF\(tau=2\.0\), but got 'LIF'"):
