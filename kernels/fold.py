@@ -32,7 +32,7 @@ def fold(first, last, steps, stream, part, apart, beside):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def unfold(first, last, steps, stream, part, apart, beside):
-    """The way back."""
+    """The inverse of `fold`."""
     target, source = sides(apart, beside, np.uint64(steps))
     move(first, last, np.uint64(steps), apart, source, target)
 
