@@ -32,11 +32,11 @@ STEPS: dict[str, Sequence[int]] = {
 }  # fmt: skip
 COUNTS: dict[str, Sequence[int]] = {QUICK: (1, 100, 10_000), DEFAULT: [10**k for k in range(7)]}
 COUNTS[FULL] = COUNTS[DEFAULT]
-ROOM = {QUICK: 2**20, DEFAULT: 2**26, FULL: 2**27}
+ROOM = {QUICK: 2**20, DEFAULT: 2**25, FULL: 2**27}
 """The most time steps times neurons of a cell."""
-LIMIT = {QUICK: 2**20, DEFAULT: 2**24, FULL: 2**28}
+LIMIT = {QUICK: 2**20, DEFAULT: 2**23, FULL: 2**28}
 """The most element-steps of one run, of a way that goes through all of it many times."""
-SECONDS = {QUICK: 0.05, DEFAULT: 0.25, FULL: 1.0}
+SECONDS = {QUICK: 0.05, DEFAULT: 0.15, FULL: 1.0}
 """Of timing at each T and N, beyond a few runs of each way."""
 KINDS = {FULL: [(neuron, passes) for neuron in NEURONS for passes in PASSES]}
 KINDS[DEFAULT] = [kind for kind in KINDS[FULL] if kind[0] != "LI" and kind != (SLOW, PASSES[1])]

@@ -780,7 +780,7 @@ puzzles.check("most_rounds", most_rounds)
 # %% [markdown] nbgrader={"grade_id": "no_scan-text"}
 # ### Puzzle: a neuron that no scan can do
 #
-# A scan needs steps that are *affine*: $v_t = a_t v_{t-1} + b_t$, with $a_t$ and $b_t$ known beforehand. They may be made of the
+# Our scans need *affine* steps: $v_t = a_t v_{t-1} + b_t$, with $a_t$ and $b_t$ known beforehand. They may be made of the
 # current, and even of the spikes, where these are guessed: then a reset is no obstacle. Write a neuron that no scan can do even
 # so, and say why. `Neuron` is the library's base class. An answer looks like this one, which is LIF, and wrong:
 #

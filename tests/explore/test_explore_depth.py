@@ -64,10 +64,16 @@ def test_a_chain_is_the_longest_way_to_a_number() -> None:
     assert ((a + b) * (a - b)).value == -5.0
 
 
+def test_a_strict_threshold_is_one_comparison_too() -> None:
+    assert depth_of(neurons.LIF(strict=True), 10) == depth_of(neurons.LIF(), 10)
+
+
 def test_what_cannot_be_counted_is_refused() -> None:
     with pytest.raises(
-        TypeError, match=r"neuron must step by \+, -, \*, / and >= alone .* but EIF has another operation"
+        TypeError, match=r"must step by \+, -, \*, / and one comparison alone, but EIF has another operation"
     ):
         depth_of(neurons.EIF(), 3)
+    with pytest.raises(TypeError, match=r"neuron must be like neurons\.LIF\(tau=2\.0\), but got 'LIF'"):
+        depth_of("LIF", 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="steps must be"):
         depth_of(neurons.LIF(), 0)

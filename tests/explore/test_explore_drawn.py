@@ -50,3 +50,8 @@ def test_bars_are_as_long_as_the_numbers() -> None:
 def test_what_no_bar_can_show_is_refused(groups: dict[str, dict[str, float]], log: bool, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         explore.bars(groups, "ms", "", log=log)
+
+
+def test_bars_without_panels_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"groups must have the numbers by name, by panel: .*, but got {'a': 1.0}"):
+        explore.bars({"a": 1.0}, "ms", "")  # type: ignore[dict-item]

@@ -60,3 +60,9 @@ def test_what_it_refuses() -> None:
         explore.hand_in(nn.Sequential(nn.Linear(6, 2), LIF()), x)
     with pytest.raises(TypeError, match=r"net must be a torch\.nn\.Module, but got str"):
         explore.hand_in("mlp", x)  # type: ignore[arg-type]
+    net = nn.Sequential(LIF(), nn.Linear(6, 2))
+    for guess in (-1.0, float("nan"), "320"):
+        with pytest.raises(ValueError, match=f"moved must be a finite number from 0 on, but got {guess!r}"):
+            explore.hand_in(net, x, moved=guess)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"x must have at least one sample and one feature, but got shape \(4, 0, 6\)"):
+        explore.hand_in(net, x[:, :0])

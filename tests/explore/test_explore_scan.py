@@ -13,7 +13,7 @@ pytest.importorskip("ipywidgets", reason="the explorers need ipywidgets: pip ins
 
 from tests.pictures import spread
 from tfexplore import explore, neurons
-from tfexplore.explore.scan.ways import FINAL, GUESSES, LUCKY, SCANS, WAYS, current, play, without_reset
+from tfexplore.explore.scan.ways import FINAL, LUCKY, SCANS, WAYS, current, play, without_reset
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +130,11 @@ def test_controls(shown: Any) -> None:
         shown.way = "magic"
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["chunked scan", "speculative chunks"])
 def test_pictures(way: str) -> None:
     made = explore.scan(way=way, steps=64)
-    for rounds in {0, 1, made.controls["rounds"].max}:
+    for rounds in (0, made.controls["rounds"].max):
         made.rounds = rounds
         assert spread(made.picture()) > 0.05
     assert way.split(maxsplit=1)[0] in made.describe().lower()
     assert len(made.page().frames) <= 42
-    assert set(GUESSES) < set(WAYS)

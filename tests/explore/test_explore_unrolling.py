@@ -82,6 +82,9 @@ def test_both_are_one_function_and_the_figure_has_them() -> None:
 
 
 def test_what_it_refuses() -> None:
+    for way in (substituted, paired):
+        with pytest.raises(ValueError, match="steps must be a whole number from 1 on, but got 0"):
+            way(neurons.step_of(neurons.LIF(reset="none")), 0)
     with pytest.raises(ValueError, match="The forward pass of LIF is no scan over time: its v"):
         paired(neurons.step_of(neurons.LIF()), 4)
     with pytest.raises(ValueError, match="Pairs are drawn for neurons with one state, but CubaLIF has 2"):

@@ -95,5 +95,9 @@ def test_a_surrogate_without_tails_makes_gradients_sparse(width: float, dense: b
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=f"^how must be one of {', '.join(map(repr, HOW))}, but got 'sparse'.$"):
         cost("sparse", 0.1, 1, 1, 1)
-    with pytest.raises(ValueError, match=r"^rate must be from 0 to 1, .* but got 10\.$"):
+    with pytest.raises(ValueError, match=r"^rate, .* must be a finite number from 0 to 1, but got 10\.$"):
         cost(DENSE, 10, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"^inputs must be a whole number from 1 on, but got 0\.$"):
+        cost(DENSE, 0.1, 1, 0, 1)
+    with pytest.raises(ValueError, match=r"^counted must be one of 'operations', .*, but got 'joules'\.$"):
+        crossing("joules", EVENTS_FAR, 1, 1, 1)

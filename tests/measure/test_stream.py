@@ -59,3 +59,7 @@ def test_it_ends_with_its_block() -> None:
         stream.launch(lambda: None)
     assert threading.active_count() == before
     assert stream.done == 1
+    for late in (stream.synchronise, lambda: stream.launch(lambda: None)):
+        with pytest.raises(RuntimeError, match="the stream has ended with its block"):
+            late()
+    assert stream.launched == 1

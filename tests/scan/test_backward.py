@@ -87,3 +87,11 @@ def test_errors():
         gradient(neurons.LIF(), x, x[:2])
     with pytest.raises(ValueError, match="how must be one of"):
         gradient(neurons.LIF(), x, x, how="serial")
+    with pytest.raises(TypeError, match="g_state must be a tuple of tensors, one for each of v, b, but got 1 values"):
+        gradient(neurons.ALIF(), x, x, g_state=(x[0],))
+    with pytest.raises(
+        ValueError, match=r"g_state must have x's shape without time, \(1, 1\), in torch.float32 on cpu, but got"
+    ):
+        gradient(neurons.LIF(), x, x, g_state=(x,))
+    with pytest.raises(ValueError, match=r"forward must be a Forward of x's shape, \(3, 1, 1\), but got \(2, 1, 1\)"):
+        gradient(neurons.LIF(), x, x, forward=walk(neurons.LIF(), x[:2]))

@@ -134,10 +134,10 @@ def test_a_true_guess_is_proved_in_one_round_and_a_false_one_costs_no_more_than_
 
 @pytest.mark.parametrize("how", ["sequential", "associative"])
 def test_forward_and_backward_are_two_solved_scans(how):
-    """The gradient of the layer's kernel, by one scan more over the solved values; state and last state included."""
+    """The gradient of the layer, by one scan more over the solved values; state and last state included."""
     neuron, x = neurons.LIF(tau=3.0, detach_reset=False), eighths(50, 2, 3, seed=2).double().requires_grad_()
     start = torch.full((2, 3), 0.25, dtype=torch.float64, requires_grad=True)
-    out, (v,) = Layer(neuron, backend="numba")(x, state=(start,), return_state=True)
+    out, (v,) = Layer(neuron, backend="torch")(x, state=(start,), return_state=True)
     g, g_v = torch.ones_like(out), torch.full_like(v, 0.5)
     expected = torch.autograd.grad([out, v], [x, start], [g, g_v])
     solved = solve(neuron, x.detach(), (start.detach(),), how)

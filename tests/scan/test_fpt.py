@@ -195,9 +195,16 @@ def test_work_is_what_torch_counts() -> None:
         (lambda: FPT(0.5), "tau"),
         (lambda: FPT(alphas=()), "alphas must have one number for each round"),
         (lambda: FPT(alphas=(1.0, 0.0)), "each of alphas must be a finite number above 0, but got 0.0"),
+        (lambda: FPT(alphas=3.0), "alphas must have one number for each round, .*, but got 3.0"),  # type: ignore[arg-type]
+        (lambda: FPT(generator=0), "generator must be a torch.Generator or None, but got int"),  # type: ignore[arg-type]
         (lambda: fpt_error(FPT(), torch.zeros(2, 2), seeds=()), "seeds must have one number or more"),
+        (
+            lambda: fpt_error(FPT(), torch.zeros(0, 2)),
+            r"x must have at least one neuron and one step, but got shape \(0, 2\)",
+        ),
+        (lambda: fpt_error(torch.nn.ReLU(), torch.zeros(2, 2)), "layer must be an FPT, but got ReLU"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_input(build: Any, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         build()

@@ -286,6 +286,8 @@ def test_work_is_what_torch_counts() -> None:
         with FlopCounterMode(display=False) as counter:
             layer(torch.zeros(T, B, N))
         assert layer.work(T, B * N) == WorkDepth(counter.get_total_flops() // 2, 1 + math.ceil(math.log2(T)))
+    with pytest.raises(ValueError, match=f"steps must be {T}, those of the layer's matrix, but got {T + 1}"):
+        PSN(T).work(T + 1, B * N)
     assert SlidingPSN(K).work(100, 10) == WorkDepth(K * 1000, 3)
     assert SlidingPSN(1).work(100, 10) == WorkDepth(1000, 1)
 

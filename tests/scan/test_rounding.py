@@ -82,7 +82,9 @@ def test_a_flip_out_of_the_bound_is_not_explained():
 
 
 def test_no_steps_and_refusals():
-    assert rounding_bound(neurons.LIF(), torch.zeros(0, 2, 3), torch.zeros(0, 2, 3)).shape == (0, 2, 3)
+    none = torch.zeros(0, 2, 3)
+    assert rounding_bound(neurons.LIF(), none, none).shape == (0, 2, 3)
+    assert flips(none, none, none, none) == Flips(0, 0, 0, 0.0)
     with pytest.raises(ValueError, match="EIF is no scan over time"):
         rounding_bound(neurons.EIF(), torch.zeros(1, 1, 1), torch.zeros(1, 1, 1))
     with pytest.raises(ValueError, match="spikes must have x's shape"):

@@ -13,13 +13,7 @@ from tfexplore.scan import HOW, Count, counted, run
 @pytest.mark.parametrize("how", HOW)
 def test_it_is_what_a_run_counts(how, neuron):
     run(neuron, torch.zeros(50, 1, 7), how=how, chunk=8, count=(count := Count()))
-    made = counted(how, neuron, 50, 7, chunk=8)
-    assert (made.work, made.depth, made.words, made.operations) == (
-        count.work,
-        count.depth,
-        count.words,
-        count.operations,
-    )
+    assert counted(how, neuron, 50, 7, chunk=8) == count
 
 
 def test_closed_forms():
@@ -34,9 +28,7 @@ def test_closed_forms():
 
 def test_rounds_multiply():
     one, ten = (counted("chunked", neurons.ALIF(), 64, 3, chunk=8, rounds=rounds) for rounds in (1, 10))
-    assert (ten.work, ten.depth, ten.words, ten.operations, ten.rounds) == (
-        10 * one.work, 10 * one.depth, 10 * one.words, 10 * one.operations, 10,
-    )  # fmt: skip
+    assert ten == Count(10 * one.work, 10 * one.depth, 10 * one.words, 10 * one.operations)
 
 
 def test_refusals():

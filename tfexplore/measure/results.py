@@ -153,9 +153,8 @@ def milliseconds(benchmark: str, machine: str, place: Path | None = None, **case
     of = [record for record in records(place, benchmark) if machine in record.machine]
     rows = [row for record in of for row in record.rows if case.items() <= row.items()]
     if len(rows) != 1:
-        wanted = ", ".join(f"{name}={value!r}" for name, value in case.items())
         raise ValueError(
-            f"case must say which recorded row of {benchmark!r} on {machine!r}, but {len(rows)} have {wanted}."
+            f"case must say which recorded row of {benchmark!r} on {machine!r}, but {len(rows)} match {case}."
         )
     return dict(rows[0]["median_ms"])
 

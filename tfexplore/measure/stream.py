@@ -52,26 +52,31 @@ class Stream:
             self.done += 1
 
     def launch(self, work: Callable[[], object]) -> None:
-        """Hands work over and returns at once."""
+        """Hands work over and returns at once; raises RuntimeError after the stream's block."""
+        self._hand_over(work)
         self.launched += 1
-        self._queue.put(work)
 
     def synchronise(self) -> None:
         """Waits until everything that was launched has run; raises the first error of it.
 
         Raises:
-            RuntimeError: within `held`, where it would wait for ever.
+            RuntimeError: within `held`, or after the stream's block, where it would wait for ever.
         """
         if not self._free.is_set():
             raise RuntimeError(
                 "nothing begins within held(), so synchronise() would wait for ever: call it after the block."
             )
         arrived = threading.Event()
-        self._queue.put(arrived)
+        self._hand_over(arrived)
         arrived.wait()
         if self._error:
             error, self._error = self._error[0], []
             raise error
+
+    def _hand_over(self, work: Callable[[], object] | threading.Event) -> None:
+        if not self._thread.is_alive():
+            raise RuntimeError("the stream has ended with its block: make another Stream().")
+        self._queue.put(work)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -10,6 +10,9 @@ A step that is affine in its states, z -> A z + b, is a pair, and two pairs are 
 - `rounding`: how far sums in another order may be, and which spikes that may flip
 - `work`: what each way does for a shape, counted on the scan itself
 
+Other maps that stay of one kind when they are combined would do as well, such as fractions (a z + b) / (c z + d); "no scan" here
+means: none of pairs.
+
 These are to be read, and to test faster ones against; nothing here is fast. A layer's own scan is `schedule="chunked"`. No neuron
 is named: what is affine follows from its equations (`neurons.affine_of`), and so do A, b and the adjoint.
 
@@ -30,7 +33,7 @@ from tfexplore.scan.psn import PSN, MaskedPSN, SlidingPSN
 from tfexplore.scan.relaxations import Relaxation, WorkDepth
 from tfexplore.scan.rounding import Flips, flips, rounding_bound
 from tfexplore.scan.steps import HOW, Forward, pairs_of, run, walk, why_not
-from tfexplore.scan.work import Work, counted
+from tfexplore.scan.work import counted
 
 __all__ = [
     "FPT",
@@ -48,7 +51,6 @@ __all__ = [
     "Relaxation",
     "SlidingPSN",
     "Solved",
-    "Work",
     "WorkDepth",
     "adjoint_pairs",
     "associative",

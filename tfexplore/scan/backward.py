@@ -57,7 +57,7 @@ class Adjoint:
             **dict(zip(step.charged, forward.charged, strict=True)),
             step.x: on.x,
         }
-        self.states, self.like, self.p, self.step = len(step.before), on.x, on.p, step
+        self.on, self.states, self.like, self.p, self.step = on, len(step.before), on.x, on.p, step
         needs, self.function = _adjoint(step)
         self.needs = tuple(values[symbol] for symbol in needs)
 
@@ -148,7 +148,8 @@ def gradient(
     """
     check_how(how)
     adjoint, g_out = _of(neuron, x, g_out, state, forward)
-    last = torch.stack(g_state) if g_state is not None else adjoint.like.new_zeros(adjoint.states, *x.shape[1:])
+    nothing = adjoint.like.new_zeros(adjoint.states, *x.shape[1:])
+    last = nothing if g_state is None else torch.stack(adjoint.on.checked("g_state", g_state))
     if not len(x):
         return Gradient(torch.zeros_like(adjoint.like), tuple(last), {})
     a, b = adjoint.pairs(g_out)
@@ -166,6 +167,9 @@ def _of(
     if not isinstance(g_out, Tensor) or g_out.shape != x.shape:
         came = tuple(g_out.shape) if isinstance(g_out, Tensor) else type(g_out).__name__
         raise ValueError(f"g_out must be a tensor of x's shape, {tuple(x.shape)}, but got {came}.")
+    if forward is not None and (not isinstance(forward, Forward) or forward.u.shape != x.shape):
+        came = tuple(forward.u.shape) if isinstance(forward, Forward) else type(forward).__name__
+        raise ValueError(f"forward must be a Forward of x's shape, {tuple(x.shape)}, but got {came}.")
     with torch.no_grad():
         known = walk(neuron, x, state) if forward is None else forward
         return Adjoint(on, known), g_out.to(on.x.dtype)

@@ -18,6 +18,7 @@ events, and a solver for the times of spikes. Known here from its abstract and f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -170,7 +171,7 @@ def rounds_of(spikes: Tensor, chunk: int) -> int:
     checked_count("chunk", chunk)
     steps = len(spikes)
     most = 0
-    for fired in spikes.reshape(steps, -1).T:
+    for fired in spikes.reshape(steps, math.prod(spikes.shape[1:])).T:
         ends = [-1, *fired.nonzero().flatten().tolist(), steps - 1]
         stretches = [end - begin for begin, end in pairwise(ends)]
         most = max(most, sum(-(-length // chunk) for length in stretches))

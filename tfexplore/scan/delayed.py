@@ -103,10 +103,10 @@ class DelayedReset(Relaxation):
         return every[delay - 1 :], {"h": torch.cat(potentials).view(x.shape), "v": trace}, left
 
     def work(self, steps: int, neurons: int) -> WorkDepth:
-        """A product with a D x D matrix for each block, and two operations at each step; the blocks follow each other.
+        """A product with a D x D matrix for each block, and two multiply-adds at each step; the blocks follow each other.
 
         >>> DelayedReset(4).work(8, 100)
-        WorkDepth(operations=4800, depth=12)
+        WorkDepth(work=4800, depth=12)
         """
         rounds = -(-steps // self.delay)
         return WorkDepth((self.delay + 2) * steps * neurons, rounds * (depth_of_sum(self.delay) + 3))

@@ -15,8 +15,9 @@ or more in each round: round k proves k steps at least, and **T rounds are alway
 the answer: no spikes <= s[2] <= s[4] <= ... <= s <= ... <= s[3] <= s[1]. Then s[2j] only *misses* spikes, and the first one that
 it misses, s[2j+2] has. Two rounds find at least one spike more: a neuron with n spikes is done after **2 n + 1 rounds**, and so
 is the layer after its busiest one. That holds for soft resets with a threshold >= 0 (ALIF with beta >= 0 included), and for hard
-ones whose potential never is below v_reset (no negative currents). Elsewhere only T does: with a hard reset, *one* spike and one
-strongly negative current can take all T rounds, since each false spike lifts the potential to v_reset, and a round removes one.
+ones whose potential never is below v_reset (neither at first, nor by negative currents). Elsewhere only T does: with a hard
+reset, *one* spike and one strongly negative current can take all T rounds, since each false spike lifts the potential to v_reset,
+and a round removes one.
 The rounds are few where the neuron forgets (a short tau), and grow with T where it does not: they are no constant.
 """
 

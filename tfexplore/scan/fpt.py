@@ -109,8 +109,12 @@ class FPT(Relaxation):
     ) -> None:
         super().__init__()
         neurons.LIF(tau=tau, v_threshold=v_threshold)  # its checks
-        if not alphas:
-            raise ValueError("alphas must have one number for each round, such as (2.0, 6.0, 12.0), but got none.")
+        if not isinstance(alphas, Sequence) or not alphas:
+            raise ValueError(
+                f"alphas must have one number for each round, such as (2.0, 6.0, 12.0), but got {alphas!r}."
+            )
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator or None, but got {type(generator).__name__}.")
         for alpha in alphas:
             check_between("each of alphas", alpha, 0, above=True)
         self.tau, self.v_threshold, self.alphas, self.generator = tau, v_threshold, tuple(alphas), generator
@@ -141,10 +145,10 @@ class FPT(Relaxation):
         return Drawn.apply(p, self.generator), {"h": h, "p": p}, ()
 
     def work(self, steps: int, neurons: int) -> WorkDepth:
-        """K T^2 N operations, as the code multiplies with the whole matrix; a sigmoid is one more in the depth.
+        """K T^2 N multiply-adds, as the code multiplies with the whole matrix; a sigmoid is one more in the depth.
 
         >>> FPT().work(8, 100)
-        WorkDepth(operations=19200, depth=15)
+        WorkDepth(work=19200, depth=15)
         """
         rounds = len(self.alphas)
         return WorkDepth(rounds * steps * steps * neurons, rounds * (depth_of_sum(steps) + 1))
@@ -187,11 +191,15 @@ def fpt_error(layer: FPT, x: Tensor, seeds: Iterable[int] = range(5), lengths: T
         True
     """
     seeds = tuple(seeds)
+    if not isinstance(layer, FPT):
+        raise TypeError(f"layer must be an FPT, but got {type(layer).__name__}.")
     if not seeds:
         raise ValueError("seeds must have one number or more, but got none.")
     exact = LIF(tau=layer.tau, v_threshold=layer.v_threshold, backend="torch")
     with torch.no_grad():
         lif = exact(x, lengths=lengths)
+        if not x.numel():
+            raise ValueError(f"x must have at least one neuron and one step, but got shape {tuple(x.shape)}.")
         _, h, p = layer(x, trace=("h", "p"), lengths=lengths)
         own = torch.ones_like(x, dtype=torch.bool) if lengths is None else valid(lengths, x).expand_as(x)
 

@@ -86,11 +86,13 @@ class PSN(Relaxation):
         return s.view(x.shape), {"h": h.view(x.shape)}, ()
 
     def work(self, steps: int, neurons: int) -> WorkDepth:
-        """T^2 N operations, in a depth that grows with log T.
+        """T^2 N multiply-adds, in a depth that grows with log T.
 
         >>> PSN(8).work(8, 100)
-        WorkDepth(operations=6400, depth=4)
+        WorkDepth(work=6400, depth=4)
         """
+        if steps != self.steps:
+            raise ValueError(f"steps must be {self.steps}, those of the layer's matrix, but got {steps!r}.")
         return WorkDepth(steps * steps * neurons, depth_of_sum(steps))
 
     def extra_repr(self) -> str:
@@ -208,10 +210,10 @@ class SlidingPSN(Relaxation):
         return s, {"h": h}, at(seen, ends, before)
 
     def work(self, steps: int, neurons: int) -> WorkDepth:
-        """k T N operations, in a depth that grows with log k; products with the zeros beside a band are not counted.
+        """k T N multiply-adds, in a depth that grows with log k; products with the zeros beside a band are not counted.
 
         >>> SlidingPSN(4).work(8, 100)
-        WorkDepth(operations=3200, depth=3)
+        WorkDepth(work=3200, depth=3)
         """
         return WorkDepth(self.k * steps * neurons, depth_of_sum(self.k))
 

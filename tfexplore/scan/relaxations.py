@@ -27,11 +27,11 @@ from tfexplore.nn.stateful import Stateful
 class WorkDepth(NamedTuple):
     """What a forward pass costs.
 
-    operations: multiplications with an addition, of all neurons and steps; comparisons and surrogates are not counted.
+    work: multiplications with an addition, of all neurons and steps; comparisons and surrogates are not counted.
     depth: how many operations of the longest chain must follow each other, however many processors there are.
     """
 
-    operations: int
+    work: int
     depth: int
 
 
@@ -63,7 +63,7 @@ class Relaxation(Stateful):
         return ("h",)
 
     def work(self, steps: int, neurons: int) -> WorkDepth:
-        """Operations and depth of a forward pass over so many steps and neurons."""
+        """Work and depth of a forward pass over so many steps and neurons."""
         raise NotImplementedError
 
     def compute(self, x: Tensor, state: State | None, ends: Tensor | None) -> tuple[Tensor, dict[str, Tensor], State]:

@@ -60,7 +60,7 @@ class Flips:
 
 
 def rounding_bound(neuron: Neuron, x: Tensor, spikes: Tensor, state: States | None = None) -> Tensor:
-    """How far u of a scan, in any grouping, may be from u of the serial loop, where both have seen these spikes.
+    """How far u of a scan, by any of the ways `HOW`, may be from u of the serial loop, where both have seen these spikes.
 
     Args:
         neuron: one that is affine given its spikes.
@@ -123,10 +123,11 @@ def flips(spikes: Tensor, reference: Tensor, u: Tensor, bound: Tensor) -> Flips:
         >>> flips(one, other, u=torch.tensor([[-0.5, 1e-8, 0.2]]).T, bound=torch.full((3, 1), 1e-6))
         Flips(total=1, neurons=1, explained=1, largest=0.01)
     """
-    differs = (spikes != reference).reshape(len(spikes), -1)
-    some = differs.any(0)
-    if not bool(some.any()):
+    differs = spikes != reference
+    if not bool(differs.any()):
         return Flips(0, 0, 0, 0.0)
+    differs = differs.reshape(len(spikes), -1)
+    some = differs.any(0)
     first = differs.to(torch.uint8).argmax(0, keepdim=True)
     distance = (u.double().abs() / bound).reshape(len(spikes), -1).gather(0, first)[0][some]
     return Flips(int(differs.sum()), int(some.sum()), int((distance <= 1).sum()), round(float(distance.max()), 6))

@@ -28,7 +28,7 @@ from tfexplore.neurons.affine import affine_of
 from tfexplore.neurons.neuron import Neuron
 from tfexplore.neurons.parameters import Values
 from tfexplore.neurons.step import Step, initial_of, real, scalars_of, step_of
-from tfexplore.nn.checks import check_input, check_state
+from tfexplore.nn.checks import check_input
 from tfexplore.nn.own import check_shapes
 from tfexplore.nn.routes import state_dtype
 from tfexplore.scan.pairs import Count, Pairs, associative, chunked, doubling, sequential
@@ -95,12 +95,29 @@ class Equations:
     def start(self, state: States | None) -> States:
         """The states before the first step."""
         if state is not None:
-            check_state(tuple(state), type(self.neuron).states, self.x, self.x.dtype)
-            return tuple(state)
+            return self.checked("state", state)
         like = self.x.new_zeros(self.x.shape[1:])
         follow = {symbol.name for value in self.step.initial for symbol in value.free_symbols}
         alike = not follow & {*self.given, *(symbol.name for symbol in self.step.per_neuron)}
         return tuple(like + value for value in (initial_of(self.neuron) if alike else self.do["initial"](self.p)))
+
+    def checked(self, name: str, given: States) -> States:
+        """A tensor for each state of the neuron, like x without time; else raises TypeError or ValueError."""
+        names, like = type(self.neuron).states, self.x
+        if (
+            not isinstance(given, tuple | list)
+            or len(given) != len(names)
+            or not all(isinstance(z, Tensor) for z in given)
+        ):
+            came = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
+            raise TypeError(f"{name} must be a tuple of tensors, one for each of {', '.join(names)}, but got {came}.")
+        for z in given:
+            if z.shape != like.shape[1:] or z.dtype != like.dtype or z.device != like.device:
+                raise ValueError(
+                    f"{name} must have x's shape without time, {tuple(like.shape[1:])}, in {like.dtype} on {like.device}, but "
+                    f"got {tuple(z.shape)} in {z.dtype} on {z.device}."
+                )
+        return tuple(given)
 
     def charge(self, before: States, x: Tensor) -> States:
         return tuple(self.do["charge"](before, x, self.p))

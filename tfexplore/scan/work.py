@@ -1,4 +1,4 @@
-"""What each way does for a shape, counted on the scan itself: work, depth, words, operations, rounds.
+"""What each way does for a shape, counted on the scan itself: work, depth, words, operations.
 
 The scan runs on the neuron's own pairs, for one neuron and for two; all of it is linear in the number of neurons, so that N may
 be a million. Where a way takes rounds (`solve`, `cut`), their number comes from a run: it depends on the spikes.
@@ -7,7 +7,6 @@ be a million. Where a way takes rounds (`solve`, `cut`), their number comes from
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import torch
 
@@ -19,27 +18,8 @@ from tfexplore.scan.pairs import Count
 from tfexplore.scan.steps import Equations, check_how, scanned
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a way does, for all neurons and all rounds.
-
-    Args:
-        work: combines.
-        depth: those on the longest chain.
-        words: numbers that the combines read and wrote, each through memory.
-        operations: multiplications and additions.
-        rounds: scans, one after the other.
-    """
-
-    work: int
-    depth: int
-    words: int
-    operations: int
-    rounds: int = 1
-
-
-def counted(way: str, neuron: Neuron, steps: int, neurons: int, chunk: int = 32, rounds: int = 1) -> Work:
-    """What a scan does, by running it.
+def counted(way: str, neuron: Neuron, steps: int, neurons: int, chunk: int = 32, rounds: int = 1) -> Count:
+    """What a scan does for all neurons and in all rounds, by running it.
 
     Args:
         way: `"sequential"`, `"chunked"`, `"associative"` or `"doubling"`.
@@ -54,7 +34,7 @@ def counted(way: str, neuron: Neuron, steps: int, neurons: int, chunk: int = 32,
 
         >>> from tfexplore import neurons
         >>> counted("sequential", neurons.IF(), 1024, 100)
-        Work(work=102400, depth=1024, words=308224, operations=204800, rounds=1)
+        Count(work=102400, depth=1024, words=308224, operations=204800)
         >>> counted("associative", neurons.IF(), 1024, 100, rounds=50).depth
         950
     """
@@ -66,7 +46,7 @@ def counted(way: str, neuron: Neuron, steps: int, neurons: int, chunk: int = 32,
         a + (neurons - 1) * (b - a)
         for a, b in ((one.work, two.work), (one.words, two.words), (one.operations, two.operations))
     )
-    return Work(rounds * work, rounds * one.depth, rounds * words, rounds * operations, rounds)
+    return Count(rounds * work, rounds * one.depth, rounds * words, rounds * operations)
 
 
 @functools.lru_cache(maxsize=256)

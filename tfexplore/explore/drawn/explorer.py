@@ -71,6 +71,10 @@ def bars(
         >>> explore.bars({"a spike": {"float32": 4, "uint8": 1}}, "bytes", "A byte is a quarter.")
         A byte is a quarter.
     """
+    if not isinstance(groups, Mapping) or not all(isinstance(group, Mapping) for group in groups.values()):
+        raise TypeError(
+            f"groups must have the numbers by name, by panel: {{title: {{name: number}}}}, but got {groups!r}."
+        )
     values = {f"{name}, {title}": value for title, group in groups.items() for name, value in group.items()}
     if not values or not all(groups.values()):
         raise ValueError("groups must have at least one number in each panel.")

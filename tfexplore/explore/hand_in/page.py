@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tfexplore.explore.memory.kept import Way, cells_of, kept, moved
 from tfexplore.measure.timeline import leaves
+from tfexplore.neurons.parameters import check_between
 from tfexplore.nn.schedules import layer_by_layer
 
 FUSED = Way("fused", layer_by_layer, fused=True)
@@ -104,7 +105,8 @@ def hand_in(
 
     Raises:
         TypeError: if net is no module, or x no tensor.
-        ValueError: if net has no layer of neurons, or no linear layer or convolution behind one.
+        ValueError: if a prediction is no number from 0 on; if x is empty; if net has no layer of neurons, or no linear layer or
+            convolution behind one.
 
     Example:
         >>> from tfexplore import LIF, explore
@@ -113,14 +115,20 @@ def hand_in(
         >>> page.counted, page.verdict("saved"), page.verdict("moved"), page.verdict("additions")
         ({'saved': 320, 'moved': 5.0, 'additions': 0.5}, 'right', 'close', 'no prediction')
     """
+    predicted = {"saved": saved, "moved": moved, "additions": additions}
+    for question, guess in predicted.items():
+        if guess is not None:
+            check_between(question, guess, 0)
     cells = cells_of(net, x)
+    if not x.numel():
+        raise ValueError(f"x must have at least one sample and one feature, but got shape {tuple(x.shape)}.")
     counted = {
         "saved": sum(size for layer, size in kept(net, x, FUSED).items() if layer in cells),
         "moved": words_moved(net, x),
         "additions": event_additions(net, x),
     }
     network = f"{', '.join(map(repr, leaves(net)))}; x {list(x.shape)}"
-    return Page(name, network, {"saved": saved, "moved": moved, "additions": additions}, counted)
+    return Page(name, network, predicted, counted)
 
 
 def words_moved(net: nn.Module, x: Tensor) -> float:

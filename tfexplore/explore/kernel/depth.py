@@ -57,9 +57,14 @@ class Deep:
         return self.after(self.value / number(other), other)
 
     def __ge__(self, other: Any) -> bool:
-        found = self.after(float(self.value >= number(other)), other)
-        Deep.decided = found.depth
-        return bool(found.value)
+        return self.compared(self.value >= number(other), other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self.compared(self.value > number(other), other)
+
+    def compared(self, outcome: bool, other: Any) -> bool:
+        Deep.decided = self.after(outcome, other).depth
+        return outcome
 
 
 def number(value: Any) -> float:
@@ -80,7 +85,7 @@ def depth_of(neuron: Neuron, steps: int) -> Depth:
 
     Raises:
         ValueError: for no time step.
-        TypeError: where a step has an operation that is not counted here.
+        TypeError: for another thing than a neuron, or where a step has an operation that is not counted here.
 
     Example:
         In v + x - (v - v_reset) / tau, u, u >= 0 and h - s * v_threshold, seven of eight wait for each other.
@@ -90,6 +95,8 @@ def depth_of(neuron: Neuron, steps: int) -> Depth:
         Depth(depth=700, work=800)
     """
     checked_count("steps", steps)
+    if not isinstance(neuron, Neuron):
+        raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
     variant = Variant(step_of(neuron))
     arrays = {
         name: array if name == "inner" else deep(array) for name, array in data(variant, neuron, 1, steps).items()
@@ -103,7 +110,7 @@ def depth_of(neuron: Neuron, steps: int) -> Depth:
         loop.run(*leading(0, 1, steps), *(arrays[name] for name in ARGUMENTS["forward"]))
     except TypeError as error:
         raise TypeError(
-            f"neuron must step by +, -, *, / and >= alone to be counted, but {type(neuron).__name__} has another operation "
+            f"neuron must step by +, -, *, / and one comparison alone, but {type(neuron).__name__} has another operation "
             f"({error}); take LIF, say."
         ) from error
     ends = [*arrays["out"].flat, *arrays["state"].flat]

@@ -159,4 +159,4 @@ def product(layer: Relaxation, x: Tensor, both: bool, weights: int) -> Counts:
     steps, count = len(x), x[0].numel()
     work = layer.work(steps, count)
     passes = 1 + both
-    return Counts(passes * work.operations, passes * work.depth, passes * (2 * steps * count + weights))
+    return Counts(passes * work.work, passes * work.depth, passes * (2 * steps * count + weights))

@@ -32,7 +32,7 @@ APART, GRADIENT = 1e-3, 1e-4
 """The share of spikes that may be flipped, and how far a gradient may be from the serial kernel's, of its largest."""
 DRAWN = 2**22
 """Random numbers of an input, at most."""
-PLANE = [(4**k, 10**j) for k in range(2, 9) for j in range(7) if 4**k * 10**j <= 2**26]
+PLANE = [(4**k, 10**j) for k in range(2, 9) for j in range(7) if 4**k * 10**j <= 2**25]
 """T and N of the cells that are predicted where none are recorded."""
 
 

@@ -50,13 +50,13 @@ RATE = 0.1
 """Spikes of a neuron per time step."""
 WINDOW = 32
 """Steps that a sliding PSN sees."""
-LARGEST_MATRIX, PSN_LIMIT, SLIDING_LIMIT = 4096, 64, 8
+LARGEST_MATRIX, PSN_LIMIT, SLIDING_LIMIT = 4096, 128, 16
 """T of a PSN; how many multiplications of each go for an element-step, where a way is left out as too long."""
 TOO_MANY = "too many rounds"
 """What the reason begins with where a fixed point was given up."""
 STRETCH = 16
 """Steps that a cut scans in a round: a spike comes after ten, on average."""
-MUST, ROUND = 4, 2**16
+MUST, ROUND = 4, 2**15
 """Rounds of a fixed point, at least; a round goes for so many element-steps, at least."""
 
 

@@ -21,6 +21,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from tfexplore.neurons.affine import affine_of, why_not
+from tfexplore.neurons.parameters import checked_count
 from tfexplore.neurons.step import Step, real
 
 SUBSTITUTED, PAIRED = "substituted", "in pairs"
@@ -171,6 +172,7 @@ def substituted(step: Step, steps: int) -> Formula:
         >>> made.value, made.in_full().count(sympy.Heaviside), made.work, made.depth
         (h_v_2 - s_2*v_threshold, 3, 10, 10)
     """
+    checked_count("steps", steps)
     names, z = Names(), list[Expr](step.before)
     for t in range(1, steps + 1):
         known = {**dict(zip(step.before, z, strict=True)), step.x: real(f"x_{t}")}
@@ -203,6 +205,7 @@ def paired(step: Step, steps: int) -> Formula:
         >>> made.value, made.work, made.depth
         (A_1to4*v + b_1to4, 17, 7)
     """
+    checked_count("steps", steps)
     affine = affine_of(step)
     if len(step.before) > 1:
         raise ValueError(f"Pairs are drawn for neurons with one state, but {step.name} has {len(step.before)}.")
