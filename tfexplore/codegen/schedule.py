@@ -159,7 +159,7 @@ def cost_of(variant: Variant, loop: str) -> Cost:
 
     >>> from tfexplore import neurons
     >>> cost_of(Variant(neurons.step_of(neurons.IF(reset="none"))), "forward")
-    Cost(chain=4, work=3)
+    Cost(chain=4, work=4)
     """
     step = variant.step
     if loop == "forward":
@@ -182,7 +182,8 @@ def cost_of(variant: Variant, loop: str) -> Cost:
 def counted(value: Expr, depths: Mapping[Symbol, int]) -> tuple[int | None, int]:
     """Cycles until the value is there after the symbols of `depths` (None: it needs none of them), and to start its operations.
 
-    What is made of parameters alone is computed once, before the loop.
+    What is made of x and parameters alone lengthens no chain. Its work counts all the same, also where it is computed once,
+    before the loop: h - v_threshold is a sum and a sign.
     """
     if isinstance(value, Symbol):
         return depths.get(value), 0
