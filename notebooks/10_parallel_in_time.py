@@ -11,7 +11,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # What is parallel in time
 #
@@ -55,7 +54,8 @@ np.testing.assert_allclose(tree.result.rounds[-1].v, tree.result.v, rtol=1e-12) 
 # 1. Move *rounds done* back to 1, and forward. Which steps are final (green) after round 1, 2, 3? Which are the last?
 # 2. *Way* = step by step: how many rounds, how many operations? On the right, both ways are signs: which trades what for what?
 # 3. *Way* = doubling scan: fewer rounds still. What does it pay for them? *T* = 64: how do the three grow?
-# 4. *Way* = chunked scan, with chunks of 2, 8 and 16 steps: which has the fewest rounds? What are the crosses?
+# 4. *T* = 32 again, *way* = chunked scan, with chunks of 2, 4, 8 and 16 steps: which has the fewest rounds? What are the
+#    crosses?
 #
 # <details><summary>An answer</summary>
 #
@@ -65,8 +65,9 @@ np.testing.assert_allclose(tree.result.rounds[-1].v, tree.result.v, rtol=1e-12) 
 #    depth.
 # 3. 5 rounds, and 129 operations. With $T$ the loop's rounds grow as $T$, the two others' as $\log_2 T$; the work of the tree
 #    as $2T$, that of the doubling scan as $T \log_2 T$.
-# 4. Chunks of about $\sqrt{T}$ steps. In the first phase every chunk begins with a potential of 0, which is wrong for all but
-#    the first: only its *end* is of use, so all else (the crosses) is computed in vain, and again in the third phase.
+# 4. 17, 13, 17 and 31 rounds: chunks of about $\sqrt{T}$ steps. In the first phase every chunk begins with a potential of 0,
+#    which is wrong for all but the first: only its *end* is of use, so all else (the crosses) is computed in vain, and again in
+#    the third phase.
 # </details>
 #
 # How can a step be computed before the one that it needs? It is not. What is computed is what *will be done* to the potential,
@@ -112,7 +113,7 @@ puzzles.check("combine", combine)
 
 # %%
 for neuron in (neurons.LI(), neurons.LIF(reset="none"), neurons.LIF(), neurons.ALIF(), neurons.QIF()):
-    print(f"{neuron!r:52} {scan.why_not(neuron) or 'a scan'}")
+    print(f"{f'{type(neuron).__name__}, reset {neuron.reset}':17} {scan.why_not(neuron) or 'a scan'}")
 
 affine_of(step_of(neurons.LIF(reset="none")))
 
@@ -224,9 +225,9 @@ guess.check("about twice the spikes")
 #    was computed in vain.
 # 2. The spikes. Without any, one round. Two rounds make at least one more of them sure: so $n$ spikes take at most $2n + 1$
 #    rounds, and never more than there are steps. (Few can do for many: see below.)
-# 3. Each round makes one more chunk final, at the least. A hard reset forgets: two neurons with other potentials that fire at
-#    the same step are the same from there on. So a chunk that began wrong ends right, if it is long enough, and its neighbour
-#    is right already.
+# 3. 4 rounds, one for each chunk, and 80 operations instead of the loop's 32: each round makes one more chunk final, but need
+#    not do more. With the hard reset there are 2 rounds, as it forgets: two neurons with other potentials that fire at the same
+#    step are the same from there on. So a chunk that began wrong ends right, if it is long enough, and the next one begins right.
 # </details>
 
 # %% [markdown]
@@ -279,7 +280,8 @@ puzzles.check("most_rounds", most_rounds)
 # a loop does in one.
 
 # %% [markdown]
-# In the library this is an argument of every layer. The spikes are those of the serial kernel, to the last bit:
+# In the library this is an argument of every layer. The spikes are those of the serial kernel, to the last bit (and the rounds
+# are few here, as a hard reset forgets):
 
 # %%
 torch.manual_seed(0)

@@ -27,8 +27,9 @@
 # %%
 import itertools
 
+import sympy
 import torch
-from IPython.display import Markdown
+from IPython.display import Latex, Markdown
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
@@ -73,11 +74,11 @@ print("Figures of a GPU, where there are any:", h200.label)
 
 # %%
 guess_1 = explore.predict(
-    "T is doubled. What grows with it, for a loop of PyTorch operations / for a fused kernel?",
+    "T is doubled. What doubles: the longest chain of operations that wait for each other, the number of launches?",
     [
-        "operations that wait for each other / none",
-        "operations that wait for each other, and launches / the former only",
-        "operations that wait for each other, and launches / both",
+        "both in a loop of PyTorch operations, neither in a fused kernel",
+        "both in a loop of PyTorch operations, only the chain in a fused kernel",
+        "both in either",
     ],
 )
 guess_1
@@ -99,7 +100,7 @@ for T in (16, 32, 64):
     print(f"{T:5}{depth:14}{work:13}{launches['torch']:16}{launches['auto']:17}")
     assert depth == 7 * T, "seven operations of a step wait for each other, and for the step before"
     assert launches == {"torch": 9 * T + 2, "auto": 1}, "nine a step, one before the first, one behind the last"
-guess_1.check("operations that wait for each other, and launches / the former only")
+guess_1.check("both in a loop of PyTorch operations, only the chain in a fused kernel")
 
 # %% [markdown]
 # And the time:
@@ -436,7 +437,7 @@ guess_6.check("five")
 
 # %% [markdown]
 # **Answer.** It trains: the backward pass is a fused kernel too, derived from the same equations, and its gradients are those
-# of autograd. It moves five words where inference moves two, the saved states among them being a thirty-second of a word.
+# of autograd. It moves five words where inference moves two; the states that it saves add a sixteenth of a word.
 #
 # **On a GPU** both are recorded, and the times are in the ratio of the words:
 
@@ -485,11 +486,11 @@ explore.breakdown(vgg(), steps=8, rounds=3)
 # And what was recorded of whole networks, layer by layer in PyTorch against fused:
 
 # %% tags=["nbval-ignore-output"]
-print(f"{'':30}neurons' share, times as fast")
+print(f"{'neurons take':>51}{'times as fast':>15}")
 for made in whole_networks():
     share = "not measured" if made.share is None else f"{made.share:.0%}"
     print(
-        f"{made.network:9}T = {made.steps:2}, B = {made.batch:2}, {made.dtype:9} {share:>12} {made.gain:10.2f}   {made.where}"
+        f"{made.network:9}T = {made.steps:2}, B = {made.batch:2}, {made.dtype:9} {share:>12} {made.gain:14.2f}   {made.where}"
     )
 
 # %%
@@ -655,13 +656,13 @@ guess_10.check("more than five times")
 # its neuron, which is what a neuromorphic chip is built for.
 #
 # **Do:** compare *operations*, then *energy*. Then put *T times batch* to 1, one image and one step: who wins now? And with
-# 8,192 *neurons per layer*?
+# 512 again, but 8,192 *neurons per layer*?
 #
 # <details><summary>An answer</summary>
 #
 # Events need fewer operations at any rate: an addition for each spike, instead of a multiplication and an addition for each
-# neuron. In energy, with weights near, they win at any rate where a weight is used only once; for 8,192 neurons and 512 rows both
-# cross at 40 %. With weights far they win below 0.2 % there, and no network fires so rarely.
+# neuron. In energy, with weights near, they win at any rate where a weight is used only once; for 8,192 neurons and 512 rows
+# they win below 40 %. With weights far they win there only below 1 %, where this network's layers fire at 30 % and 44 %.
 # </details>
 #
 # And training? There, gradients flow through the network as well. How much of *them* is zero?
@@ -689,9 +690,9 @@ explore.bars(
 
 # %% [markdown]
 # **Answer.** For inference with one sample at a time and weights near the neurons, events need less energy at any firing rate
-# by this count; once hundreds of rows share a weight, dense is cheaper above a rate of some 40 %. Training is another matter:
-# batches are large, and the backward pass is dense (a surrogate with tails leaves no gradient at zero), so it runs on machines
-# for dense products.
+# by this count; once hundreds of rows share the weights of a wide layer, dense is cheaper above a rate of some 40 %. Training is
+# another matter: batches are large, and the backward pass is dense (a surrogate with tails leaves no gradient at zero), so it
+# runs on machines for dense products.
 #
 # *What the count leaves out:* the neurons' own updates, moving spikes between cores, instructions, clocks and leakage, smaller
 # numbers than float32, and the backward pass of an event-driven chip. Energies: M. Horowitz, *Computing's energy problem (and
@@ -719,8 +720,8 @@ def changed_by_one_input(layer, name="", neuron=5, step=4):
 
 def draw(differ, sentence):
     cells = Heat("differ", differ.int().numpy(), colours=("#7b879430", "#cc6677"), distinct=True, gap=2)
-    panel = Panel([cells], x=Axis("time step t", -0.6, 19.6, every=1), y=Axis("neuron", 11.6, -0.6, every=1))
-    return explore.drawn(Sheet({"cells": panel}, height=330), sentence)
+    x, y = Axis("time step t", -0.6, 19.6, every=1, bare=True), Axis("neuron", 11.6, -0.6, every=1, bare=True)
+    return explore.drawn(Sheet({"cells": Panel([cells], x=x, y=y)}, height=330), sentence)
 
 
 differ = changed_by_one_input(LIF())
@@ -738,7 +739,7 @@ draw(
 
 # %%
 guess_11 = explore.predict(
-    "For which neurons of the library is the *backward* recurrence a scan over time?",
+    "For which neurons of the library is the backward recurrence a scan over time?",
     ["those without reset", "those whose forward pass is one", "all of them"],
 )
 guess_11
@@ -790,7 +791,10 @@ guess_11.check("all of them")
 
 # %%
 unrolled = explore.unrolling("LIF", reset="soft", steps=16)
-unrolled.result.formulas["substituted"][2].in_full()
+two = unrolled.result.formulas["substituted"][2].in_full()
+short = {"v_threshold": r"\vartheta", "v_reset": "v_r"}
+two = two.xreplace({symbol: sympy.Symbol(short[symbol.name]) for symbol in two.free_symbols if symbol.name in short})
+Latex(sympy.multiline_latex(sympy.Symbol("v_next"), two, 2))
 
 # %%
 guess_12 = explore.predict(
@@ -982,9 +986,8 @@ guess_15 = explore.predict(
 )
 guess_15
 
+
 # %%
-
-
 def loop(x):
     return contestants.plain_loop(x)  # two layers of LIF, as anyone would write them
 

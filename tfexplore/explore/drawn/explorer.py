@@ -88,10 +88,9 @@ def bars(
     panels = {title: _panel(title, group, unit, colours, log) for title, group in groups.items()}
     rows = [[title] for title in panels]
     heights = [len(group) + 1.2 for group in groups.values()]
-    margin = 40 + 7 * max(map(len, names))
-    made = Sheet(
-        panels, rows, heights=heights, gaps=(0.1, 0.3 / len(rows)), height=int(70 + 34 * sum(heights)), margin=margin
-    )
+    margin, between = 40 + 7 * max(map(len, names)), 70  # pixels; an axis' title and a panel's lie between two panels
+    height = int(70 + 34 * sum(heights) + between * (len(rows) - 1))
+    made = Sheet(panels, rows, heights=heights, gaps=(0.1, between / (height - 70)), height=height, margin=margin)
     return Drawn(made, sentence, caption)
 
 

@@ -21,9 +21,7 @@ def sheet(found: EventCosts) -> Sheet:
         costs = [found.each(how, rate) for rate in RATES]
         there = costs if min(costs) > 0 else []  # a logarithmic axis has no nothing
         words = f"{how}: {{y:.3g}} {unit} at a rate of {{x:.2%}}"
-        marks.append(
-            Line(how, RATES if there else [], there, colour, dash, label=how if there else f"{how}: none", words=words)
-        )
+        marks.append(Line(how, RATES if there else [], there, colour, dash, label=how, words=words))
         rates = list(found.rates.values()) if there else []
         names = [f"{name}, trained: {rate:.1%}" for name, rate in found.rates.items()] if there else []
         at = [found.each(how, rate) for rate in rates]

@@ -10,8 +10,9 @@ from tfexplore.explore.base import style
 from tfexplore.explore.base.sheet import Arrows, Axis, Heat, Line, Panel, Points, Rule, Sheet
 from tfexplore.explore.scan.ways import FINAL, WAYS, Played
 
-COLOURS = (style.WAITING, style.SKY, style.SAND, style.GREEN)
+COLOURS = (f"{style.MUTED}20", style.SKY, style.SAND, style.GREEN)
 """Of cells that are waiting, on their way, right by luck, final."""
+DOT = "#17202a"  # on a coloured cell, whatever the page's theme
 LOOKS = dict(
     zip(
         WAYS,
@@ -46,9 +47,9 @@ def sheet(made: Played, done: int, ways: Sequence[Played], shown: int) -> Sheet:
             [
                 Heat("cells", grid, np.arange(steps), np.array(window), COLOURS, distinct=True, gap=2,
                      words="step {x}, round {y}: {under}", under=states),
-                Points("ran", *across(ran), style.INK, size=5, label="computed in this round", words="step {x}"),
+                Points("ran", *across(ran), DOT, size=6, edge=style.MUTED, label="computed in this round", words="step {x}"),
                 Points("in vain", *across(vain), style.ROSE, "cross", size=7, label="computed in vain", words="step {x}"),
-                Arrows("needs", needs, width=1.0),
+                Arrows("needs", needs, DOT, width=1.0),
             ],
             title=f"{made.way}: {done} of {len(rounds)} rounds" + (f", {now.what}" if now is not None else ""),
             x=Axis("", -0.5, steps - 0.5, every=-(-steps // 16), bare=True),

@@ -103,7 +103,8 @@ class Played:
         last = self.rounds[done - 1]
         final = int((last.cells == FINAL).sum())
         cost = f"{self.work(done):,} operations, {self.depth(done):,} of them on the longest chain"
-        waste = f", {count:,} cells computed in vain" if (count := self.wasted(done)) else ""
+        count = self.wasted(done)
+        waste = f", {count:,} cell{'s' * (count > 1)} computed in vain" if count else ""
         if done < len(self.rounds):
             return f"Round {done} of {len(self.rounds)}, {last.what}: {final} of {self.steps} steps are final; {cost}{waste}."
         rounds = f"{done} round{'s' * (done > 1)}"

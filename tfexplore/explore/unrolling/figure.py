@@ -48,7 +48,6 @@ def line(found: Unrolled, way: str, what: str, value: Callable[[Formula], int]) 
     colour, sign, dash = LOOKS[way]
     formulas = found.formulas.get(way, {})
     words = f"{way}, T = {{x}}: {{y}} operations {what}"
-    label = way if formulas else f"{way}: impossible"
     return Line(
         f"{way}, {what}",
         list(formulas),
@@ -56,6 +55,6 @@ def line(found: Unrolled, way: str, what: str, value: Callable[[Formula], int]) 
         colour,
         dash,
         sign=sign,
-        label=label,
+        label=way,
         words=words,
     )
