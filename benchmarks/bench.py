@@ -14,7 +14,7 @@ from tfexplore.measure.clock import machine
 
 NAMES = (
     "neuron", "small", "keep", "linear_lif", "recurrent", "batchnorm", "training", "growth", "memory", "inverse", "bits", "split",
-    "cuts", "step",
+    "cuts", "step", "scan", "relaxations",
 )  # fmt: skip
 
 

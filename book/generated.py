@@ -26,7 +26,7 @@ from tfexplore.neurons import Neuron, Surrogate
 
 def equations(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Below the docstring of a neuron, of its layer, or of a surrogate: its equations, as a notebook shows them."""
-    if what != "class" or not issubclass(obj, Neuron | Layer | Surrogate) or obj in (Neuron, Layer, Surrogate):
+    if not inspect.isclass(obj) or not issubclass(obj, Neuron | Layer | Surrogate) or obj in (Neuron, Layer, Surrogate):
         return
     shown = getattr(neurons, obj.__name__, None) if issubclass(obj, Layer) else obj
     if shown is None or (issubclass(shown, Neuron) and shown.charge is Neuron.charge):  # a base of neurons

@@ -11,6 +11,9 @@
 // [STATES, N]; per_neuron, lengths, kept as in forward.cu; g_learned [LEARNED, N]. What is absent is null: g_state where the last state
 // was not used, start where all neurons begin alike, g_start where it is not requested. A learned parameter's gradient is summed over time
 // in a register; torch adds up the neurons that share it.
+// With CHUNKED, g_state, g_start, g_learned and the g_x of a CONSTANT x have a column for each pair of a chunk and a neuron; start
+// has N: behind the first chunk they begin with what was saved. ENDS writes g_start and matrix [STATES, STATES, C N] alone: the gradients
+// at a chunk's start are matrix g + g_start of those at its end, g, where g_state is null.
 // Words per element-step: g_out read, g_x written, plus WATCHED read for TRACED, NEEDS read for "potential", 1 + STATES / CHUNK for "input",
 // WIDTH / 32 for "bits".
 //
@@ -22,7 +25,10 @@
 //      values in shared memory: 86 registers, 29 instructions, 80 KB in flight
 //   5  nothing is moved for an end of time that is not requested: on an H200, T = 32, 0.96 -> 1.00 of a copy's pace in float32,
 //      0.88 -> 0.92 in bfloat16
-//   6  parameters that groups of neurons share, lengths, a constant x, traces (this one): not measured on a GPU so far
+//   6  parameters that groups of neurons share, lengths, a constant x, traces: not measured on a GPU so far
+//   7  CHUNKED, ENDS: chunks of time side by side (this one; part.cuh has what they cost); without them the code of version 6. The
+//      matrix comes along in the same walk: 31 instructions instead of 29, 14 instead of 12 with keep="potential"; as launches
+//      of its own it would read all again
 // Counted there (ncu, version 4): the DRAM moves what is derived, 32 % (float32) and 60 % (bfloat16) of the issue slots are used, and
 // warps wait for the memory. Evict-first loads and stores: 3 to 7 % slower; version 4 with learned parameters in bfloat16: 6 % faster.
 // __launch_bounds__(THREADS) made the compiler save registers for more blocks, and spill.
@@ -57,23 +63,42 @@
 
 #include "neuron.cuh"
 #include "pack.cuh"
+#include "part.cuh"
 #include "chunk.cuh"
+
+// With ENDS a second to (1 + STATES)-th pass runs along: the states' gradients at the chunk's end are a unit vector there and nothing
+// else arrives, which gives a column of the matrix from the gradients at its end to those at its start.
+#define PASSES (ENDS ? 1 + STATES : 1)
+
+__device__ __forceinline__ void store_matrix(
+    real *matrix, long long columns, long long column, const real (*g)[VECTOR][STATES]) {
+    for (int k = 0; k < STATES; ++k)
+        for (int m = 1; m < PASSES; ++m) {
+            Pack<real> entry;
+            for (int j = 0; j < VECTOR; ++j) entry.value[j] = g[m][j][k];
+            store(matrix, k * STATES + m - 1, columns, column, entry);
+        }
+}
 
 extern "C" __global__ void backward(
     const data *__restrict__ x, const data *__restrict__ g_out, const real *__restrict__ g_state,
     const real *__restrict__ g_watched, const real *__restrict__ start, const real *__restrict__ per_neuron,
     const long long *__restrict__ lengths, const saved *__restrict__ kept, data *__restrict__ g_x, real *__restrict__ g_start,
     real *__restrict__ g_learned, const long long all_steps, const long long neurons, const long long each, const Groups groups,
-    const Scalars scalars) {
-    const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
-    if (i >= neurons) return;
-    const int steps = steps_of(lengths, each, i, all_steps);
+    const Scalars scalars, const long long cut, real *__restrict__ matrix) {
+    const long long column = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
+    const long long columns = columns_of(all_steps, neurons, cut);
+    if (column >= columns) return;
+    const Part part = part_of(column, lengths, each, all_steps, neurons, cut);
+    const long long i = part.i;
 
-    real p[VECTOR][PARAMETERS], g[VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(LEARNED)] = {}, g_x_sum[VECTOR] = {};
+    real p[VECTOR][PARAMETERS], g[PASSES][VECTOR][STATES] = {}, g_p[VECTOR][AT_LEAST_1(LEARNED)] = {}, g_x_sum[VECTOR] = {};
     load_parameters(scalars, per_neuron, groups, i, p);
     Pack<data> x_always;
     if (CONSTANT && KEEP_INPUT) x_always = load(x, 0, neurons, i);
-    if (g_state) load_rows<STATES>(g_state, 0, neurons, i, g);
+    if (g_state) load_rows<STATES>(g_state, 0, columns, column, g[0]);
+    for (int m = 1; m < PASSES; ++m)
+        for (int j = 0; j < VECTOR; ++j) g[m][j][m - 1] = real(1);
 
     const auto walk = [&](const int begin, const int length) {  // one chunk: `length` steps, CHUNK at most
         IN_CHUNK;
@@ -136,29 +161,36 @@ extern "C" __global__ void backward(
 #pragma unroll
                 for (int j = 0; j < VECTOR; ++j) {
                     real g_x_j, g_before[STATES], g_p_t[AT_LEAST_1(LEARNED)];
-                    step_back(g_w[a][j], real(g_ahead[a].value[j]), g[j], q[a][j], p[j], g_x_j, g_before, g_p_t);
+#pragma unroll
+                    for (int m = PASSES - 1; m > 0; --m) {
+                        const real none[AT_LEAST_1(WATCHED)] = {};
+                        step_back(none, real(0), g[m][j], q[a][j], p[j], g_x_j, g_before, g_p_t);
+                        for (int k = 0; k < STATES; ++k) g[m][j][k] = g_before[k];
+                    }
+                    step_back(g_w[a][j], real(g_ahead[a].value[j]), g[0][j], q[a][j], p[j], g_x_j, g_before, g_p_t);
                     g_x_t.value[j] = data(g_x_j);
                     if (CONSTANT) g_x_sum[j] += g_x_j;
-                    for (int k = 0; k < STATES; ++k) g[j][k] = g_before[k];
+                    for (int k = 0; k < STATES; ++k) g[0][j][k] = g_before[k];
                     for (int k = 0; k < LEARNED; ++k) g_p[j][k] += g_p_t[k];
                 }
-                if (!CONSTANT) store(g_x, begin + first + a, neurons, i, g_x_t);
+                if (!CONSTANT && !ENDS) store(g_x, begin + first + a, neurons, i, g_x_t);
             }
         }
     };
-    int begin = ((steps + CHUNK - 1) / CHUNK - 1) * CHUNK;
-    if (begin >= 0 && begin + CHUNK > steps) {  // the last chunk of time may be shorter
-        walk(begin, steps - begin);
+    int begin = part.begin + ((part.end - part.begin + CHUNK - 1) / CHUNK - 1) * CHUNK;
+    if (begin >= part.begin && begin + CHUNK > part.end) {  // the last chunk of time may be shorter
+        walk(begin, part.end - begin);
         begin -= CHUNK;
     }
-    for (; begin >= 0; begin -= CHUNK) walk(begin, CHUNK);
-    if (g_start) store_rows<STATES>(g_start, 0, neurons, i, g);
-    store_rows<LEARNED>(g_learned, 0, neurons, i, g_p);
+    for (; begin >= part.begin; begin -= CHUNK) walk(begin, CHUNK);
+    if (g_start) store_rows<STATES>(g_start, 0, columns, column, g[0]);
+    if (ENDS) return store_matrix(matrix, columns, column, g);
+    store_rows<LEARNED>(g_learned, 0, columns, column, g_p);
     if (CONSTANT) {
         Pack<data> summed;
         for (int j = 0; j < VECTOR; ++j) summed.value[j] = data(g_x_sum[j]);
-        store(g_x, 0, neurons, i, summed);
+        store(g_x, 0, columns, column, summed);
     } else if (LENGTHS) {
-        store_zeros<1>(g_x, steps, all_steps, neurons, i);
+        store_zeros<1>(g_x, part.end, part.last, neurons, i);
     }
 }

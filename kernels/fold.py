@@ -26,68 +26,39 @@ WHOLE = np.uint64(64)
 @njit(cache=True, nogil=True, error_model="numpy")
 def fold(first, last, steps, stream, part, apart, beside):
     """Chunks first <= c < last of L = `steps` steps."""
-    size, rows, cell, row, long = shapes(apart, beside, steps)
-    source = np.uint64(apart.ctypes.data), long * rows * cell, rows * cell, cell
-    target = np.uint64(beside.ctypes.data), cell, rows * row, row
-    move(
-        first,
-        last,
-        long,
-        np.uint64(apart.shape[0]),
-        rows,
-        cell,
-        size,
-        source,
-        target,
-        source[1],
-        target[2],
-        apart[0, 0, 0],
-    )
+    source, target = sides(apart, beside, np.uint64(steps))
+    move(first, last, np.uint64(steps), apart, source, target)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def unfold(first, last, steps, stream, part, apart, beside):
-    """The other way round."""
-    size, rows, cell, row, long = shapes(apart, beside, steps)
-    target = np.uint64(apart.ctypes.data), long * rows * cell, rows * cell, cell
-    source = np.uint64(beside.ctypes.data), cell, rows * row, row
-    move(
-        first,
-        last,
-        long,
-        np.uint64(apart.shape[0]),
-        rows,
-        cell,
-        size,
-        source,
-        target,
-        source[2],
-        target[1],
-        apart[0, 0, 0],
-    )
+    """The inverse of `fold`."""
+    target, source = sides(apart, beside, np.uint64(steps))
+    move(first, last, np.uint64(steps), apart, source, target)
 
 
 @njit(nogil=True)
-def shapes(apart, beside, steps):
-    """Bytes of a number; R; bytes of a row of N numbers, and of one of C N; L."""
-    size = np.uint64(apart.itemsize)
-    return (
-        size,
-        np.uint64(apart.shape[1]),
-        np.uint64(apart.shape[2]) * size,
-        np.uint64(beside.shape[2]) * size,
-        np.uint64(steps),
-    )
+def sides(apart, beside, long):
+    """Where a cell of N numbers is in each: the address, the bytes from chunk to chunk, from step to step and from row to row.
 
-
-@njit(nogil=True)
-def move(first, last, long, total, rows, cell, size, source, target, source_row, target_row, item):
-    """All cells of N numbers. source, target: the address, then the bytes from chunk to chunk, from step to step, row to row.
-
-    source_row, target_row: from row to row of a square, whose rows are chunks on one side and steps on the other.
+    Then those between the rows of a square: chunks are the rows of one side, and steps those of the other.
     """
-    at, at_c, at_t, at_r = source
-    to, to_c, to_t, to_r = target
+    rows, size = np.uint64(apart.shape[1]), np.uint64(apart.itemsize)
+    cell, row = np.uint64(apart.shape[2]) * size, np.uint64(beside.shape[2]) * size
+    chunk = long * rows * cell
+    return (
+        (np.uint64(apart.ctypes.data), chunk, rows * cell, cell, chunk),
+        (np.uint64(beside.ctypes.data), cell, rows * row, row, rows * row),
+    )
+
+
+@njit(nogil=True)
+def move(first, last, long, apart, source, target):
+    """All cells of these chunks. long: L; source, target: as from `sides`."""
+    size, item = np.uint64(apart.itemsize), apart[0, 0, 0]
+    total, rows, cell = np.uint64(apart.shape[0]), np.uint64(apart.shape[1]), np.uint64(apart.shape[2]) * size
+    at, at_c, at_t, at_r, source_row = source
+    to, to_c, to_t, to_r, target_row = target
     side = np.uint64(square(size))
     for c_0 in range(first, last, side):
         c_1 = min(c_0 + side, last)
@@ -122,8 +93,10 @@ def walk(first, last, steps, stream, part, backwards, matrices, ends, starts):
             for k in range(states):
                 moved = np.float64(ends[k, at, i])
                 for j in range(states if c else 0):
-                    # the product of many steps may have overflowed: where there is nothing to multiply, nothing comes of it
-                    moved += matrix[k, j, i] * z[0, j] if z[0, j] != 0.0 else 0.0
+                    # the product of many steps, or a state, may have overflowed: where one is 0, the other stays out of the
+                    # other states
+                    if z[0, j] != 0.0 and (matrix[k, j, i] != 0.0 or j == k):
+                        moved += matrix[k, j, i] * z[0, j]
                 z[1, k] = moved
                 starts[k, to, i] = moved
             z[0, :] = z[1]

@@ -11,7 +11,8 @@
 // KEEP_POTENTIAL, [chunks - 1, STATES, N] (the states at the start of every chunk but the first, which is `start`) with KEEP_INPUT,
 // bytes [T / STEPS, N] (the outcomes of NEEDS comparisons of STEPS steps in each) with KEEP_BITS. What is absent is null: start
 // where all neurons begin alike, state where it is not requested, lengths where all samples have T steps. With few steps these
-// would be a good part of all bytes.
+// would be a good part of all bytes. With CHUNKED, start and state have a column for each pair of a chunk and a neuron; ENDS writes state
+// alone.
 // Words per element-step: x read, out written, plus NEEDS written for "potential", STATES / CHUNK for "input", WIDTH / 32
 // for "bits".
 //
@@ -21,7 +22,8 @@
 //   3  the division by tau in three operations (divide.cuh), AHEAD = 8, no test of T within a batch: 60 and 18
 //   4  nothing is moved for an end of time that is not requested: on an H200, T = 32, 0.90 -> 0.94 of a copy's pace in float32,
 //      0.80 -> 0.85 in bfloat16
-//   5  parameters that groups of neurons share, lengths, a constant x, traces (this one): not measured on a GPU so far
+//   5  parameters that groups of neurons share, lengths, a constant x, traces: not measured on a GPU so far
+//   6  CHUNKED, ENDS: chunks of time side by side (this one; part.cuh has what they cost); without them the code of version 5
 // Tried on an H200 and left out: as the x of a step is used, that of AHEAD steps later is loaded: 89 registers, as fast in
 // float32, 0.52 instead of 0.86 in bfloat16. Blocks of 64 or 256 threads: within 2 %. Evict-first loads and stores: 2 to 4 % slower.
 // With few neurons (N = 10,000) one in a thread takes half as long as four.
@@ -60,19 +62,22 @@
 
 #include "neuron.cuh"
 #include "pack.cuh"
+#include "part.cuh"
 
 extern "C" __global__ void forward(
     const data *__restrict__ x, const real *__restrict__ start, const real *__restrict__ per_neuron,
     const long long *__restrict__ lengths, data *__restrict__ out, real *__restrict__ state, saved *__restrict__ kept,
     real *__restrict__ watched, const long long all_steps, const long long neurons, const long long each, const Groups groups,
-    const Scalars scalars) {
-    const long long i = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
-    if (i >= neurons) return;
-    const int steps = steps_of(lengths, each, i, all_steps);
+    const Scalars scalars, const long long cut) {
+    const long long column = VECTOR * (blockIdx.x * (long long)blockDim.x + threadIdx.x);
+    const long long columns = columns_of(all_steps, neurons, cut);
+    if (column >= columns) return;
+    const Part part = part_of(column, lengths, each, all_steps, neurons, cut);
+    const long long i = part.i;
 
     real p[VECTOR][PARAMETERS], z[VECTOR][STATES];
     load_parameters(scalars, per_neuron, groups, i, p);
-    load_start(start, scalars, neurons, i, z);
+    load_start(start, scalars, columns, column, z);
     unsigned bits[VECTOR] = {};
     Pack<data> x_always;
     if (CONSTANT) x_always = load(x, 0, neurons, i);
@@ -106,9 +111,9 @@ extern "C" __global__ void forward(
                     for (int k = 0; k < NEEDS; ++k) bits[j] |= unsigned(q[j][k] != real(0)) << (place * WIDTH + k);
                 }
             }
-            store(out, t, neurons, i, out_t);
+            if (!ENDS) store(out, t, neurons, i, out_t);
             if (KEEP_POTENTIAL) store_rows<NEEDS>((real *)kept, t * (long long)NEEDS, neurons, i, q);
-            if (KEEP_BITS && (place == STEPS - 1 || (a == length - 1 && t == steps - 1))) {
+            if (KEEP_BITS && (place == STEPS - 1 || (a == length - 1 && t == part.end - 1))) {
                 Pack<unsigned char> bytes;
                 for (int j = 0; j < VECTOR; ++j) bytes.value[j] = bits[j];
                 store((unsigned char *)kept, t / STEPS, neurons, i, bytes);
@@ -116,12 +121,12 @@ extern "C" __global__ void forward(
             if (WATCHED) store_rows<WATCHED>(watched, t * (long long)WATCHED, neurons, i, w);
         }
     };
-    int first = 0;
-    for (; first + AHEAD <= steps; first += AHEAD) walk(first, AHEAD);
-    if (first < steps) walk(first, steps - first);
-    if (state) store_rows<STATES>(state, 0, neurons, i, z);
-    if (LENGTHS) {  // a sample that has ended is silent
-        store_zeros<1>(out, steps, all_steps, neurons, i);
-        if (WATCHED) store_zeros<WATCHED>(watched, steps, all_steps, neurons, i);
+    int first = part.begin;
+    for (; first + AHEAD <= part.end; first += AHEAD) walk(first, AHEAD);
+    if (first < part.end) walk(first, part.end - first);
+    if (state) store_rows<STATES>(state, 0, columns, column, z);
+    if (LENGTHS && !ENDS) {  // a sample that has ended is silent
+        store_zeros<1>(out, part.end, part.last, neurons, i);
+        if (WATCHED) store_zeros<WATCHED>(watched, part.end, part.last, neurons, i);
     }
 }

@@ -1,7 +1,8 @@
 // VECTOR neighbouring neurons at once: a thread's piece of a row of neurons, moved in accesses of up to 16 bytes.
 //
 // VECTOR is a compile-time option: up to 16 bytes of x where the rows allow it (N a multiple of it, addresses aligned), else 1. So are
-// LENGTHS (samples have a number of steps each), and THREADS, AHEAD, CHUNK, SHARED and STREAMING, which change the speed and nothing of the results (tfexplore/codegen/builds.py).
+// LENGTHS (samples have a number of steps each), CHUNKED and ENDS (part.cuh), and THREADS, AHEAD, CHUNK, SHARED and STREAMING, which change
+// the speed and nothing of the results (tfexplore/codegen/builds.py).
 #pragma once
 
 #define AT_LEAST_1(n) ((n) > 0 ? (n) : 1)  // C++ has no empty arrays

@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Puzzles
 #
-# **About 1½ to 6 hours in all; 19 puzzles of 5 to 20 minutes each, in any order.** Here you will
+# **About 2½ to 10 hours in all; 31 puzzles of 5 to 20 minutes each, in any order.** Here you will
 #
 # 1. write every piece of a spiking network yourself: forwards, backwards, and fused,
 # 2. see each checked at once, with a picture of what is expected and of what came,
@@ -730,6 +730,88 @@ def other_step(v, s, x, beta, v_threshold):
 puzzles.check("other_step", other_step)
 
 # %% [markdown]
+# ## 10 · Time as a scan
+#
+# These belong to the notebook `10_parallel_in_time`.
+
+# %% [markdown] nbgrader={"grade_id": "combine-text"}
+# ### Puzzle: two steps into one
+#
+# A step of a neuron without reset is $v \leftarrow a v + b$: the leak leaves the share $a$, and $b$ comes in. Two such steps, one
+# after the other, are again such a step! `first` and `second` are pairs `(a, b)`. Return the pair of both together, `first`
+# going first. Whoever can do that can combine any number of steps, two by two and in any grouping.
+#
+# In the last case the neuron has two states: `a` is a 2 × 2 matrix, and `b` has two numbers.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("combine")`
+
+
+# %% nbgrader={"grade_id": "combine"}
+def combine(first, second):
+    """The pair (a, b) of two steps v -> a v + b, one after the other; first and second are their pairs."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "combine-check"}
+puzzles.check("combine", combine)
+
+# %% [markdown] nbgrader={"grade_id": "most_rounds-text"}
+# ### Puzzle: how many rounds can a fixed point need?
+#
+# With a reset, a step needs the spike before it. A *fixed point* guesses all spikes: at first, none. A round computes every
+# potential from the guess, $h_t = v_{t-1} - v_{t-1} / \tau + x_t$ and $v_t = h_t - s_t$ with the guessed spikes $s$, beginning at
+# $v = 0$. Then the new guess is a spike wherever $h_t \ge 1$. This is repeated until nothing changes, and the guess is right.
+#
+# How many rounds can it take? Return a current, an array of `steps` numbers, for which as many rounds as possible change a spike.
+# The time constant `tau` is above 1. The picture shows the last round that changes each time step.
+#
+# Stuck? There are 4 hints, one per call: `puzzles.hint("most_rounds")`
+
+
+# %% nbgrader={"grade_id": "most_rounds"}
+def most_rounds(steps, tau):
+    """A current, one number for each of the steps, for which the fixed point needs as many rounds as it can."""
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "most_rounds-check"}
+puzzles.check("most_rounds", most_rounds)
+
+# %% [markdown] nbgrader={"grade_id": "no_scan-text"}
+# ### Puzzle: a neuron that no scan can do
+#
+# Our scans need *affine* steps: $v_t = a_t v_{t-1} + b_t$, with $a_t$ and $b_t$ known beforehand. They may be made of the
+# current, and even of the spikes, where these are guessed: then a reset is no obstacle. Write a neuron that no scan can do even
+# so, and say why. `Neuron` is the library's base class. An answer looks like this one, which is LIF, and wrong:
+#
+# ```python
+# class Mine(Neuron):
+#     tau: float = 4.0
+#     v_threshold: float = 1.0
+#
+#     def charge(self, v, x):
+#         return v - v / self.tau + x
+#
+# return Mine, "reset"
+# ```
+#
+# The reason is one word: `"reset"` (a spike moves the potential), `"threshold"` (it is not always the same), `"input"` (what is
+# kept of v depends on the current) or `"state"` (what is kept of v depends on v).
+#
+# Stuck? There are 3 hints, one per call: `puzzles.hint("no_scan")`
+
+
+# %% nbgrader={"grade_id": "no_scan"}
+def no_scan(Neuron):
+    """A class on Neuron that no scan over time can do, even where its spikes are known, and the reason in a word."""
+
+    raise NotImplementedError  # your turn
+
+
+# %% nbgrader={"grade_id": "no_scan-check"}
+puzzles.check("no_scan", no_scan)
+
+# %% [markdown]
 # ## The score
 #
 # What this session has checked; run it again after each puzzle.
@@ -738,5 +820,5 @@ puzzles.check("other_step", other_step)
 puzzles.progress()
 
 # %% [markdown]
-# **Where to read on:** the notebooks `01_the_neuron` to `09_exchange` explain what the puzzles ask for. For a teacher:
+# **Where to read on:** the notebooks `01_the_neuron` to `10_parallel_in_time` explain what the puzzles ask for. For a teacher:
 # `python tools/puzzles.py teacher FOLDER` writes the notebooks with their solutions as a course for nbgrader.

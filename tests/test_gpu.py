@@ -164,6 +164,34 @@ def test_in_half_precision_the_state_is_float32(neuron: Neuron, dtype: torch.dty
     assert ((mine - theirs).abs() <= unit + 10 * SMALL[torch.float32] * theirs.abs().max()).all()
 
 
+@pytest.mark.parametrize("schedule", ["chunked", "speculative"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "neuron",
+    [neurons.LIF(), neurons.LIF(reset="none"), neurons.ALIF(learn="beta"), neurons.LI(learn="tau"), neurons.Izhikevich(),
+     neurons.LIF(surrogate=BOX, reset="hard")], ids=repr,
+)  # fmt: skip
+def test_chunks_of_time_give_what_the_serial_kernel_gives(neuron: Neuron, dtype: torch.dtype, schedule: str) -> None:
+    """Few neurons, in blocks of one warp, and enough for wide accesses; a last chunk that is shorter."""
+    enough = 4 * THREADS * torch.cuda.get_device_properties(DEVICE).multi_processor_count
+    keeps = (*KEEP, "bits") if neuron.surrogate == BOX else KEEP
+    for steps, count in ((1001, 1), (301, 5), (301, 32), (70, enough)):
+        x, channels = current(neuron, steps, count, dtype), count if neuron.learn else None
+        for keep in keeps if count < enough else keeps[-1:]:
+            found, wanted = (
+                run(Layer(neuron, backend="cuda", keep=keep, channels=channels, schedule=each), x, DEVICE)
+                for each in (schedule, "serial")
+            )
+            case, small = (steps, count, keep), SMALL[dtype] * (100 if isinstance(neuron, neurons.Izhikevich) else 3)
+            if schedule == "chunked" and neuron.reset == "none":  # a sum in another order
+                assert (found["out"] != wanted["out"]).float().mean() < 1e-3 or isinstance(neuron, neurons.LI), case
+                for name in ("state", "v"):
+                    assert_near(found[name], wanted[name], small, (case, name))
+            else:
+                assert all(torch.equal(found[name], wanted[name]) for name in ("out", "state", "v")), case
+            assert_gradients_near(found, wanted, 10 * small, case)
+
+
 @pytest.mark.parametrize("keep", KEEP)
 def test_any_strides_are_taken(keep: str) -> None:
     layer = Layer(neurons.LIF(), backend="cuda", keep=keep)
@@ -247,10 +275,15 @@ def test_it_runs_on_the_tensors_device_and_leaves_the_current_one() -> None:
     assert torch.cuda.current_device() == 0
 
 
-@pytest.mark.parametrize("keep", KEEP)
-def test_a_cuda_graph_holds_forward_and_backward(keep: str) -> None:
-    layer = Layer(neurons.ALIF(), backend="cuda", keep=keep)
-    x, g = noise(20, 2, 300).to(DEVICE).requires_grad_(), noise(20, 2, 300, seed=1).to(DEVICE)
+@pytest.mark.parametrize(
+    ("neuron", "keep", "schedule"),
+    [(neurons.ALIF(), "potential", "serial"), (neurons.ALIF(), "input", "serial"), (neurons.ALIF(), "input", "chunked"),
+     (neurons.CubaLIF(reset="none"), "potential", "chunked")], ids=str,
+)  # fmt: skip
+def test_a_cuda_graph_holds_forward_and_backward(neuron: Neuron, keep: str, schedule: str) -> None:
+    layer = Layer(neuron, backend="cuda", keep=keep, schedule=schedule)
+    steps = 20 if schedule == "serial" else 200
+    x, g = noise(steps, 2, 300).to(DEVICE).requires_grad_(), noise(steps, 2, 300, seed=1).to(DEVICE)
 
     def step() -> tuple[Tensor, Tensor]:
         out = layer(x)
@@ -267,7 +300,7 @@ def test_a_cuda_graph_holds_forward_and_backward(keep: str) -> None:
     with torch.cuda.graph(graph):
         out, grad = step()
     with torch.no_grad():
-        x.copy_(noise(20, 2, 300, seed=5) + 0.5)
+        x.copy_(noise(steps, 2, 300, seed=5) + 0.5)
     Layer(neurons.ALIF(tau=5.0), backend="cuda")(x)  # other numbers must not reach into the graph
     graph.replay()
     torch.cuda.synchronize()
@@ -278,13 +311,16 @@ def test_a_cuda_graph_holds_forward_and_backward(keep: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
-def test_nothing_waits_for_the_gpu() -> None:
-    x, g = noise(20, 2, 300).to(DEVICE).requires_grad_(), noise(20, 2, 300, seed=1).to(DEVICE)
+@pytest.mark.parametrize("schedule", ["serial", "chunked"])
+def test_nothing_waits_for_the_gpu(schedule: str) -> None:
+    x, g = noise(200, 2, 300).to(DEVICE).requires_grad_(), noise(200, 2, 300, seed=1).to(DEVICE)
     for tau in (2.0, 2.5):  # compiled with the first; the second is another number
         if tau == 2.5:
             torch.cuda.set_sync_debug_mode("error")
         try:
-            torch.autograd.grad(Layer(neurons.LIF(tau=tau), backend="cuda")(x), x, g)
+            for reset in ("soft", "none"):
+                layer = Layer(neurons.LIF(tau=tau, reset=reset), backend="cuda", schedule=schedule)
+                torch.autograd.grad(layer(x), x, g)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

@@ -48,7 +48,7 @@ __all__ = [
     "losses", "neurons", "nn", "padded", "penalties", "record", "schedules", "step_by_step", "surrogates", "warm",
 ]  # fmt: skip
 
-LATER = ("exchange", "explore", "puzzles", "reversible", "timesplit")
+LATER = ("exchange", "explore", "puzzles", "reversible", "scan", "timesplit")
 """Imported when they are first used: not everybody needs them, nor plotly and torch.distributed."""
 
 

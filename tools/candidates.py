@@ -90,12 +90,24 @@ def header_folders() -> list[str]:
     return [str(metadata.distribution(wheel).locate_file(folder)) for wheel, folder in HEADERS.items()]
 
 
-def compiled(variant: Variant, loop: str, build: Build, arch: str, counted: bool = True) -> Compiled:
-    """`loop` around this neuron, for an architecture such as "sm_90"; to disassemble it takes longer than to compile it."""
+def compiled(
+    variant: Variant,
+    loop: str,
+    build: Build,
+    arch: str,
+    counted: bool = True,
+    chunked: bool = False,
+    ends: bool = False,
+) -> Compiled:
+    """`loop` around this neuron, for an architecture such as "sm_90"; to disassemble it takes longer than to compile it.
+
+    chunked, ends: as `Build.options` has them.
+    """
     from cuda.core import Program, ProgramOptions
 
     chunk = variant.chunk if variant.keeps == "input" else build.ahead
-    defined = [tuple(option.removeprefix("-D").split("=")) for option in build.options(chunk)]
+    given = build.options(chunk, chunked=chunked, ends=ends)
+    defined = [tuple(option.removeprefix("-D").split("=")) for option in given]
     log = io.StringIO()
     with tempfile.TemporaryDirectory() as own:
         (Path(own) / "neuron.cuh").write_text(cuda_source(variant), encoding="utf-8")

@@ -29,7 +29,7 @@ from tfexplore.codegen.builds import Shape
 from tfexplore.measure.server_process import ServerProcess
 
 HOME = ROOT / "benchmarks" / "tmp" / "gpu"
-JOURNAL, TABLE, TUNED = "journal.jsonl", "table.md", "tuned.json"
+JOURNAL, TABLE, TUNED, SCHEDULES = "journal.jsonl", "table.md", "tuned.json", "schedules.json"
 TOGETHER = 15
 """Processes side by side, for points where nothing is timed."""
 ENOUGH = 5.0
@@ -125,6 +125,14 @@ class Run:
         if builds and not self.dry:  # as tfexplore/backends/tuned.json ships them
             shipped = json.dumps({self.machine["machine"]: builds}, indent=1, sort_keys=True)
             (self.out / TUNED).write_text(shipped + "\n", encoding="utf-8")
+        schedules = [line["row"] for line in found if "fastest" in line.get("row", {})]
+        if (
+            schedules and not self.dry
+        ):  # what schedule="auto" needs of a GPU: {machine: [{"T", "N", "forward": {...}, ...}]}
+            rows = [{"T": row["T"], "N": row["N"], **row["fastest"]} for row in schedules]
+            (self.out / SCHEDULES).write_text(
+                json.dumps({self.machine["machine"]: rows}, indent=1) + "\n", encoding="utf-8"
+            )
         if not self.dry:
             recorded([line["row"] for line in found if "row" in line], self.out, self.machine)
         return text
@@ -209,7 +217,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--minutes", type=float, default=9.5, help="for the whole run; points that do not fit are left out"
     )
-    parser.add_argument("--only", default="1234567", help="sections, such as 3,4")
+    parser.add_argument("--only", default="12345678", help="sections, such as 3,4")
     parser.add_argument("--match", default="", help="only points whose name has this regular expression in it")
     parser.add_argument("--retry", action="store_true", help="what has failed is tried again")
     parser.add_argument("--list", action="store_true", help="the points, their expected seconds and their limits")

@@ -73,6 +73,16 @@ def training(network: str, autocast: str) -> Callable[[Rows], float | None]:
     return find
 
 
+def gain(name: str, T: int, N: int) -> Callable[[Rows], float | None]:
+    """The speed-up of the fastest schedule of this pass over the serial one."""
+
+    def find(rows: Rows) -> float | None:
+        cases = [row for row in rows if name in row.get("fastest", {}) and (row["T"], row["N"]) == (T, N)]
+        return first(row["fastest"][name]["gain"] for row in cases)
+
+    return find
+
+
 def raced(rows: Rows, benchmark: str) -> Rows:
     return [row for row in rows if row.get("about", {}).get("benchmark") == benchmark]
 
@@ -126,6 +136,8 @@ GOALS = (
     Goal("layer, every T and N: times JAX, at worst", 1.0, speedup("jax: ")),
     Goal("layer, every T and N, as a CUDA graph: times JAX, at worst", 1.0, speedup("jax: ", graph=True)),
     Goal("training step, ResNet18, bf16: times SpikingJelly's", 1.3, training("resnet18", "bfloat16")),
+    *(Goal(f"{name}, T=65536, N=1, in chunks: times the serial kernel", 10, gain(name, 65536, 1), text="{:.0f}")
+      for name in ("forward, no reset", "backward")),
     Goal("bits: bytes kept per element-step", 0.25, bits, least=False, text="{:.4f}"),
     Goal("compute-sanitizer: errors", 0, errors, least=False, text="{:.0f}"),
     Goal("pytest -m gpu: failures", 0, failed, least=False, text="{:.0f}"),

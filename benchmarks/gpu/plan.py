@@ -1,7 +1,8 @@
 """Every point, in the order of its value: the module that measures it, its expected seconds, its limit, what it depends on.
 
-Seven sections: 1 does it run correctly; 2 the fastest builds, and the share of a copy that they reach; 3 one layer beside the
-others; 4 whole training steps; 5 time splitting, the explorers' data; 6 the sanitizer and the profiler; 7 other neurons' builds.
+Eight sections: 1 does it run correctly; 2 the fastest builds, and the share of a copy that they reach; 3 one layer beside the
+others; 4 whole training steps; 5 time splitting, the explorers' data; 6 the sanitizer and the profiler; 7 other neurons' builds;
+8 time walked serially or in chunks.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ def points(dry: bool) -> Iterator[Point]:
     yield from tools(dry)
     if not dry:
         yield from tunings(dry, {"LIF": ("potential",)} | dict.fromkeys(OTHERS, ("input",)), section=7)
+    yield from schedules(dry)
 
 
 def right(dry: bool) -> Iterator[Point]:
@@ -190,3 +192,18 @@ def tools(dry: bool) -> Iterator[Point]:
     for tool in ("memcheck", "initcheck"):
         yield Point(6, tool, "benchmarks.gpu.tools", {"tool": tool}, 15, 120, reads=reads)
     yield Point(6, "ncu", "benchmarks.gpu.tools", {"tool": "ncu"}, 17, 120, reads=reads)
+
+
+def schedules(dry: bool) -> Iterator[Point]:
+    """The widest corners first: few neurons and many steps, where chunks must win, and many neurons, where they must not.
+
+    Last, and by `--only 8` in a run of its own: the first point compiles some twenty kernels.
+    """
+    cases = [(64, 8)] if dry else [
+        (65536, 1), (4096, 32768), (4096, 1), (65536, 1024), (4096, 1024), (256, 1), (65536, 32), (4096, 32), (256, 1024),
+        (256, 32768), (256, 32), (65536, 32768),
+    ]  # fmt: skip
+    reads = (*KERNELS, "tfexplore/measure/clock.py", "benchmarks/gpu/tuning.py")
+    for k, (steps, count) in enumerate(cases):
+        name, given = f"schedules: T={steps}, N={count}", {"T": steps, "N": count}
+        yield Point(8, name, "benchmarks.gpu.schedules", given, 35 if k == 0 else 4, 120, reads=reads)

@@ -33,6 +33,10 @@ def check() -> None:
             for dtype in (torch.float32, torch.bfloat16):
                 for steps, count in ((1, 5), (33, 257), (33, wide)):
                     run(Layer(neuron, keep=keep), steps, count, dtype)
+                for count in (5, 256):
+                    run(Layer(neuron, keep=keep, schedule="chunked"), 301, count, dtype)
+    for schedule in ("chunked", "speculative"):  # a forward pass in chunks, too
+        run(Layer(LIF(reset="none"), schedule=schedule), 301, 5, torch.float32)
 
 
 def profile() -> None:

@@ -113,7 +113,9 @@ def variant_of(neuron: Neuron, **options: Any) -> Variant:
 
 
 def about(variant: Variant, neuron: Neuron, x: Tensor, chunk: int = 0, start: Tensor | None = None) -> Given:
-    return Given(len(x), tuple(by_value(neuron)), start, None, 1, None, chunk)
+    own = [[float(getattr(neuron, p.name))] for p in variant.step.per_neuron]
+    per_neuron = torch.tensor(own, dtype=getattr(torch, variant.real)) if own else None
+    return Given(len(x), tuple(by_value(neuron)), start, per_neuron, 1, None, chunk)
 
 
 @settings(max_examples=60)
@@ -299,6 +301,9 @@ def test_the_backward_pass_of_every_neuron_is_a_scan(case: Case, steps: int, cou
     found = chunked.backward(folded, variant, x, *gradients, serial._replace(chunk=chunk), kept)
     wanted = numba_cpu.backward(variant, x, *gradients, serial, kept)
     assert distance(found[0], wanted[0]) < 1e-11
+    if wanted[2] is not None:
+        assert found[2] is not None
+        assert distance(found[2], wanted[2]) < 1e-11
     assert distance(found[1], wanted[1]) < 1e-11 * max(
         1.0, wanted[0].abs().max() / wanted[1].abs().max().clamp(min=1e-30)
     )  # type: ignore[arg-type,union-attr]

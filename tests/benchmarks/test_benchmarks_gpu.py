@@ -315,6 +315,8 @@ ROWS = [
     raced("neuron", {"cuda, keep=bits": 1.0, "jax: lax": 0.1}, T=32, N=10**7, surrogate="Rectangle"),
     raced("training", {"fused": 9.0, "CUDA graph of fused": 5.0, "spikingjelly: multi": 8.0,
                        "spikingjelly: CUDA graph of multi": 7.0}, network="resnet18", autocast="bfloat16"),
+    {"T": 65536, "N": 1, "fastest": {"forward, no reset": {"schedule": "chunked", "chunk": 256, "gain": 12.0}}},
+    {"T": 4096, "N": 1, "fastest": {"backward": {"schedule": "serial", "chunk": 0, "gain": 1.0}}},
     {"errors": 0}, {"errors": 2}, {"counts": {"passed": 100, "failed": 1}, "failed": ["tests/test_gpu.py::test_x"]},
 ]  # fmt: skip
 
@@ -340,6 +342,8 @@ def test_each_goal_says_met_not_met_or_not_measured() -> None:
         "layer, every T and N: times JAX, at worst": ["0.95", "not met"],
         "layer, every T and N, as a CUDA graph: times JAX, at worst": ["1.90", "met"],
         "training step, ResNet18, bf16: times SpikingJelly's": ["1.40", "met"],
+        "forward, no reset, T=65536, N=1, in chunks: times the serial kernel": ["12", "met"],
+        "backward, T=65536, N=1, in chunks: times the serial kernel": ["", "not measured"],
         "bits: bytes kept per element-step": ["0.0312", "met"],
         "compute-sanitizer: errors": ["2", "not met"],
         "pytest -m gpu: failures": ["1", "not met"],

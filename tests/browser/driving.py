@@ -119,6 +119,22 @@ def step(found: Any, label: str, key: str, presses: int = 1) -> None:
         handle.press(key)
 
 
+def predict(page: Any, question: str, option: str) -> None:
+    """Chooses one of the answers of `explore.predict`."""
+    asked = page.locator(".jp-OutputArea-output .widget-vbox").filter(has_text=question).first
+    asked.wait_for()
+    asked.scroll_into_view_if_needed()
+    asked.get_by_role("radio", name=option, exact=True).check()
+
+
+def run_cell(page: Any, words: str) -> Any:
+    """Runs the one code cell in which these words stand by Ctrl+Enter; gives the cell."""
+    cell = page.locator(".jp-CodeCell").filter(has=page.locator(".jp-InputArea", has_text=words))
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    return cell
+
+
 def readout(found: Any, label: str) -> Any:
     """What stands beside a slider."""
     return found.locator(".widget-hslider").filter(has_text=label).locator(".widget-readout").inner_text()

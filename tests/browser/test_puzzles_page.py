@@ -50,7 +50,7 @@ def test_puzzles(page: Any, lab: Any, pictures: Any) -> None:
     score = page.locator(".jp-CodeCell").filter(has_text="puzzles.progress()").first
     page.wait_for_timeout(3_000)  # the cells above come into view and are laid out
     score.scroll_into_view_if_needed()
-    said(score, "0 of 28 puzzles solved")
+    said(score, "0 of 31 puzzles solved")
 
     check = answer(page, "charge", ["def charge(v, x, tau):", "    return v - v / tau + x"])
     assert said(check, "Right").endswith("Right: 3 cases agree.")
@@ -83,5 +83,5 @@ def test_puzzles(page: Any, lab: Any, pictures: Any) -> None:
     score.scroll_into_view_if_needed()
     score.locator(".cm-content").click()
     page.keyboard.press("Shift+Enter")
-    said(score, "1 of 28 puzzles solved. Right, but with too much traffic: fuse_the_loop.")
+    said(score, "1 of 31 puzzles solved. Right, but with too much traffic: fuse_the_loop.")
     score.screenshot(path=pictures / "puzzle_score.png")

@@ -442,10 +442,8 @@ def test_cupy_takes_the_arguments_of_a_launch(monkeypatch: pytest.MonkeyPatch) -
         cuda.forward(variant(neurons.LIF(), "float32"), x, backends.Given(3, numbers, torch.zeros(1, 4)))
     ((grid, block, arguments),) = seen
     assert (grid, block) == ((1,), (128,))
-    assert [np.asarray(a).nbytes for a in arguments] == [8] * 11 + [
-        16,
-        5 * 4,
-    ]  # addresses, T, N, N / B; the groups; the numbers and v
+    # addresses, T, N, N / B; the groups; the numbers and v; the steps of a chunk
+    assert [np.asarray(a).nbytes for a in arguments] == [*[8] * 11, 16, 5 * 4, 8]
 
 
 class Missing(importlib.abc.MetaPathFinder):

@@ -159,7 +159,7 @@ def test_everything_public_is_in_the_reference(site):
     import tfexplore
 
     found = documented(site)
-    rooms = "neurons codegen data data.encoders nn nn.losses nn.penalties measure machine timesplit exchange explore puzzles"
+    rooms = "neurons codegen data data.encoders nn nn.losses nn.penalties measure machine timesplit exchange scan explore puzzles"
     for room in ("tfexplore", *(f"tfexplore.{name}" for name in rooms.split())):
         public = importlib.import_module(room)
         for name in set(public.__all__) - {"ALL", "OUTCOMES", "State", "Value"}:

@@ -183,13 +183,16 @@ def drawn(traces: Any) -> list[str]:
     ("name", "moved"),
     [
         ("cuts", {"network": "sew", "batches": 80}),
+        ("event_driven", {"rows": 64, "width": 512, "counted": "operations"}),
         ("kernel", {"micro_step": 30, "kernel": "backward", "steps": 7}),
         ("memory", {"way": "fused, keep bits", "neuron": "ALIF"}),
         ("neuron", {"strength": 0.4, "steps": 120, "current": "noise", "reset": "hard"}),
         ("schedules", {"piece": 3, "walk": "layer by layer", "network": "feedback"}),
+        ("scan_map", {"passes": "forward + backward", "shown": "depth", "steps": 256}),
         ("split_plan", {"devices": 3, "steps": 64}),
         ("surrogate", {"tau": 4.0, "steps": 80, "colours": "linear"}),
         ("training", {"neuron": 1, "layer": "lif1", "steps": 8}),
+        ("unrolling", {"reset": "none", "steps": 8, "neuron": "LI"}),
     ],
 )
 def test_a_control_is_one_message_and_one_drawing(name: str, moved: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ from tfexplore.data import currents
 from tfexplore.explore.breakdown import parts
 from tfexplore.explore.breakdown.explorer import Breakdown
 from tfexplore.explore.breakdown.parts import AFTER, BEFORE, CHOICES, PARTS, forward_and_backward, pieces
+from tfexplore.explore.breakdown.recorded import whole_networks
+from tfexplore.measure import results
 from tfexplore.nn.networks import conv, images
 
 PLAIN = [part for part in PARTS if part != "BatchNorm"]
@@ -218,3 +220,33 @@ def test_batch_norm_behind_each_convolution() -> None:
     net = conv(channels=2, batch_norm=True)
     np.testing.assert_array_equal(net.conv1[0].weight.detach(), conv(channels=2).conv1[0].weight.detach())
     assert [type(part) for part in net.conv2] == [nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d]
+
+
+# -- whole networks, recorded ------------------------------------------------------------------------------------
+
+
+def test_whole_networks_are_those_recorded_and_the_newest_counts(monkeypatch) -> None:
+    def record(device: str, date: str, rows: list[dict[str, Any]]) -> results.Record:
+        return results.Record("training", "a machine", device, "2.13", date, "", 2, tuple(rows))
+
+    case = {"network": "vgg11", "T": 4, "B": 2, "dtype": "float32"}
+    times = {"layer by layer": 40.0, "fused": 20.0, "CUDA graph of layer by layer": 8.0, "CUDA graph of fused": 6.0}
+    newer = {**case, "median_ms": times, "parts_ms": {"layer by layer": {"neurons": 10.0}}}
+    older = {**case, "median_ms": {**times, "fused": 39.0}}
+    on_gpu = {**case, "median_ms": times, "parts_ms": {"layer by layer": {}}, "autocast": "bfloat16"}
+    found = [
+        record("cuda", "2026-01-01", [on_gpu]),
+        record("cpu", "2026-01-03", [newer]),
+        record("cpu", "2026-01-02", [older]),
+    ]
+    monkeypatch.setattr(results, "records", lambda benchmark: found if benchmark == "training" else [])
+    cpu, gpu = whole_networks()
+    assert (cpu.gain, cpu.share, cpu.saved, cpu.dtype, cpu.where) == (
+        2.0,
+        0.25,
+        0.5,
+        "float32",
+        "a machine, torch 2.13, 2026-01-03",
+    )
+    assert (gpu.gain, gpu.share, gpu.saved, gpu.dtype) == (pytest.approx(8 / 6), None, 0.25, "bfloat16")
+    assert whole_networks("cuda") == [gpu]

@@ -25,7 +25,7 @@ from tfexplore.explore.training import networks, observe
 from tfexplore.explore.training.networks import tuned
 from tfexplore.explore.training.observe import examine, firing_rates, spiking
 from tfexplore.nn import library
-from tfexplore.nn.networks import fit, mlp
+from tfexplore.nn.networks import fit, images, mlp, vgg
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +397,42 @@ def test_in_float64_both_ways_are_the_same_to_the_rounding() -> None:
     result = asyncio.run(made.run())
     assert result.drift().max() < 1e-10
     assert result.images_apart() == [0, 0]
+
+
+def own_vgg(seed: int) -> nn.Module:
+    return vgg(channels=2, seed=seed)
+
+
+def test_seeds_of_your_own_network_beside_the_eager_layers() -> None:
+    """A network with BatchNorm, which step by step would be another computation; by hand, its losses in plain PyTorch."""
+    made = explore.seeds(own_vgg, reference="layer by layer", seeds=2, epochs=1, steps=2)
+    result = asyncio.run(made.run())
+    assert result.walks == ("layer by layer", "fused")
+    for seed, pair in enumerate(result.finished()):
+        run = fit(tuned(vgg(2, seed), "layer by layer"), images(), lambda net, x: net(x), 2, 5e-3, seed)
+        assert pair.losses["layer by layer"] == pytest.approx([next(run) for _ in range(23)], rel=1e-3)
+    assert result.drift()[0] < 1e-5
+    assert "layer by layer and" in result.sentence()
+    assert made.trace("layer by layer: mean losses").name == "layer by layer"
+    assert len(made.trace("layer by layer: mean losses").y) == 23
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"network": nn.Linear(2, 2)}, TypeError, "network must be a function that makes a network from a seed"),
+        (
+            {"reference": "fused"},
+            ValueError,
+            "reference must be one of 'step by step', 'layer by layer', but got 'fused'",
+        ),
+        ({"network": own_vgg}, ValueError, "reference must be 'layer by layer' for a network with BatchNorm"),
+        ({"network": lambda seed: nn.Flatten()}, ValueError, "net has no layer that spikes"),
+    ],
+)
+def test_seeds_refuses_what_cannot_be_compared(given: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        explore.seeds(**given)
 
 
 def test_seeds_stops_and_resumes_and_begins_anew_when_a_slider_moves() -> None:

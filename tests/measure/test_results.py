@@ -130,3 +130,15 @@ def test_nothing_recorded_is_an_empty_list(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(results, "FOLDERS", (tmp_path, tmp_path / "nowhere"))
     assert results.folder() is None
     assert results.records() == []
+
+
+def test_one_case_by_contestant(place: Path) -> None:
+    (record,) = results.records(place)
+    row = record.rows[0]
+    case = {name: row[name] for name in ("T", "N", "dtype", "passes")}
+    assert results.milliseconds(record.benchmark, record.machine[:5], place, **case) == row["median_ms"]
+    with pytest.raises(ValueError, match=r"^case must say which recorded row of .*, but 0 match {'T': 3}\.$"):
+        results.milliseconds(record.benchmark, record.machine, place, T=3)
+    several = sum(other["dtype"] == "float32" for other in record.rows)
+    with pytest.raises(ValueError, match=f"but {several} match {{'dtype': 'float32'}}.$"):
+        results.milliseconds(record.benchmark, record.machine, place, dtype="float32")

@@ -162,7 +162,7 @@ def test_a_layer_is_built_as_it_was_measured(cache: Path, monkeypatch: pytest.Mo
 
     def config() -> Config:
         routes.cached_kernel.cache_clear()
-        wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False, False, False)
+        wanted = (layer.step_name, "auto", "cuda", 0, torch.float32, "input", (), False, False, False, "serial")
         return ops.find(routes.cached_kernel(*wanted))[1].config
 
     try:

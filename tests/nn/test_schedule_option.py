@@ -23,6 +23,7 @@ from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.parameters import parameters_of
 from tfexplore.neurons.step import by_value, step_of
 from tfexplore.nn import ops
+from tfexplore.nn.constant import repeated
 
 T, B, C = 200, 2, 3
 
@@ -303,3 +304,45 @@ def test_compiled() -> None:
             out = module(x)
             results.append([out, *torch.autograd.grad(out.sin().sum(), x)])
         assert all(distance(a, b) < 1e-6 for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("schedule", ["chunked", "speculative"])
+@pytest.mark.parametrize("make", [tfexplore.LI, tfexplore.LIF], ids=lambda make: make.__name__)
+def test_a_constant_current_behind_a_batch_norm(make: Any, schedule: str) -> None:
+    """In float64, against the same current written out at every step, through torch's own BatchNorm."""
+    found = []
+    for together in (True, False):
+        norm, once = nn.BatchNorm1d(C).double(), noise(1, B, C, seed=1, dtype=torch.float64).requires_grad_()
+        if together:
+            out, (v,) = make(schedule=schedule)(repeated(once * 1, T), batch_norm=norm, return_state=True)
+        else:
+            x = norm(once.repeat(T, 1, 1).flatten(0, 1)).view(T, B, C)
+            out, (v,) = make(backend="torch")(x, return_state=True)
+        loss = (out * noise(T, B, C, seed=2, dtype=torch.float64)).sum() + v.square().sum()
+        found.append([out, v, *torch.autograd.grad(loss, [*norm.parameters(), once])])
+    for ours, theirs in zip(*(each[:-1] for each in found), strict=True):
+        assert distance(ours, theirs) < 1e-9
+    # two samples: their normalised values are +-1 whatever they are, but for epsilon, and so the sums cancel
+    assert (found[0][-1] - found[1][-1]).abs().max() < 1e-9 * found[1][2].abs().max()
+
+
+@pytest.mark.parametrize("schedule", ["chunked", "speculative"])
+def test_the_default_device_is_not_that_of_the_input(schedule: str) -> None:
+    x = noise(T, B, C, seed=1).requires_grad_()
+    with torch.device("meta"):
+        (tfexplore.LI(schedule=schedule)(x) * 2).sum().backward()
+    assert distance(x.grad, torch.autograd.grad(tfexplore.LI(backend="torch")(x).sum() * 2, x)[0]) < 1e-5
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38], ids=str)
+def test_what_is_no_number_stays_where_it_is(value: float) -> None:
+    """The same values are no numbers as in a plain loop: behind it, of its own neuron, and of the states it reaches."""
+    x = noise(T, 1, 4, seed=1)
+    x[T // 2, 0, 1] = value
+    neuron = neurons.CubaLIF(reset="none")
+    _, after, v = Layer(neuron, schedule="chunked")(x, return_state=True, trace="v")
+    wanted = Layer(neuron, backend="torch")(x, return_state=True, trace="v")
+    for ours, theirs in zip((*after, v), (*wanted[1], wanted[2]), strict=True):
+        fine = theirs.isfinite()
+        assert torch.equal(ours.isfinite(), fine)
+        assert distance(ours[fine], theirs[fine]) < 1e-5

@@ -74,7 +74,7 @@ class Chunked:
         return found
 
 
-CHUNKS = {"numba": "tfexplore.backends.folded", "cuda": "tfexplore.backends.cuda"}
+CHUNKS = {"numba": "tfexplore.backends.folded", "cuda": "tfexplore.backends.cuda_chunks"}
 """The modules whose passes take a `Given.chunk`."""
 
 
@@ -106,6 +106,9 @@ def true_starts(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, giv
     """The states at the chunks' starts [STATES, C N], from phases 1 and 2; laid: x, as the backend reads it."""
     if variant.schedule == "speculative":
         return speculate(backend, variant, x, given, laid).starts
+    if hasattr(backend, "true_starts"):  # a GPU: phases 1 and 2 in a launch each
+        found: Tensor = backend.true_starts(variant, x, given)
+        return found
     start = begin(variant, x, given)
     starts = start.new_zeros(len(start), -(-given.steps // given.chunk), start.shape[1])
     starts[:, 0] = start
@@ -148,9 +151,11 @@ def walk(backend: ModuleType, matrices: Tensor, ends: Tensor, starts: Tensor, ba
         return
     order = range(ends.shape[1])[:: -1 if backwards else 1]
     z = torch.zeros_like(starts[:, 0], dtype=torch.float64)
+    apart = ~torch.eye(len(z), dtype=torch.bool, device=z.device).unsqueeze(2)
     for c, following in itertools.pairwise(order):
-        # the product of many steps may have overflowed: where there is nothing to multiply, nothing comes of it
-        moved = torch.where(z == 0, 0, matrices[c if len(matrices) > 1 else 0] * z)
+        # the product of many steps, or a state, may have overflowed: where one is 0, the other stays out of the other states
+        matrix = matrices[c if len(matrices) > 1 else 0]
+        moved = torch.where((z == 0) | (matrix == 0) & apart, 0, matrix * z)
         z = moved.sum(1) + ends[:, c]
         starts[:, following] = z
 
@@ -206,7 +211,8 @@ def power(step: Step, matrix: Matrix, given: Given, neurons: int, device: torch.
     """The matrix of one step, the same at all, to the power of a chunk's steps [1, STATES, STATES, N] in float64."""
     numbers, states = tuple(given.scalars[: len(step.scalars)]), len(step.before)
     if given.per_neuron is None:
-        return shared_power(step, matrix, numbers, given.chunk, neurons, device)
+        shared = shared_power(step, matrix, numbers, given.chunk).to(device)
+        return shared.view(1, states, states, 1).expand(-1, -1, -1, neurons).contiguous()
     p = [torch.tensor(value, dtype=torch.float64, device=device) for value in numbers]
     p += torch_reference.spread(given.per_neuron.double(), given.inner, neurons).unbind(0)
     entries = matrix_function(step, matrix)(tuple(p))
@@ -218,15 +224,12 @@ def power(step: Step, matrix: Matrix, given: Given, neurons: int, device: torch.
 
 
 @functools.lru_cache(maxsize=256)
-def shared_power(
-    step: Step, matrix: Matrix, numbers: tuple[float, ...], times: int, neurons: int, device: torch.device
-) -> Tensor:
-    """The same where all neurons share their numbers, computed once for those."""
-    p = tuple(torch.tensor(value, dtype=torch.float64) for value in numbers)
-    entries = [torch.as_tensor(z, dtype=torch.float64) for z in matrix_function(step, matrix)(p)]
+def shared_power(step: Step, matrix: Matrix, numbers: tuple[float, ...], times: int) -> Tensor:
+    """The same where all neurons share their numbers [STATES, STATES], computed once for those, on the CPU."""
+    p = tuple(torch.tensor(value, dtype=torch.float64, device="cpu") for value in numbers)
+    entries = [torch.as_tensor(z, dtype=torch.float64, device="cpu") for z in matrix_function(step, matrix)(p)]
     states = len(step.before)
-    a = torch.linalg.matrix_power(torch.stack(entries).view(states, states), times)
-    return a.to(device).view(1, states, states, 1).expand(-1, -1, -1, neurons).contiguous()
+    return torch.linalg.matrix_power(torch.stack(entries).view(states, states), times)
 
 
 @functools.lru_cache(maxsize=256)
@@ -245,6 +248,10 @@ def backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """The backward pass in chunks of `given.chunk` steps: arguments and results of a serial one."""
     neurons = sizes(g_out)[1]
+    if hasattr(backend, "true_g_ends") and variant.step.temporal_gradient:  # a GPU: phases 1 and 2 in a launch each
+        true = backend.true_g_ends(variant, x, g_out, g_state, g_watched, given, kept)
+        g_x, g_start, g_learned = backend.backward(variant, x, g_out, true, g_watched, given, kept, want_g_start)
+        return g_x, None if g_start is None else g_start[:, :neurons].contiguous(), g_learned
     g_ends = g_out.new_zeros(
         len(variant.step.before), -(-given.steps // given.chunk), neurons, dtype=getattr(torch, variant.real)
     )
@@ -326,7 +333,7 @@ def speculate(backend: ModuleType, variant: Variant, x: Tensor, given: Given, la
     bits = {4: torch.int32, 8: torch.int64}[start.element_size()]
     ends, again, ran = torch.empty_like(starts), torch.arange(count, device=x.device), []
     while len(again):
-        ran.append(torch.zeros(count, dtype=torch.bool).index_fill_(0, again.cpu(), True))
+        ran.append(torch.zeros(count, dtype=torch.bool, device="cpu").index_fill_(0, again.cpu(), True))
         pieces = x if len(again) == count else torch.cat([x[c * chunk : (c + 1) * chunk] for c in again.tolist()])
         some = given._replace(steps=len(pieces), start=starts[:, again].flatten(1))
         pieces = laid if pieces is x and laid is not None else pieces

@@ -28,6 +28,7 @@ from tfexplore.machine.paths import cache_dir, kernels_dir
 from tfexplore.neurons.step import Step
 
 OPTIONS = ("-std=c++17", "-fmad=false")
+WARP = 32
 
 
 def why_not() -> str:
@@ -68,23 +69,27 @@ def load(header: str, loop: str, options: tuple[str, ...], device: int, function
 
 
 @functools.cache
-def prepared(variant: Variant, loop: str, as_wide: bool, lengths: bool, device: int) -> tuple[Any, int]:
-    """The compiled kernel of a variant, in its config's build or with one neuron in each thread; and the neurons of one block."""
+def prepared(
+    variant: Variant, loop: str, as_wide: bool, lengths: bool, device: int, chunked: bool = False, ends: bool = False
+) -> tuple[Any, int]:
+    """The compiled kernel of a variant, in its config's build or with one neuron in each thread; and the neurons of a thread."""
     build: Build = getattr(variant.config, loop)
     recomputes = variant.keeps == "input"
     if not as_wide:
         build = build.narrow(variant.chunk) if recomputes and loop == "backward" else build.narrow()
     # only recomputation is in chunks; else a chunk is the steps in flight
-    options = build.options(variant.chunk if recomputes else build.ahead, lengths)
-    return load(source(variant), loop, options, device), build.vector * THREADS
+    options = build.options(variant.chunk if recomputes else build.ahead, lengths, chunked, ends)
+    return load(source(variant), loop, options, device), build.vector
 
 
-def wide(variant: Variant, loop: str, pointers: Sequence[int], neurons: int, each: int, device: int) -> bool:
+def wide(
+    variant: Variant, loop: str, pointers: Sequence[int], neurons: int, each: int, device: int, columns: int = 0
+) -> bool:
     """Whether each thread takes as many neurons as in the config: rows, and the neurons of each sample, are whole accesses, and
-    there are enough threads."""
+    there are enough threads. columns: with chunks of time, how many pairs of a chunk and a neuron there are."""
     vector: int = getattr(variant.config, loop).vector
     whole = neurons % vector == 0 and each % vector == 0 and not any(pointer % ACCESS for pointer in pointers)
-    return whole and neurons >= vector * THREADS * processors(device)
+    return whole and (columns or neurons) >= vector * THREADS * processors(device)
 
 
 @functools.cache
@@ -100,26 +105,53 @@ def packed(scalars: tuple[float, ...], real: str) -> Any:
 
 
 def launch(
-    variant: Variant, loop: str, tensors: Sequence[Tensor | None], given: Given, neurons: int, device: int
-) -> None:
-    """Launches on torch's current stream of the device; what is None is a null pointer."""
-    import cupy
-
+    variant: Variant, loop: str, tensors: Sequence[Tensor | None], given: Given, neurons: int, device: int, ends: bool = False,
+    matrix: Tensor | None = None,
+) -> None:  # fmt: skip
+    """Launches on torch's current stream of the device; what is None is a null pointer. ends, matrix: see `cuda_chunks`."""
     pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     each = neurons if given.lengths is None else neurons // len(given.lengths)
-    as_wide = wide(variant, loop, pointers, neurons, each, device)
-    kernel, block = prepared(variant, loop, as_wide, given.lengths is not None, device)
+    columns, chunked = columns_of(given, neurons), given.chunk > 0
+    if chunked:
+        check_chunk(variant, given.chunk)
+    as_wide = wide(variant, loop, pointers, neurons, each, device, columns)
+    kernel, vector = prepared(variant, loop, as_wide, given.lengths is not None, device, chunked, ends)
+    # blocks of one warp spread few pairs over more multiprocessors
+    threads = WARP if chunked and columns < THREADS * processors(device) else THREADS
     groups = packed((given.inner, 1 if given.per_neuron is None else given.per_neuron.shape[1]), "int64")
     # int64 by name: CuPy makes a small Python int 4 bytes wide where NumPy's default integer is (Windows, NumPy 1)
     arguments = (
         *map(np.int64, (*pointers, given.steps, neurons, max(each, 1))),
         groups,
         packed(tuple(given.scalars), variant.real),
+        np.int64(given.chunk),
+        *([np.int64(0 if matrix is None else matrix.data_ptr())] if loop == "backward" else []),
     )
+    run(kernel, -(-columns // (vector * threads)), threads, arguments, device)
+
+
+def check_chunk(variant: Variant, chunk: int) -> None:
+    """What is saved for several steps together belongs to one chunk."""
+    whole = variant.chunk if variant.keeps == "input" else variant.steps
+    if chunk % whole:
+        raise ValueError(
+            f"chunk must be a multiple of the {whole} steps that keep={variant.keep!r} saves together, but got {chunk}."
+        )
+
+
+def run(kernel: Any, blocks: int, threads: int, arguments: tuple[Any, ...], device: int) -> None:
+    """On torch's current stream of the device."""
+    import cupy
+
     # CuPy reads only a stream's address; its ExternalStream is deprecated in CuPy 14, and the successor new there
     stream = SimpleNamespace(ptr=torch.cuda.current_stream(device).cuda_stream)
     with cupy.cuda.Device(device):
-        kernel((-(-neurons // block),), (THREADS,), arguments, stream=stream)
+        kernel((blocks,), (threads,), arguments, stream=stream)
+
+
+def columns_of(given: Given, neurons: int) -> int:
+    """Of what belongs to an end of time: the neurons, or (with a chunk) the pairs of a chunk and a neuron."""
+    return neurons * -(-given.steps // given.chunk) if given.chunk else neurons
 
 
 def contiguous(tensor: Tensor | None) -> Tensor | None:
@@ -133,7 +165,8 @@ def forward(
     steps, neurons = given.steps, sizes(x)[1]
     real, kept_dtype = getattr(torch, variant.real), getattr(torch, variant.kept_dtype)
     out = x.new_empty((steps, *x.shape[1:]))
-    state = x.new_empty(len(variant.step.before), neurons, dtype=real) if want_state else None
+    columns = columns_of(given, neurons)
+    state = x.new_empty(len(variant.step.before), columns, dtype=real) if want_state else None
     keeps = variant.keeps != "nothing"
     kept = x.new_empty(variant.kept_shape(steps, neurons), dtype=kept_dtype) if keeps else None
     watched = x.new_empty(steps, len(variant.record), neurons, dtype=real) if variant.record else None
@@ -146,15 +179,25 @@ def backward(
     variant: Variant, x: Tensor | None, g_out: Tensor, g_state: Tensor | None, g_watched: Tensor | None, given: Given,
     kept: Tensor | None, want_g_start: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """As `numba_cpu.backward`, on a GPU."""
+    """As `numba_cpu.backward`, on a GPU. With a chunk, only the first chunk's columns of `given.start` are read."""
     step, real = variant.step, getattr(torch, variant.real)
-    steps, neurons = sizes(g_out)
-    g_x = g_out.new_empty((1 if variant.constant else steps, *g_out.shape[1:]))
-    g_start = g_out.new_empty((len(step.before), neurons), dtype=real) if want_g_start else None
-    rows = g_out.new_empty((len(step.learned), neurons), dtype=real) if step.learned else None
-    inputs = map(contiguous, (x, g_out, g_state, g_watched, given.start, given.per_neuron, given.lengths, kept))
+    neurons = sizes(g_out)[1]
+    columns = columns_of(given, neurons)
+    # a constant x has one gradient in each column: the chunks' are added up below
+    g_x = g_out.new_empty((columns // neurons if neurons else 1, *g_out.shape[1:]) if variant.constant else g_out.shape)
+    g_start = g_out.new_empty((len(step.before), columns), dtype=real) if want_g_start else None
+    rows = g_out.new_empty((len(step.learned), columns), dtype=real) if step.learned else None
+    inputs = map(
+        contiguous, (x, g_out, g_state, g_watched, first_of(given, neurons), given.per_neuron, given.lengths, kept)
+    )
     launch(variant, "backward", (*inputs, g_x, g_start, rows), given, neurons, g_out.device.index or 0)
+    g_x = g_x.sum(0, keepdim=True) if variant.constant and given.chunk else g_x
     return g_x, g_start, None if rows is None else summed(rows, given, step)
+
+
+def first_of(given: Given, neurons: int) -> Tensor | None:
+    """The states before the first step: behind it, chunks begin with what was saved."""
+    return given.start if given.start is None or not given.chunk else given.start[:, :neurons]
 
 
 def summed(rows: Tensor, given: Given, step: Step) -> Tensor:

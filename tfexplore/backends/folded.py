@@ -109,7 +109,7 @@ def unfold_kept(variant: Variant, kept: Tensor | None, start: Tensor | None, ste
 def side_by_side(given: Given) -> Given:
     """What the ordinary kernels take for the chunks as neurons."""
     whole, rest = divmod(given.steps, given.chunk)
-    lengths = torch.tensor([given.chunk] * whole + [rest]) if rest else None
+    lengths = torch.tensor([given.chunk] * whole + [rest], device="cpu") if rest else None
     return given._replace(steps=given.chunk, lengths=lengths, chunk=0)
 
 

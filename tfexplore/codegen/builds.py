@@ -40,11 +40,14 @@ class Build:
         named = {"in shared memory": self.shared, "streaming": self.streaming}
         return ", ".join([f"{self.vector} wide", f"{self.ahead} ahead", *(name for name, yes in named.items() if yes)])
 
-    def options(self, chunk: int, lengths: bool = False) -> tuple[str, ...]:
-        """As the compiler takes them: the named constants of `kernels/*.cu`. lengths: samples have a number of steps each."""
+    def options(self, chunk: int, lengths: bool = False, chunked: bool = False, ends: bool = False) -> tuple[str, ...]:
+        """As the compiler takes them: the named constants of `kernels/*.cu`.
+
+        lengths: samples have a number of steps each. chunked: chunks of time run side by side; ends: only their ends are wanted.
+        """
         named = {
             "THREADS": THREADS, "VECTOR": self.vector, "AHEAD": self.ahead, "CHUNK": chunk, "SHARED": int(self.shared),
-            "STREAMING": int(self.streaming), "LENGTHS": int(lengths),
+            "STREAMING": int(self.streaming), "LENGTHS": int(lengths), "CHUNKED": int(chunked), "ENDS": int(ends),
         }  # fmt: skip
         return tuple(f"-D{name}={value}" for name, value in named.items())
 

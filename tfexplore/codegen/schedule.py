@@ -41,7 +41,7 @@ FIXED = {"forward": 500_000, "backward": 700_000}
 SHARED = 0.7
 """How much of its time a second thread is worth, laying out included."""
 MARGIN = 1.25
-"""By how much "chunked" must be predicted to be faster: a wrong guess is never slower than noise."""
+"""By how much "chunked" must be predicted to be faster: a prediction wrong by less makes nothing slower."""
 COLUMNS = 2048
 """Chunks times neurons that fill a core's lanes and outweigh `STEP`; more of them only shorten the chunks."""
 
@@ -182,7 +182,8 @@ def cost_of(variant: Variant, loop: str) -> Cost:
 def counted(value: Expr, depths: Mapping[Symbol, int]) -> tuple[int | None, int]:
     """Cycles until the value is there after the symbols of `depths` (None: it needs none of them), and to start its operations.
 
-    What is made of parameters alone is computed once, before the loop.
+    What is made of x and parameters alone lengthens no chain. Its work counts all the same, also where it is computed once,
+    before the loop: h - v_threshold is a sum and a sign.
     """
     if isinstance(value, Symbol):
         return depths.get(value), 0

@@ -16,7 +16,11 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.conventions.explorer import Conventions as conventions
     from tfexplore.explore.cuts.explorer import Cuts as cuts
     from tfexplore.explore.data_path.explorer import DataPath as data_path
+    from tfexplore.explore.drawn.explorer import Drawn as drawn
+    from tfexplore.explore.drawn.explorer import bars
+    from tfexplore.explore.event_driven.explorer import EventDriven as event_driven
     from tfexplore.explore.follow.explorer import Follow as follow
+    from tfexplore.explore.hand_in.page import hand_in
     from tfexplore.explore.inverse.explorer import Inverse as inverse
     from tfexplore.explore.kernel.explorer import Kernel as kernel
     from tfexplore.explore.kernel.sources import Sources as sources
@@ -24,8 +28,11 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.neuron.explorer import NeuronExplorer as neuron
     from tfexplore.explore.nir.explorer import Nir as nir
     from tfexplore.explore.policies.explorer import MemoryOverTime as memory_over_time
+    from tfexplore.explore.predict.explorer import Prediction as predict
     from tfexplore.explore.race.explorer import Race as race
     from tfexplore.explore.roofline.explorer import Roofline as roofline
+    from tfexplore.explore.scan.explorer import Scan as scan
+    from tfexplore.explore.scan_map.explorer import ScanMapExplorer as scan_map
     from tfexplore.explore.schedules.explorer import Schedules as schedules
     from tfexplore.explore.seeds.explorer import Seeds as seeds
     from tfexplore.explore.speech.explorer import Speech as speech
@@ -35,6 +42,7 @@ if all(importlib.util.find_spec(name) for name in ("plotly", "ipywidgets")):
     from tfexplore.explore.training.explorer import Training as training
     from tfexplore.explore.training.networks import losses
     from tfexplore.explore.twins.explorer import TwinsExplorer as twins
+    from tfexplore.explore.unrolling.explorer import Unrolling as unrolling
     from tfexplore.explore.whole_step.explorer import WholeStep as whole_step
 else:  # the pure functions of these modules (kept, points, walks ...) need neither
 
@@ -45,13 +53,17 @@ else:  # the pure functions of these modules (kept, points, walks ...) need neit
 
 
 __all__ = [
+    "bars",
     "bits",
     "breakdown",
     "compile_cost",
     "conventions",
     "cuts",
     "data_path",
+    "drawn",
+    "event_driven",
     "follow",
+    "hand_in",
     "inverse",
     "kernel",
     "losses",
@@ -59,8 +71,11 @@ __all__ = [
     "memory_over_time",
     "neuron",
     "nir",
+    "predict",
     "race",
     "roofline",
+    "scan",
+    "scan_map",
     "schedules",
     "seeds",
     "sources",
@@ -71,6 +86,7 @@ __all__ = [
     "surrogate",
     "training",
     "twins",
+    "unrolling",
     "whole_step",
 ]
 

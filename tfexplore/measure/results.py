@@ -134,6 +134,31 @@ def records(place: Path | None = None, benchmark: str | None = None) -> list[Rec
     return [record for record in every if benchmark in (None, record.benchmark)]
 
 
+def milliseconds(benchmark: str, machine: str, place: Path | None = None, **case: Any) -> dict[str, float]:
+    """The recorded medians of one case, by contestant.
+
+    Args:
+        benchmark: its name.
+        machine: a part of the machine's name.
+        place: the folder; by default that of this installation.
+        case: what the row says, such as T=32, N=10_000_000, dtype="float32".
+
+    Raises:
+        ValueError: no row, or more than one, is of this case; the message says how many.
+
+    Example:
+        >>> sorted(milliseconds("recurrent", "Xeon", n=256, passes="forward"))[:2]
+        ['copy', 'eager torch']
+    """
+    of = [record for record in records(place, benchmark) if machine in record.machine]
+    rows = [row for record in of for row in record.rows if case.items() <= row.items()]
+    if len(rows) != 1:
+        raise ValueError(
+            f"case must say which recorded row of {benchmark!r} on {machine!r}, but {len(rows)} match {case}."
+        )
+    return dict(rows[0]["median_ms"])
+
+
 def curve(record: Record, contestant: str, axis: str, passes: str, wanted: dict[str, Any]) -> Curve | None:
     """The recorded curve over an axis whose other values are nearest to those wanted.
 

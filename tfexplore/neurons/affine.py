@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import sympy
 from sympy import Expr, Symbol
+from sympy.core.relational import Relational
 
 from tfexplore.neurons.order import detached, first
 from tfexplore.neurons.step import Step
@@ -97,10 +98,14 @@ def why_not(step: Step, given_spikes: bool = False) -> str:
         for before in step.before:
             slope = sympy.expand(sympy.diff(value, before))
             if slope.free_symbols & {*step.before}:
-                known = slope.subs(step.s, 0)  # without a spike: shorter, and as telling
+                calm = slope.subs(step.s, 0)  # shorter, and as telling, unless the spike alone bends it
+                known = calm if calm.free_symbols & {*step.before} else slope
                 return (
                     f"its step is not affine in {before.name}: d{z.name}[t]/d{before.name}[t-1] = {known}, not a number"
                 )
+        # between the jumps of a Piecewise of numbers all slopes are 0
+        if compared := {a for c in value.atoms(Relational) for a in c.free_symbols} & {*step.before}:
+            return f"its {z.name}[t] depends on a comparison of {', '.join(sorted(map(str, compared)))}"
     if given_spikes:
         return ""
     names = [z.name for z, value in zip(step.before, after, strict=True) if step.s in value.free_symbols]

@@ -330,6 +330,8 @@ class Layer(Stateful):
             scheduling.refuse(self._schedule, "samples of different lengths have not all of them")
         once = self._once(x)
         current = norm.x if norm is not None else x if once is None else once
+        if once is None and norm is not None:
+            current = current.expand(x.shape)  # the single step of a constant current, to chunks
         order = memory_order(current)
         if lengths is not None and order is not None and order[0] != 1:
             order = None  # the neurons of a sample must be neighbours

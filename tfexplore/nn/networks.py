@@ -1,4 +1,4 @@
-"""The two small networks of the course, the digits in the shape of their input, and their training."""
+"""The small networks of the course, the digits in the shape of their input, and their training."""
 
 from __future__ import annotations
 
@@ -57,6 +57,36 @@ def conv(channels: int = 16, seed: int = 0, batch_norm: bool = False) -> nn.Sequ
         "linear": FoldTime(nn.Flatten(), last),
     }
     return nn.Sequential(OrderedDict(parts))
+
+
+def vgg(channels: int = 8, seed: int = 0) -> nn.Sequential:
+    """A small VGG: two convolutions with BatchNorm and spiking maps of 8 x 8, then two of 4 x 4 -> 10 digits.
+
+    A plain chain of layers, where `tfexplore.nn.residual` has shortcuts. After Simonyan and Zisserman, "Very Deep Convolutional
+    Networks for Large-Scale Image Recognition", ICLR 2015.
+
+    Args:
+        channels: maps of the first two layers of neurons; the other two have twice as many.
+        seed: of the weights.
+
+    Shape:
+        - x: [T, B, 1, 8, 8]
+        - output: [T, B, 10]
+
+    Example:
+        >>> vgg(channels=4)(torch.rand(5, 2, 1, 8, 8)).shape
+        torch.Size([5, 2, 10])
+    """
+    parts, inputs, pool = OrderedDict[str, nn.Module](), 1, list[nn.Module]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for k, outputs in enumerate((channels, channels, 2 * channels, 2 * channels), 1):
+            folded = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+            parts[f"conv{k}"] = FoldTime(*pool, folded, nn.BatchNorm2d(outputs))
+            parts[f"lif{k}"] = LIF()
+            inputs, pool = outputs, [nn.AvgPool2d(2)] * (k == 2)
+        parts["linear"] = FoldTime(nn.Flatten(), nn.Linear(2 * channels * 4 * 4, 10))
+    return nn.Sequential(parts)
 
 
 def strong(module: nn.Linear | nn.Conv2d, gain: float) -> None:

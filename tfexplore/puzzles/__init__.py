@@ -23,6 +23,7 @@ from tfexplore.puzzles.exchange import PUZZLES as EXCHANGE
 from tfexplore.puzzles.kernel import PUZZLES as KERNEL
 from tfexplore.puzzles.puzzle import Case, Complaint, Puzzle
 from tfexplore.puzzles.reversible import PUZZLES as REVERSIBLE
+from tfexplore.puzzles.scan import PUZZLES as SCAN
 from tfexplore.puzzles.split import PUZZLES as SPLIT
 from tfexplore.puzzles.training import PUZZLES as TRAINING
 from tfexplore.puzzles.verdict import OUTCOMES, Verdict, framed, show, tiles
@@ -34,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 ALL: dict[str, Puzzle] = {puzzle.name: puzzle for puzzle in (
-    *NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING, *SPLIT, *REVERSIBLE, *BITS, *EXCHANGE
+    *NEURON, *WALK, *KERNEL, *BACKWARD, *TRAINING, *SPLIT, *REVERSIBLE, *BITS, *EXCHANGE, *SCAN
 )}  # fmt: skip
 """Every puzzle by name, in the order of the notebooks."""
 

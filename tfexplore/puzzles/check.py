@@ -126,8 +126,8 @@ def different(attempt: Attempt) -> Verdict | None:
     differs = ~close(yours, case.expected)
     if not differs.any():
         return None
-    sentence = f"Wrong, with {case.name}: {first_difference(puzzle, case, yours, differs)}"
-    return attempt.verdict("wrong", f"{sentence} {slip(puzzle, case, yours)}", yours, differs)
+    found = (first_difference(puzzle, case, yours, differs), attempt.memory.said, slip(puzzle, case, yours))
+    return attempt.verdict("wrong", f"Wrong, with {case.name}: {' '.join(filter(None, found))}", yours, differs)
 
 
 # -- right: how much it moved -------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def weighed(attempts: list[Attempt]) -> Verdict:
     sentence = f"Right: {f'{len(attempts)} cases agree' if len(attempts) > 1 else 'the case agrees'}"
     if case.budget is not None:
         sentence += f", with {total} words per element-step; the budget is {digits(case.budget)}"
-    return attempt.verdict("right", f"{sentence}.", shown, None, traffic)
+    return attempt.verdict("right", f"{sentence}. {attempt.memory.said}", shown, None, traffic)
 
 
 def traffic_of(attempt: Attempt) -> tuple[dict[str, Fraction], str]:
@@ -276,6 +276,7 @@ def listed(traffic: Mapping[str, Fraction]) -> str:
 
 
 CAUSES = (
+    ("for @", "`@` multiplies arrays only; `np.dot` multiplies numbers, too."),
     ("truth value", "`if`, `and` and `max()` decide for one number; `np.where` and arithmetic do for arrays."),
     ("read-only", "What is given must stay as it is: make a new value, as in `v = v - ...`, instead of `v -= ...`."),
     ("is an input", ""),

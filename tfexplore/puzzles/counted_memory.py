@@ -24,6 +24,7 @@ class Memory(Log):
 
     Attributes:
         drawn: what the picture of the answer shows, where that is not its result.
+        said: a sentence of the case's own on the answer, such as how many rounds a current needs.
 
     Example:
         >>> memory = Memory()
@@ -44,6 +45,7 @@ class Memory(Log):
         self.inputs: set[str] = set()
         self.bytes: dict[str, int] = {}
         self.drawn: Any = None
+        self.said = ""
 
     def input(self, name: str, array: Any) -> Counted:
         """A counted copy of an array, which may only be read."""

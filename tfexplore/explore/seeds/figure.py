@@ -9,15 +9,20 @@ import numpy as np
 
 from tfexplore.explore.base import style
 from tfexplore.explore.base.sheet import Axis, Line, Panel, Sheet
-from tfexplore.explore.seeds.pairs import PAIR, SeedPairs
+from tfexplore.explore.seeds.pairs import FUSED, LAYERED, STEPPED, SeedPairs
 
-LOOKS = dict(zip(PAIR, ((style.STEPPED, "solid", 6.0), (style.FUSED, "dash", 2.5)), strict=True))
-"""Colour, dash and width of a walk's mean; the second lies on top of the first."""
+LOOKS = {
+    STEPPED: (style.STEPPED, "solid", 6.0),
+    LAYERED: (style.LAYERED, "solid", 6.0),
+    FUSED: (style.FUSED, "dash", 2.5),
+}
+"""Colour, dash and width of a walk's mean; the fused one lies on top of the other."""
 DECADES = {1e-16: "10⁻¹⁶", 1e-12: "10⁻¹²", 1e-8: "10⁻⁸", 1e-4: "10⁻⁴", 1.0: "1"}
 
 
 def sheet(made: SeedPairs) -> Sheet:
     drift = [np.where((d := pair.drift()) > 0, d, np.nan) for pair in made.pairs]  # equal bits are not on a log axis
+    equal = len(found := made.drift()) > 0 and not found.any()
     losses = [values for pair in made.pairs for values in pair.losses.values()]
     top = 1.05 * max((loss for values in losses for loss in values if math.isfinite(loss)), default=3.0)
     along = Axis("batches", 0, max([10.0, *(1.03 * len(values) for values in losses)]))
@@ -30,7 +35,7 @@ def sheet(made: SeedPairs) -> Sheet:
         "difference": Panel(
             [Line("difference", *one_line(drift), style.GREEN, width=1.5, sign="circle", size=3,
                   words="batch {x}: {y:.1e}")],
-            title="|difference| of the two losses", x=along, y=Axis("", 3e-18, 3, log=True, ticks=DECADES),
+            title="|difference| of the two losses" + ": none" * equal, x=along, y=Axis("", 3e-18, 3, log=True, ticks=DECADES),
         ),
     }  # fmt: skip
     return Sheet(panels, height=400, legend="below")
@@ -39,10 +44,13 @@ def sheet(made: SeedPairs) -> Sheet:
 def curves(made: SeedPairs, what: str, sign: str = "") -> Iterator[Line]:
     """For both walks: thin, every seed; thick, the mean of the seeds that are finished."""
     finished = made.finished()
-    for walk, (colour, dash, width) in LOOKS.items():
+    for walk in made.walks:
+        colour, dash, width = LOOKS[walk]
         each = [getattr(pair, what)[walk] for pair in made.pairs]
         mean = np.mean([getattr(pair, what)[walk] for pair in finished], axis=0) if finished else np.array([])
-        yield Line(f"{walk}: {what}", *one_line(each), colour, dash, 1.0, 0.5, words=f"{walk}: {{y:.4g}}")
+        yield Line(
+            f"{walk}: {what}", *one_line(each), colour, dash, 1.0, 0.5, sign=sign, size=4, words=f"{walk}: {{y:.4g}}"
+        )
         yield Line(
             f"{walk}: mean {what}", np.arange(1, len(mean) + 1), mean, colour, dash, width, sign=sign, label=walk
         )

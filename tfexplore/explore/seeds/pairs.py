@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-STEPPED, FUSED = PAIR = ("step by step", "fused")
+STEPPED, LAYERED, FUSED = "step by step", "layer by layer", "fused"
+REFERENCES = (STEPPED, LAYERED)
+"""What fused may be compared with: both run in eager torch."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-
-
-def both() -> dict[str, list[float]]:
-    return {walk: [] for walk in PAIR}
 
 
 @dataclass(frozen=True)
@@ -22,14 +20,14 @@ class Pair:
     Both walks begin with the same weights and see the same batches in the same order.
     """
 
-    losses: dict[str, list[float]] = field(default_factory=both)
-    accuracies: dict[str, list[float]] = field(default_factory=both)
+    losses: dict[str, list[float]]
+    accuracies: dict[str, list[float]]
 
     def drift(self) -> np.ndarray:
         """How far apart the two losses of each batch are."""
         both = min(len(values) for values in self.losses.values())
-        stepped, fused = (np.array(self.losses[walk][:both]) for walk in PAIR)
-        return np.abs(stepped - fused)
+        reference, fused = (np.array(values[:both]) for values in self.losses.values())
+        return np.abs(reference - fused)
 
 
 @dataclass
@@ -37,7 +35,8 @@ class SeedPairs:
     """The pairs of trainings so far.
 
     Args:
-        network: "mlp" or "conv".
+        network: "mlp", "conv" or "your network".
+        reference: the walk beside the fused one.
         dtype: of weights, images and state.
         epochs: of each training.
         tests: how many test images there are.
@@ -47,12 +46,26 @@ class SeedPairs:
     """
 
     network: str
+    reference: str
     dtype: str
     epochs: int
     tests: int
     machine: str
     pairs: list[Pair] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PAIR, 0.0))
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.seconds |= dict.fromkeys(self.walks, 0.0)
+
+    @property
+    def walks(self) -> tuple[str, str]:
+        """The two of each pair."""
+        return self.reference, FUSED
+
+    def begin(self) -> Pair:
+        """A pair of trainings that have not begun, now the last of `pairs`."""
+        self.pairs.append(Pair({walk: [] for walk in self.walks}, {walk: [] for walk in self.walks}))
+        return self.pairs[-1]
 
     def finished(self) -> list[Pair]:
         return [pair for pair in self.pairs if len(pair.accuracies[FUSED]) == self.epochs]
@@ -63,7 +76,7 @@ class SeedPairs:
 
     def images_apart(self) -> list[int]:
         """How many more test images the fused network classifies correctly, by seed."""
-        return [round((f - s) * self.tests) for s, f in zip(self.final(STEPPED), self.final(FUSED), strict=True)]
+        return [round((f - s) * self.tests) for s, f in zip(self.final(self.reference), self.final(FUSED), strict=True)]
 
     def apart(self) -> str:
         """`images_apart` in words."""
@@ -85,11 +98,12 @@ class SeedPairs:
         parts = [f"{len(drift)} pairs of losses in {self.dtype}: {bits} have the same bits."]
         if finals := self.final(FUSED):
             parts.append(
-                f"Test accuracy {np.mean(self.final(STEPPED)):.1%} step by step and {np.mean(finals):.1%} fused; {self.apart()}."
+                f"Test accuracy {np.mean(self.final(self.reference)):.1%} {self.reference} and {np.mean(finals):.1%} fused; "
+                f"{self.apart()}."
             )
         if len(finals) > 1:
             spread = round((max(finals) - min(finals)) * self.tests)
             parts.append(f"The best and the worst seed are {spread} images apart.")
-        slow, fast = (self.seconds[walk] for walk in PAIR)
-        parts.append(f"Training took {slow:.1f} s step by step and {fast:.1f} s fused ({self.machine}).")
+        slow, fast = (self.seconds[walk] for walk in self.walks)
+        parts.append(f"Training took {slow:.1f} s {self.reference} and {fast:.1f} s fused ({self.machine}).")
         return " ".join(parts)

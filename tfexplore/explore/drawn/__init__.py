@@ -1,0 +1,1 @@
+"""A figure of numbers that are there already: without controls."""

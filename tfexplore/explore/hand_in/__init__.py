@@ -1,0 +1,1 @@
+"""The page that ends the course: three predictions for a network of the learner, checked by counting."""

@@ -1,0 +1,1 @@
+"""A prediction before an experiment, and what was measured beside it."""
