@@ -313,7 +313,7 @@ guess_2
 guess_3 = explore.predict("100,000 such neurons, 64 steps: what is faster?", ["serial", "chunked"])
 guess_3
 
-# %%
+# %% tags=["nbval-ignore-output"]
 scan_map = explore.scan_map()
 scan_map.show()
 

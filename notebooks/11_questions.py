@@ -787,13 +787,14 @@ guess_11.check("all of them")
 # ## 12. Is the unrolled equation a transformation, or substitution?
 #
 # The paper writes the potential after several steps as one long formula. Does that make anything parallel? SymPy unrolls our LIF,
-# whose two steps, substituted into each other, read
+# whose two steps, substituted into each other, read (with $\vartheta$ for the threshold, a reset potential of 0, and $\theta$ for
+# the comparison)
 
 # %%
 unrolled = explore.unrolling("LIF", reset="soft", steps=16)
 two = unrolled.result.formulas["substituted"][2].in_full()
-short = {"v_threshold": r"\vartheta", "v_reset": "v_r"}
-two = two.xreplace({symbol: sympy.Symbol(short[symbol.name]) for symbol in two.free_symbols if symbol.name in short})
+short = {"v_threshold": sympy.Symbol(r"\vartheta"), "v_reset": sympy.S.Zero}
+two = two.xreplace({symbol: short[symbol.name] for symbol in two.free_symbols if symbol.name in short})
 Latex(sympy.multiline_latex(sympy.Symbol("v_next"), two, 2))
 
 # %%

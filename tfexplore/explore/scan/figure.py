@@ -49,7 +49,7 @@ def sheet(made: Played, done: int, ways: Sequence[Played], shown: int) -> Sheet:
                      words="step {x}, round {y}: {under}", under=states),
                 Points("ran", *across(ran), DOT, size=6, edge=style.MUTED, label="computed in this round", words="step {x}"),
                 Points("in vain", *across(vain), style.ROSE, "cross", size=7, label="computed in vain", words="step {x}"),
-                Arrows("needs", needs, DOT, width=1.0),
+                Arrows("needs", needs, width=1.0),
             ],
             title=f"{made.way}: {done} of {len(rounds)} rounds" + (f", {now.what}" if now is not None else ""),
             x=Axis("", -0.5, steps - 0.5, every=-(-steps // 16), bare=True),
