@@ -182,7 +182,7 @@ def cost_of(variant: Variant, loop: str) -> Cost:
 def counted(value: Expr, depths: Mapping[Symbol, int]) -> tuple[int | None, int]:
     """Cycles until the value is there after the symbols of `depths` (None: it needs none of them), and to start its operations.
 
-    What is made of x and parameters alone lengthens no chain. Its work counts all the same, also where it is computed once,
+    What is made of x and parameters alone lengthens no chain. Its work counts nevertheless, even where it is computed once,
     before the loop: h - v_threshold is a sum and a sign.
     """
     if isinstance(value, Symbol):
