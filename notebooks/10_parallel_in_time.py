@@ -83,8 +83,8 @@ np.testing.assert_allclose(tree.result.rounds[-1].v, tree.result.v, rtol=1e-12) 
 # %% [markdown] nbgrader={"grade_id": "combine-text"}
 # ### Puzzle: two steps into one
 #
-# A step of a neuron without reset is $v \leftarrow a v + b$: the leak leaves the share $a$, and $b$ comes in. Two such steps, one
-# after the other, are again such a step! `first` and `second` are pairs `(a, b)`. Return the pair of both together, `first`
+# A step of a neuron without reset is $v \leftarrow a v + b$: the leak leaves the share $a$, and $b$ comes in. Two such steps,
+# one after the other, are again such a step! `first` and `second` are pairs `(a, b)`. Return the pair of both together, `first`
 # going first. Whoever can do that can combine any number of steps, two by two and in any grouping.
 #
 # In the last case the neuron has two states: `a` is a 2 × 2 matrix, and `b` has two numbers.
@@ -227,7 +227,8 @@ guess.check("about twice the spikes")
 #    rounds, and never more than there are steps. (Few can do for many: see below.)
 # 3. 4 rounds, one for each chunk, and 80 operations instead of the loop's 32: each round makes one more chunk final, but need
 #    not do more. With the hard reset there are 2 rounds, as it forgets: two neurons with other potentials that fire at the same
-#    step are the same from there on. So a chunk that began wrong ends right, if it is long enough, and the next one begins right.
+#    step are the same from there on. So a chunk that began wrong ends right, if it is long enough, and the next one begins
+#    right.
 # </details>
 
 # %% [markdown]
@@ -257,11 +258,12 @@ assert min(rounds, key=rounds.get) == 1.0
 # ### Puzzle: how many rounds can a fixed point need?
 #
 # With a reset, a step needs the spike before it. A *fixed point* guesses all spikes: at first, none. A round computes every
-# potential from the guess, $h_t = v_{t-1} - v_{t-1} / \tau + x_t$ and $v_t = h_t - s_t$ with the guessed spikes $s$, beginning at
-# $v = 0$. Then the new guess is a spike wherever $h_t \ge 1$. This is repeated until nothing changes, and the guess is right.
+# potential from the guess, $h_t = v_{t-1} - v_{t-1} / \tau + x_t$ and $v_t = h_t - s_t$ with the guessed spikes $s$, beginning
+# at $v = 0$. Then the new guess is a spike wherever $h_t \ge 1$. This is repeated until nothing changes, and the guess is
+# right.
 #
-# How many rounds can it take? Return a current, an array of `steps` numbers, for which as many rounds as possible change a spike.
-# The time constant `tau` is above 1. The picture shows the last round that changes each time step.
+# How many rounds can it take? Return a current, an array of `steps` numbers, for which as many rounds as possible change a
+# spike. The time constant `tau` is above 1. The picture shows the last round that changes each time step.
 #
 # Stuck? There are 4 hints, one per call: `puzzles.hint("most_rounds")`
 
@@ -331,10 +333,21 @@ for each, steps, count in ((guess_1, 16384, 1), (guess_2, 1024, 1000), (guess_3,
 # %% [markdown]
 # **Do:**
 #
-# 1. Where does the chunked scan begin to win? Follow the border: how many neurons fill the lanes of this CPU?
+# 1. Where does the chunked scan begin to win? How many neurons does it take until the lanes of this CPU have enough to do?
 # 2. *Passes* = forward + backward: the backward pass of every neuron is a scan. What changes?
 # 3. *Neuron* = a LIF with a soft reset. Who is left? *Shown* = rounds, *of which way* = fixed point: how do they grow with $T$?
 # 4. *Shown* = work, then depth: which way would win on a machine with lanes without end?
+#
+# <details><summary>An answer</summary>
+#
+# 1. As recorded on two cores of a CPU: for a single neuron and 65,536 steps. With ten neurons the serial kernel wins again: a
+#    vector instruction computes all ten at once, and nothing is left idle that twice the work could be put on.
+# 2. The border moves to 16,384 steps, and it is there for neurons *with* a reset too, as their backward pass is a scan.
+# 3. Nobody: forward, the serial kernel wins every cell. With τ = 2 the rounds hardly grow, from 5 to 14; with τ = 20, 53 at $T
+#    = 256$ and 217 at $T = 1{,}024$: such a neuron remembers, so one wrong spike spoils what comes long after it.
+# 4. The chunked scan, 767 steps deep where the loop has 65,536, and a tree would be 31. That is what a GPU with one neuron is;
+#    but nobody has run these kernels on one yet.
+# </details>
 
 # %% [markdown]
 # ## Other neurons instead
