@@ -1,4 +1,4 @@
-"""The CUDA kernels of a chunked schedule, compiled for GPUs: nothing spills (in float64 hardly anything), and phase 1 costs what part.cuh says."""
+"""The CUDA kernels of a chunked schedule, compiled for GPUs: nothing spills, and phase 1 costs what part.cuh says."""
 
 import itertools
 
