@@ -34,6 +34,8 @@ def test_bars_are_as_long_as_the_numbers() -> None:
     assert list(made.trace("bars, kept").y) == ["float32", "bits"]
     colours = [made.trace(f"bars, {title}").marker.color for title in groups]
     assert colours[0][1] == colours[1][0] == style.TEAL, "a name has one colour"
+    upper, lower = (made.figure.layout[f"yaxis{n}"].domain for n in ("", "2"))
+    assert (upper[0] - lower[1]) * made.figure.layout.height > 60, "room for ticks, an axis' title and a panel's"
     assert spread(made.picture()) > 0.03
 
 

@@ -138,3 +138,9 @@ def test_pictures(way: str) -> None:
         assert spread(made.picture()) > 0.05
     assert way.split(maxsplit=1)[0] in made.describe().lower()
     assert len(made.page().frames) <= 42
+
+
+def test_one_cell_in_vain_is_one_cell() -> None:
+    made = explore.scan(way="speculative chunks", steps=64, chunk=16, tau=2.0, strength=1.0, reset="hard")
+    assert made.result.wasted(2) == 1
+    assert "1 cell computed in vain." in made.sentence()
