@@ -83,8 +83,8 @@ np.testing.assert_allclose(tree.result.rounds[-1].v, tree.result.v, rtol=1e-12) 
 # %% [markdown] nbgrader={"grade_id": "combine-text"}
 # ### Puzzle: two steps into one
 #
-# A step of a neuron without reset is $v \leftarrow a v + b$: the leak leaves the share $a$, and $b$ comes in. Two such steps,
-# one after the other, are again such a step! `first` and `second` are pairs `(a, b)`. Return the pair of both together, `first`
+# A step of a neuron without reset is $v \leftarrow a v + b$: the leak leaves the share $a$, and $b$ comes in. Two such steps, one
+# after the other, are again such a step! `first` and `second` are pairs `(a, b)`. Return the pair of both together, `first`
 # going first. Whoever can do that can combine any number of steps, two by two and in any grouping.
 #
 # In the last case the neuron has two states: `a` is a 2 × 2 matrix, and `b` has two numbers.
@@ -258,12 +258,11 @@ assert min(rounds, key=rounds.get) == 1.0
 # ### Puzzle: how many rounds can a fixed point need?
 #
 # With a reset, a step needs the spike before it. A *fixed point* guesses all spikes: at first, none. A round computes every
-# potential from the guess, $h_t = v_{t-1} - v_{t-1} / \tau + x_t$ and $v_t = h_t - s_t$ with the guessed spikes $s$, beginning
-# at $v = 0$. Then the new guess is a spike wherever $h_t \ge 1$. This is repeated until nothing changes, and the guess is
-# right.
+# potential from the guess, $h_t = v_{t-1} - v_{t-1} / \tau + x_t$ and $v_t = h_t - s_t$ with the guessed spikes $s$, beginning at
+# $v = 0$. Then the new guess is a spike wherever $h_t \ge 1$. This is repeated until nothing changes, and the guess is right.
 #
-# How many rounds can it take? Return a current, an array of `steps` numbers, for which as many rounds as possible change a
-# spike. The time constant `tau` is above 1. The picture shows the last round that changes each time step.
+# How many rounds can it take? Return a current, an array of `steps` numbers, for which as many rounds as possible change a spike.
+# The time constant `tau` is above 1. The picture shows the last round that changes each time step.
 #
 # Stuck? There are 4 hints, one per call: `puzzles.hint("most_rounds")`
 
