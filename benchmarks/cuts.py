@@ -18,11 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage, load
+from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage, load, rounded
 from tfexplore.data import Split, mnist
 from tfexplore.explore.cuts.experiment import ALL, CUT, KEPT, RANDOM_CUT, RANDOM_KEPT, Point, alone, cut_sets, points
 from tfexplore.explore.cuts.networks import bordered
@@ -112,10 +111,6 @@ def summary(found: np.ndarray) -> list[float]:
     """Of [seeds, draws]: the mean, the standard deviation of the seeds' means, the lowest and the highest."""
     means = found.mean(1)
     return [rounded(value) for value in (means.mean(), means.std(ddof=1), found.min(), found.max())]
-
-
-def rounded(value: Any) -> float:
-    return round(float(value), 5)
 
 
 def lines(row: Row) -> Iterator[str]:

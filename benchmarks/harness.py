@@ -293,6 +293,11 @@ def load() -> float:
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else 0.0
 
 
+def rounded(value: Any) -> float:
+    """As it is recorded: a share, a ratio or an accuracy."""
+    return round(float(value), 5)
+
+
 def lines(row: Row) -> Iterator[str]:
     """A row as text: the case, then its contestants from the fastest on, then those without a time."""
     yield ", ".join(f"{key}={value}" for key, value in row.items() if not isinstance(value, dict))

@@ -21,13 +21,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage, load
+from benchmarks.harness import DEFAULT, FULL, QUICK, Row, Stage, load, rounded
 from tfexplore.data import Sequences, Split, currents, digits, japanese_vowels
 from tfexplore.nn import LIF, networks, padded, speech
 from tfexplore.scan import FPT, PSN, DelayedReset, MaskedPSN, Relaxation, SlidingPSN, fpt_error
@@ -212,10 +211,6 @@ def summary(found: list[float]) -> list[float]:
     """The mean, the standard deviation, the lowest and the highest."""
     spread = statistics.stdev(found) if len(found) > 1 else 0.0
     return [rounded(value) for value in (statistics.fmean(found), spread, min(found), max(found))]
-
-
-def rounded(value: Any) -> float:
-    return round(float(value), 5)
 
 
 def lines(row: Row) -> Iterator[str]:

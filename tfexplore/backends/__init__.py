@@ -67,6 +67,15 @@ def sizes(x: torch.Tensor) -> tuple[int, int]:
     return x.shape[0], math.prod(x.shape[1:])
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """As NumPy, the kernels and messages say it.
+
+    >>> name_of(torch.float32)
+    'float32'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
 def module(name: str) -> ModuleType:
     """The fused backend of that name, imported when it is first used."""
     return importlib.import_module(MODULES[name])

@@ -134,7 +134,7 @@ def unpack_numba(words: Tensor, length: int, layout: Layout, dtype: torch.dtype)
         return numba.converted(unpack_numba(words, length, layout, torch.float32), dtype)
     # NumPy knows no bfloat16: of half precision, the 16 bits of 1.0 are multiplied with 0 or 1
     kind = torch.int16 if half else torch.uint8 if dtype == torch.bool else dtype
-    out, values = numba.made((outer, length, inner), str(kind).removeprefix("torch."))
+    out, values = numba.made((outer, length, inner), backends.name_of(kind))
     in_row = (length if inner == 1 else inner) * kind.itemsize
     call, _ = prepared("unpack", layout, words.numel(), out.nbytes if in_row >= ROW else 0, torch.get_num_threads())
     held = words.contiguous().numpy().view(f"u{layout.word // 8}").reshape(-1, inner)

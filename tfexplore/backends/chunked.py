@@ -109,21 +109,12 @@ def true_starts(backend: ModuleType, variant: Variant, x: Tensor, laid: Any, giv
     if hasattr(backend, "true_starts"):  # a GPU: phases 1 and 2 in a launch each
         found: Tensor = backend.true_starts(variant, x, given)
         return found
-    start = begin(variant, x, given)
+    start = torch_reference.begin(variant.step, given, x)
     starts = start.new_zeros(len(start), -(-given.steps // given.chunk), start.shape[1])
     starts[:, 0] = start
     ends = ends_from(backend, variant, laid, given._replace(start=starts.flatten(1)))
     walk(backend, products(backend, variant, x, laid, given), ends.view_as(starts), starts)
     return starts.flatten(1)
-
-
-def begin(variant: Variant, like: Tensor, given: Given) -> Tensor:
-    """The states before the first step [STATES, N]."""
-    real = getattr(torch, variant.real)
-    if given.start is not None:
-        return given.start.to(real)
-    alike = torch.tensor(given.scalars[len(variant.step.scalars) :], dtype=real, device=like.device)
-    return alike.unsqueeze(1).expand(-1, sizes(like)[1])
 
 
 def ends_from(backend: ModuleType, variant: Variant, x: Any, given: Given) -> Tensor:
@@ -248,16 +239,11 @@ def backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """The backward pass in chunks of `given.chunk` steps: arguments and results of a serial one."""
     neurons = sizes(g_out)[1]
-    if hasattr(backend, "true_g_ends") and variant.step.temporal_gradient:  # a GPU: phases 1 and 2 in a launch each
-        true = backend.true_g_ends(variant, x, g_out, g_state, g_watched, given, kept)
-        g_x, g_start, g_learned = backend.backward(variant, x, g_out, true, g_watched, given, kept, want_g_start)
-        return g_x, None if g_start is None else g_start[:, :neurons].contiguous(), g_learned
     g_ends = g_out.new_zeros(
         len(variant.step.before), -(-given.steps // given.chunk), neurons, dtype=getattr(torch, variant.real)
     )
     if g_state is not None:
         g_ends[:, -1] = g_state
-    given = given._replace(start=recomputed_from(variant, g_out, given, kept))
 
     def scanned(first: First) -> Tensor:
         """The gradients at the chunks' ends [STATES, C N], from phases 1 and 2."""
@@ -268,14 +254,13 @@ def backward(
         return g_ends.flatten(1)
 
     if hasattr(backend, "twice"):  # a CPU lays out once what both phases read
+        given = given._replace(start=recomputed_from(variant, g_out, given, kept))
         found = backend.twice(variant, x, g_out, g_watched, given, kept, scanned, want_g_start)
-    else:
-
-        def first(variant: Variant, g_ends: Tensor) -> Tensor:
-            g_start: Tensor = backend.backward(variant, x, g_out, g_ends, g_watched, given, kept, True)[1]
-            return g_start
-
-        found = backend.backward(variant, x, g_out, scanned(first), g_watched, given, kept, want_g_start)
+    else:  # a GPU: phases 1 and 2 in a launch each
+        true = g_ends.flatten(1)
+        if variant.step.temporal_gradient:
+            true = backend.true_g_ends(variant, x, g_out, g_state, g_watched, given, kept)
+        found = backend.backward(variant, x, g_out, true, g_watched, given, kept, want_g_start)
     g_x, g_start, g_learned = found
     return g_x, None if g_start is None else g_start[:, :neurons].clone(), g_learned
 
@@ -301,7 +286,7 @@ def recomputed_from(variant: Variant, like: Tensor, given: Given, kept: Tensor |
     """The states at the chunks' starts [STATES, C N], which keep="input" recomputes from: every so many of those saved."""
     if variant.keeps != "input":
         return None
-    start = begin(variant, like, given)
+    start = torch_reference.begin(variant.step, given, like)
     each = given.chunk // variant.chunk
     rows = [start.unsqueeze(0)] if kept is None else [start.unsqueeze(0), kept[each - 1 :: each]]
     return torch.cat(rows).movedim(0, 1).flatten(1)
@@ -328,7 +313,7 @@ def speculate(backend: ModuleType, variant: Variant, x: Tensor, given: Given, la
     """
     neurons, chunk = sizes(x)[1], given.chunk
     count = -(-given.steps // chunk)
-    start = begin(variant, x, given)
+    start = torch_reference.begin(variant.step, given, x)
     starts = start.unsqueeze(1).expand(-1, count, -1).contiguous()
     bits = {4: torch.int32, 8: torch.int64}[start.element_size()]
     ends, again, ran = torch.empty_like(starts), torch.arange(count, device=x.device), []

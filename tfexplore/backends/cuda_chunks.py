@@ -7,7 +7,6 @@ it. Phase 2 (`combine`) is one launch, in which a thread walks over the chunks o
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Sequence
 
@@ -15,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.backends import Given, chunked, sizes
+from tfexplore.backends import Given, chunked, name_of, sizes
 from tfexplore.backends.cuda import WARP, backward, columns_of, contiguous, first_of, forward, launch, load, packed, run
 from tfexplore.codegen.cuda_source import DATA
 from tfexplore.codegen.variant import Variant
-from tfexplore.neurons.affine import affine_of
 from tfexplore.neurons.step import Step
 
 __all__ = ["backward", "backward_ends", "combine", "ends", "forward", "true_g_ends", "true_starts"]
@@ -98,10 +96,6 @@ def combine(
     return starts
 
 
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 # -- phases 1 and 2, as chunked.py has them ------------------------------------------------------------------------------
 
 
@@ -116,15 +110,12 @@ def true_starts(variant: Variant, x: Tensor, given: Given) -> Tensor:
     return combine(matrix, ends(variant, x, zero), begin if given.start is None else given.start, neurons)
 
 
-@functools.lru_cache(maxsize=256)
 def power(step: Step, numbers: tuple[float, ...], times: int) -> tuple[float, ...] | None:
     """The matrix of a step to this power, row by row, in float64; None where it is not the same for all neurons and steps."""
-    affine = affine_of(step)
-    if step.per_neuron or not affine.constant(step):
+    matrix = chunked.same_forward(step)
+    if step.per_neuron or matrix is None:
         return None
-    values = dict(zip(step.scalars, numbers, strict=True))
-    one = np.array([[float(a.xreplace(values)) for a in row] for row in affine.matrix])
-    return tuple(np.linalg.matrix_power(one, times).flatten().tolist())
+    return tuple(chunked.shared_power(step, matrix, numbers, times).flatten().tolist())
 
 
 def true_g_ends(

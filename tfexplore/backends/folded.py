@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.backends import Given, numba_cpu, sizes
+from tfexplore.backends import Given, name_of, numba_cpu, sizes
 from tfexplore.codegen.variant import Variant
 
 SIDE = 16
@@ -65,7 +65,7 @@ def fold(tensor: Tensor, chunk: int) -> Tensor:
     [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
     """
     columns = -(-len(tensor) // chunk) * tensor.shape[-1]
-    beside, _ = numba_cpu.made((chunk, *tensor.shape[1:-1], columns), name_of(tensor))
+    beside, _ = numba_cpu.made((chunk, *tensor.shape[1:-1], columns), name_of(tensor.dtype))
     if tensor.numel():
         moved("fold", tensor.contiguous(), beside, chunk)
     return beside
@@ -77,14 +77,10 @@ def unfold(tensor: Tensor, steps: int, neurons: int) -> Tensor:
     >>> unfold(torch.tensor([[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]), 5, 1).flatten().tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0]
     """
-    apart, _ = numba_cpu.made((steps, *tensor.shape[1:-1], neurons), name_of(tensor))
+    apart, _ = numba_cpu.made((steps, *tensor.shape[1:-1], neurons), name_of(tensor.dtype))
     if apart.numel():
         moved("unfold", apart, tensor.contiguous(), len(tensor))
     return apart
-
-
-def name_of(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def fold_kept(variant: Variant, kept: Tensor | None, steps: int, chunk: int) -> Tensor | None:

@@ -14,7 +14,7 @@ import sympy
 import torch
 from torch import Tensor
 
-from tfexplore.backends import Given
+from tfexplore.backends import Given, sizes
 from tfexplore.codegen.functions import Function, functions_of, python_function
 from tfexplore.codegen.printing import TORCH
 from tfexplore.codegen.variant import Variant
@@ -139,12 +139,12 @@ def spread(values: Tensor, inner: int, neurons: int) -> Tensor:
 
 
 def begin(step: Step, given: Given, x: Tensor) -> Tensor:
-    """The states before the first step [STATES, N] of x [T, N], also where all neurons begin alike."""
+    """The states before the first step [STATES, N] of x [T, ...], also where all neurons begin alike."""
     if given.start is not None:
         return given.start
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     values = torch.tensor(given.scalars[len(step.scalars) :], dtype=dtype, device=x.device)
-    return values.unsqueeze(1).expand(-1, x.shape[1])
+    return values.unsqueeze(1).expand(-1, sizes(x)[1])
 
 
 def run(variant: Variant, x: Tensor, given: Given) -> tuple[Tensor, Tensor, Tensor]:

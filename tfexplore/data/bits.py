@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tfexplore.backends import bits as executed
+from tfexplore.backends import name_of
 from tfexplore.backends.bits import DTYPES, WORDS, Layout, untraced
 
 __all__ = ["Packed", "pack", "unpack"]
@@ -232,7 +233,3 @@ def check_dtype(name: str, dtype: torch.dtype, bits: int = 1) -> None:
     if dtype not in allowed:
         names = ", ".join(map(name_of, allowed))
         raise TypeError(f"{name} must be one of {names}{' for counts' * (bits > 1)}, but got {name_of(dtype)}.")
-
-
-def name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tfexplore.data.bits import Packed, name_of, unpack
+from tfexplore.backends import name_of
+from tfexplore.data.bits import Packed, unpack
 from tfexplore.neurons.parameters import check_between, checked_count
 
 __all__ = ["Crop", "Flip", "PackedDataset", "Shift"]

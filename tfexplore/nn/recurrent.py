@@ -300,7 +300,7 @@ class RecurrentFunction(torch.autograd.Function):
         kept = empty(x, variant.kept_shape(steps, neurons), getattr(torch, variant.kept_dtype))
         state = empty(x, (2, len(variant.step.before), neurons), getattr(torch, variant.real))
         given = about.given._replace(start=start, per_neuron=per_neuron)
-        state[0] = torch_reference.begin(variant.step, given, x.flatten(1))
+        state[0] = torch_reference.begin(variant.step, given, x)
         run = backends.module(backend).forward_steps(variant, current, state, given, made, kept)
 
         # [1, B, *features], as in the loop of modules: a product may add in another order for another shape

@@ -13,6 +13,7 @@ Everything is computed in float64 from the neuron's own methods, one number at a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -132,7 +133,7 @@ def play(way: str, neuron: LIF, x: ArrayLike, chunk: int = 8) -> Played:
     current = np.asarray(x, float)
     v, s = serial(neuron, current)
     made = Played(way, neuron, current, min(chunk, len(current)), v, s)
-    return Played(way, neuron, current, made.chunk, v, s, tuple(RUNS[way](made)))
+    return dataclasses.replace(made, rounds=tuple(RUNS[way](made)))
 
 
 def without_reset(way: str, neuron: LIF) -> LIF:
