@@ -14,8 +14,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from cuda_text import FakeCupy
-
+    from tests.cuda_text import FakeCupy
     from tfexplore.timesplit import Crew
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,7 +154,7 @@ def kernels_used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def fake_cupy(require: Callable[..., str]) -> Iterator["FakeCupy"]:
     """Layers with backend="cuda" run the CUDA text as C++, on CPU tensors."""
-    from cuda_text import on_cpu
+    from tests.cuda_text import on_cpu
 
     with on_cpu(require("g++", "clang++", why="to run the CUDA kernels as C++")) as fake:
         yield fake

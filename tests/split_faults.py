@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from split_jobs import data, mlp, normed, seeded
 from torch import Tensor, nn
 
 import tfexplore
+from tests.split_jobs import data, mlp, normed, seeded
 from tfexplore import LIF, neurons
 from tfexplore.timesplit import TimeSplit
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from cases import noise
-from split_jobs import apart, seeded
 from torch import nn
 
 import tfexplore
+from tests.cases import noise
+from tests.split_jobs import apart, seeded
 from tfexplore import FoldTime, fuse
 from tfexplore.timesplit import TimeSplit
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from split_jobs import apart
 from torch import nn
 
 from benchmarks import split
+from tests.split_jobs import apart
 from tfexplore import LIF, step_by_step
 from tfexplore.timesplit import Ranks
 from tfexplore.timesplit.costs import costs

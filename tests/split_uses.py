@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from split_jobs import TwoHeads, apart, data, mlp, rate, seeded, split_loss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import tfexplore
+from tests.split_jobs import TwoHeads, apart, data, mlp, rate, seeded, split_loss
 from tfexplore import LIF, FoldTime
 from tfexplore.nn.checks import State
 from tfexplore.nn.stateful import Stateful

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
-from benchmarks.harness import ROOT
 from tfexplore.timesplit import Crew
 
 NETWORKS, NEAR = ("mlp", "conv", "normed"), 1e-9  # float64
@@ -15,8 +13,7 @@ COMPARED = ("loss", "out", "gradients", "input", "buffers")
 
 def measure(device: str, out: str, ranks: int) -> dict[str, Any]:
     """By network the largest difference from one process; what is compared is that of the tests (tests/split_jobs.py)."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    jobs = importlib.import_module("split_jobs")
+    jobs = importlib.import_module("tests.split_jobs")
     apart: dict[str, float] = {}
     with Crew(ranks, timeout=60) as crew:
         for name in NETWORKS:

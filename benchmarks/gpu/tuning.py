@@ -8,14 +8,12 @@ from __future__ import annotations
 import importlib
 import shutil
 import statistics
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from benchmarks.harness import ROOT
 from tfexplore import neurons, surrogates
 from tfexplore.backends import tuned
 from tfexplore.codegen import traffic
@@ -81,6 +79,5 @@ def as_cpp() -> AbstractContextManager[object]:
     """As the tests run the CUDA kernels (tests/cuda_text.py)."""
     if not (compiler := shutil.which("g++") or shutil.which("clang++")):
         raise RuntimeError("without a GPU the kernels run as C++, and there is neither g++ nor clang++")
-    sys.path.insert(0, str(ROOT / "tests"))
-    made: AbstractContextManager[object] = importlib.import_module("cuda_text").on_cpu(compiler)
+    made: AbstractContextManager[object] = importlib.import_module("tests.cuda_text").on_cpu(compiler)
     return made

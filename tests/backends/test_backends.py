@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cases import CASES, EDGES, SURROGATES, Case, distance, noise, numbers_within_bounds, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 import tfexplore
+from tests.cases import CASES, EDGES, SURROGATES, Case, distance, noise, numbers_within_bounds, same_bits
 from tfexplore import Layer, backends, neurons, surrogates
 from tfexplore.backends import numba_cpu, warm
 from tfexplore.codegen.variant import Variant

@@ -9,14 +9,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import oracle
 import pytest
 import torch
-from cases import CASES, Case, distance, noise, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests import oracle
+from tests.cases import CASES, Case, distance, noise, same_bits
 from tfexplore import neurons, surrogates
 from tfexplore.backends import Given, chunked, folded, numba_cpu
 from tfexplore.codegen.schedule import longest

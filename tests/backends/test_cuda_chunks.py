@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from cuda_text import FakeCupy
 from torch import Tensor
 
 import tfexplore
+from tests.cuda_text import FakeCupy
 from tfexplore import neurons, surrogates
 from tfexplore.backends import Given, cuda, cuda_chunks
 from tfexplore.codegen.variant import Variant

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-import split_programs as programs
 
 from benchmarks import harness, split
+from tests import split_programs as programs
 from tfexplore.timesplit import Crew
 
 

@@ -7,8 +7,8 @@ import math
 from fractions import Fraction
 
 import pytest
-from cases import NEURONS
 
+from tests.cases import NEURONS
 from tfexplore import codegen, neurons, surrogates
 from tfexplore.codegen import builds, traffic
 from tfexplore.codegen.variant import Variant

@@ -3,8 +3,8 @@
 import itertools
 
 import pytest
-from cuda_text import header_folders
 
+from tests.cuda_text import header_folders
 from tfexplore import neurons
 from tfexplore.codegen.variant import Variant
 from tfexplore.machine.paths import kernels_dir

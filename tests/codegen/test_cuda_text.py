@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cuda_text import LOOPS, STREAM, FakeCupy, header_folders
 from torch import Tensor
 
 import tfexplore
+from tests.cuda_text import LOOPS, STREAM, FakeCupy, header_folders
 from tfexplore import backends, neurons, surrogates
 from tfexplore.backends import cuda
 from tfexplore.codegen.cuda_source import DATA

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from cuda_text import FLAGS, FOLDER
 
+from tests.cuda_text import FLAGS, FOLDER
 from tfexplore.machine.paths import kernels_dir
 
 # All of one kind of x, in the program itself: eight million mantissas are slow in Python. `flush` does what -ftz=true does to

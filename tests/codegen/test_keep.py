@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import distance, same_bits
-from oracle import box, lif, paper_lif
 from torch import Tensor
 
+from tests.cases import distance, same_bits
+from tests.oracle import box, lif, paper_lif
 from tfexplore import Layer, neurons, surrogates
 from tfexplore.backends import numba_cpu, streaming
 from tfexplore.codegen import keep as keeping
@@ -143,7 +143,7 @@ def test_bits_against_a_plain_loop(reset, detach) -> None:
 
 
 def lif_with_a_box(x: Tensor, v: Tensor, **how: object) -> tuple[Tensor, Tensor]:
-    import oracle
+    from tests import oracle
 
     with pytest.MonkeyPatch.context() as patch:  # the oracle's own loop, with its own rectangle
         patch.setattr(oracle, "atan", lambda alpha: box(0.8))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import sympy
 import torch
-from cases import CASES, Case, same_bits
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sympy import Abs, And, Heaviside, Max, Min, Or, Piecewise, Symbol, exp
 
+from tests.cases import CASES, Case, same_bits
 from tfexplore.backends.torch_reference import number, where
 from tfexplore.codegen.latex import latex_of
 from tfexplore.codegen.printing import CUDA, FUNCTIONS, NUMBA, TORCH, code

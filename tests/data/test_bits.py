@@ -22,7 +22,7 @@ from tfexplore.data import Packed, pack, unpack
 from tfexplore.machine.paths import kernels_dir
 
 if TYPE_CHECKING:
-    from cuda_text import FakeCupy
+    from tests.cuda_text import FakeCupy
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8)
 SHAPES = [(1,), (8,), (9,), (3, 5), (17, 2, 3), (2, 64, 4), (3, 1, 33), (5, 1100), (1100, 2)]
@@ -259,7 +259,7 @@ def test_nvrtc_compiles_it_for_every_architecture(arch: str) -> None:
     core = pytest.importorskip(
         "cuda.core", reason="compiles without a GPU through cuda-core; .[test] installs it on Linux"
     )
-    from cuda_text import header_folders
+    from tests.cuda_text import header_folders
 
     text = (kernels_dir() / "bits.cu").read_text(encoding="utf-8")
     for dtype, word in zip(DTYPES, itertools.cycle((8, 32) if arch < "sm_90" else (32, 8))):

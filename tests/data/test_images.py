@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_files import idx_bytes
 
+from tests.recorded_files import idx_bytes
 from tfexplore.data import cifar10, mnist_files
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

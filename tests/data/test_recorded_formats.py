@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_files import (
+
+from tests.recorded_files import (
     AEDAT3_HEADER,
     Event,
     aedat2_bytes,
@@ -18,7 +19,6 @@ from recorded_files import (
     write_gestures,
     write_shd,
 )  # fmt: skip
-
 from tfexplore.data.recordings import BrokenFile, binning, formats
 from tfexplore.data.recordings.binning import Window, binned, window
 from tfexplore.data.recordings.formats import Events

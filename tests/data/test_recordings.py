@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recorded_files import (
+
+from tests.recorded_files import (
     Event,
     aedat2_bytes,
     aedat3_packet,
@@ -20,7 +21,6 @@ from recorded_files import (
     write_gestures,
     write_shd,
 )
-
 from tfexplore import data
 from tfexplore.data import recordings
 from tfexplore.data.bits import unpack

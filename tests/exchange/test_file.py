@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from nir_graphs import EACH, around, chain, ends, graphs, nested, real, some
 
+from tests.exchange.nir_graphs import EACH, around, chain, ends, graphs, nested, real, some
 from tfexplore import exchange
 from tfexplore.exchange import Graph, Node
 

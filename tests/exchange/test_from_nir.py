@@ -7,11 +7,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from cases import noise, same_bits
-from nir_loops import parameters, walked
 from torch.nn import functional as F
 
 import tfexplore
+from tests.cases import noise, same_bits
+from tests.exchange.nir_loops import parameters, walked
 from tfexplore import Recurrent, record, surrogates
 from tfexplore.exchange import Graph, Node, from_nir, to_nir, write
 from tfexplore.exchange.modules import Chain, Delay, Network, SumPool2d

@@ -11,8 +11,8 @@ import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
-from nir_graphs import EACH, around, chain, ends, graphs, nested, real, some
 
+from tests.exchange.nir_graphs import EACH, around, chain, ends, graphs, nested, real, some
 from tfexplore.exchange import Graph, Node
 from tfexplore.exchange.kinds import KINDS
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nir_graphs import around, chain, ends, nested, some
 
+from tests.exchange.nir_graphs import around, chain, ends, nested, some
 from tfexplore import exchange
 from tfexplore.exchange import Graph, Node, survey
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from cases import distance, noise, same_bits
-from nir_loops import parameters, walked
 
+from tests.cases import distance, noise, same_bits
+from tests.exchange.nir_loops import parameters, walked
 from tfexplore import Layer, record
 from tfexplore.exchange import Graph, Node, from_nir
 from tfexplore.exchange.neurons import NirCubaLI, NirCubaLIF, NirI, NirIF, NirLI, NirLIF, NirThreshold

@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from cases import noise
-from nir_loops import parameters, walked
 from torch import nn
 
+from tests.cases import noise
+from tests.exchange.nir_loops import parameters, walked
 from tfexplore import IF, LIF, FoldTime, Recurrent
 from tfexplore.exchange import Graph, Node, from_nir, read, to_nir, write
 

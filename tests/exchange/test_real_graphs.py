@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import noise
 
+from tests.cases import noise
 from tfexplore import Recurrent, record
 from tfexplore.exchange import from_nir, read, to_nir
 

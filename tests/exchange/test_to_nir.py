@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from cases import noise, same_bits
-from nir_loops import walked
 from torch import nn
 
 import tfexplore
+from tests.cases import noise, same_bits
+from tests.exchange.nir_loops import walked
 from tfexplore import IF, LI, LIF, CubaLIF, FoldTime, Layer, ParametricLIF, Recurrent, neurons
 from tfexplore.exchange import from_nir, read, to_nir, write
 from tfexplore.exchange.modules import Delay, Scale, SumPool2d

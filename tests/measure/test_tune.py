@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import NEURONS
-from cuda_text import on_cpu
 
+from tests.cases import NEURONS
+from tests.cuda_text import on_cpu
 from tfexplore import LIF, neurons
 from tfexplore.backends import cuda, tuned
 from tfexplore.codegen.builds import BYTES, CHUNK_BYTES, Build, Config, Shape, default, fits

@@ -10,10 +10,10 @@ from __future__ import annotations
 import pytest
 import sympy
 import torch
-from cases import CASES, NEURONS, SURROGATES, Case, same_bits
 from torch import Tensor
 
 import tfexplore
+from tests.cases import CASES, NEURONS, SURROGATES, Case, same_bits
 from tfexplore import Layer, neurons, surrogates
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.adjoint import adjoint_of

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 import pytest
 import sympy
-from cases import CASES, Case
 from sympy import Expr, Symbol
 
+from tests.cases import CASES, Case
 from tfexplore import neurons
 from tfexplore.neurons import Neuron, affine_of, detached, first
 from tfexplore.neurons.affine import cuts, why_not

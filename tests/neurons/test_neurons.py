@@ -6,14 +6,14 @@ import dataclasses
 import pickle
 from typing import ClassVar
 
-import oracle
 import pytest
 import sympy
 import torch
-from cases import CASES, NEURONS, Case, distance, same_bits
 from torch import Tensor
 
 import tfexplore
+from tests import oracle
+from tests.cases import CASES, NEURONS, Case, distance, same_bits
 from tfexplore import Layer, neurons, surrogates
 from tfexplore.neurons import Neuron, TimeConstant
 from tfexplore.neurons.step import step_of

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases import same_bits
 
+from tests.cases import same_bits
 from tfexplore import Layer, neurons
 from tfexplore.codegen import source_of
 from tfexplore.neurons import step_of

@@ -7,10 +7,10 @@ import pickle
 import pytest
 import sympy
 import torch
-from cases import SURROGATES, same_bits
 from sympy import Abs, Piecewise, Symbol, exp, pi
 
 import tfexplore
+from tests.cases import SURROGATES, same_bits
 from tfexplore import surrogates
 from tfexplore.neurons.surrogates import Surrogate, custom
 

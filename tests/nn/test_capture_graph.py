@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_capture import WARM, batches, network, plain, train
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import tfexplore
+from tests.nn.steps_to_capture import WARM, batches, network, plain, train
 from tfexplore.nn import capturing, cuda_graph
 from tfexplore.nn.capturing import Captured, capture, optimisers_within
 

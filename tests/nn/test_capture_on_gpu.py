@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from test_capture import WARM, batches, network, plain, train
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import tfexplore
+from tests.nn.steps_to_capture import WARM, batches, network, plain, train
 from tfexplore.backends import cuda
 from tfexplore.nn.capturing import Captured, capture
 from tfexplore.nn.networks import conv

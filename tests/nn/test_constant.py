@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases import distance, noise, same_bits
 from torch import Tensor, nn
 
 import tfexplore
+from tests.cases import distance, noise, same_bits
 from tfexplore import FoldTime, Layer, neurons
 from tfexplore.nn.constant import once, repeated
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from cases import distance, noise
 from torch import Tensor, nn
 
 import tfexplore
+from tests.cases import distance, noise
 from tfexplore import FoldTime, Layer, fuse, neurons
 from tfexplore.backends import numba_cpu, streaming
 from tfexplore.nn import normalise

@@ -13,11 +13,11 @@ import subprocess
 import pytest
 import torch
 import torch._dynamo
-from cases import CASES, NEURONS, Case, same_bits
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import tfexplore
+from tests.cases import CASES, NEURONS, Case, same_bits
 from tfexplore import FoldTime, Layer, Recurrent, neurons
 from tfexplore.nn import NeuronLayer
 from tools import layer_stubs

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import EDGES, distance, noise, same_bits
 from torch import Tensor, nn
 
 import tfexplore
+from tests.cases import EDGES, distance, noise, same_bits
 from tfexplore import FoldTime, Layer, neurons, timesplit
 from tfexplore.backends import streaming
 from tfexplore.nn.constant import repeated

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from cases import CASES, NEURONS, same_bits
 from torch import Tensor, nn
 
 import tfexplore
+from tests.cases import CASES, NEURONS, same_bits
 from tfexplore import Layer, neurons
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.step import by_value, step_of

@@ -12,14 +12,14 @@ import pickle
 import subprocess
 
 import numpy as np
-import oracle
 import pytest
 import torch
-from cases import distance, noise, same_bits
 from torch import Tensor
 from torch.distributions import Uniform
 
 import tfexplore
+from tests import oracle
+from tests.cases import distance, noise, same_bits
 from tfexplore import Layer, neurons
 from tfexplore.neurons.parameters import Values
 

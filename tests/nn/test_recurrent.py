@@ -6,14 +6,14 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import oracle
 import pytest
 import torch
-from cases import CASES, distance, noise, same_bits
-from cuda_text import FakeCupy, on_cpu
 from torch import Tensor, nn
 
 import tfexplore
+from tests import oracle
+from tests.cases import CASES, distance, noise, same_bits
+from tests.cuda_text import FakeCupy, on_cpu
 from tfexplore import FoldTime, Layer, Recurrent, neurons
 from tfexplore.measure.timeline import what_ran
 from tfexplore.nn import recurrent

@@ -9,14 +9,14 @@ import copy
 import pickle
 from typing import Any
 
-import oracle
 import pytest
 import torch
-from cases import CASES, Case, distance, noise, same_bits
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 import tfexplore
+from tests import oracle
+from tests.cases import CASES, Case, distance, noise, same_bits
 from tfexplore import Layer, Recurrent, neurons, surrogates
 from tfexplore.codegen import schedule as scheduling
 from tfexplore.codegen.variant import Variant

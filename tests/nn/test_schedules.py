@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_states import Residual
 from torch import Tensor, nn
 
 import tfexplore
+from tests.nn.nested import Residual
 from tfexplore import FoldTime, Recurrent
 from tfexplore.nn.schedules import layer_by_layer, step_by_step
 

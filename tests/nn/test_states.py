@@ -5,29 +5,17 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 
-import oracle
 import pytest
 import torch
 import torch.utils.checkpoint
-from cases import CASES, same_bits
 from torch import Tensor, nn
 
 import tfexplore
+from tests import oracle
+from tests.cases import CASES, same_bits
+from tests.nn.nested import Residual
 from tfexplore import FoldTime, neurons, surrogates
 from tfexplore.nn.states import States
-
-
-class Residual(nn.Module):
-    """Nested, with a skip connection, and one layer that is called twice in every pass."""
-
-    def __init__(self, backend: str = "numba") -> None:
-        super().__init__()
-        self.inner = nn.Sequential(nn.Linear(4, 4), tfexplore.LIF(v_threshold=0.1, backend=backend))
-        self.shared = tfexplore.ALIF(tau=3.0, v_threshold=0.15, beta=0.4, backend=backend)
-
-    def forward(self, x: Tensor) -> Tensor:
-        once = self.shared(x)
-        return self.shared(x + self.inner(once))
 
 
 def net(backend: str = "numba") -> nn.Module:

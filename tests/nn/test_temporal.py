@@ -10,15 +10,15 @@ import dataclasses
 import pickle
 from typing import Any
 
-import oracle
 import pytest
 import torch
 import torch._dynamo
-from cases import CASES, Case, distance, noise, same_bits
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
 import tfexplore
+from tests import oracle
+from tests.cases import CASES, Case, distance, noise, same_bits
 from tfexplore import FoldTime, Layer, Recurrent, fuse, neurons, surrogates
 from tfexplore.codegen.keep import KEEP, why_not
 from tfexplore.neurons.parameters import parameters_of

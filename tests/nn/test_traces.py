@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import oracle
 import pytest
 import torch
-from cases import CASES, Case, distance, noise, same_bits
 from torch import Tensor, nn
 
 import tfexplore
+from tests import oracle
+from tests.cases import CASES, Case, distance, noise, same_bits
 from tfexplore import Layer, neurons, surrogates
 from tfexplore.codegen.keep import KEEP, why_not
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import CASES, same_bits
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp, vmap
 
 import tfexplore
+from tests.cases import CASES, same_bits
 from tfexplore import Layer, neurons
 from tfexplore.nn import Stateful
 

@@ -8,11 +8,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from networks_of_levels import dense, images, net_of, projected, rows_of
-from plain import recurrence
 from torch import Tensor, nn
 
 import tfexplore
+from tests.reversible.networks_of_levels import dense, images, net_of, projected, rows_of
+from tests.reversible.plain import recurrence
 from tfexplore.reversible import ReversibleTime, error, lost, most_steps
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from networks_of_levels import dense, far, gradients, images, net_of, projected, rows_of
-from plain import recurrence
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import tfexplore
+from tests.reversible.networks_of_levels import dense, far, gradients, images, net_of, projected, rows_of
+from tests.reversible.plain import recurrence
 from tfexplore.nn.schedules import step_by_step
 from tfexplore.reversible import Level, ReversibleTime, turned_off
 

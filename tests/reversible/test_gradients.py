@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from networks_of_levels import dense, far, gradients, images, net_of, projected, rows_of
-from plain import recurrence
 from torch import Tensor, nn
 
 import tfexplore
+from tests.reversible.networks_of_levels import dense, far, gradients, images, net_of, projected, rows_of
+from tests.reversible.plain import recurrence
 from tfexplore import FoldTime
 from tfexplore.reversible import Level, ReversibleTime, turned_off
 
@@ -278,7 +278,7 @@ def test_a_single_level_has_nothing_to_see() -> None:
 
 
 def test_turned_off_is_the_clamp_and_round_of_the_plain_loop() -> None:
-    from plain import spikes
+    from tests.reversible.plain import spikes
 
     at = torch.tensor([-1.0, 0.0, 0.3, 0.5, 0.7, 1.0, 1.5])
     ours, theirs = (at.clone().requires_grad_() for _ in range(2))

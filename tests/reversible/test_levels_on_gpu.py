@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks_of_levels import dense, far, gradients, projected
 from torch import nn
 
+from tests.reversible.networks_of_levels import dense, far, gradients, projected
 from tfexplore.backends import cuda
 
 pytestmark = pytest.mark.gpu

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from plain_trevsnn import plain
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.reversible.plain_trevsnn import plain
 from tfexplore import data
 from tfexplore.reversible import StandardisedConv2d, TRevSNN, merged, operations, trevsnn, turned_off, weighted_loss
 

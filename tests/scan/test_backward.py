@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import PAIRS, distance, noise
-from oracle import walked
 
+from tests.cases import PAIRS, distance, noise
+from tests.oracle import walked
 from tfexplore import Layer, neurons
 from tfexplore.scan import HOW, Count, adjoint_pairs, gradient, run, sequential, walk
 

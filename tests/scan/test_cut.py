@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import noise, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.cases import noise, same_bits
 from tfexplore import Layer, neurons
 from tfexplore.scan import HOW, Count, cut, gradient, rounds_of, solve
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import oracle
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfexplore
+from tests import oracle
 from tfexplore import LIF, surrogates
 from tfexplore.scan import DelayedReset, WorkDepth
 

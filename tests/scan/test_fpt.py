@@ -6,13 +6,13 @@ import copy
 import math
 from typing import Any
 
-import oracle
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfexplore
+from tests import oracle
 from tfexplore.scan import FPT, WorkDepth, fpt_error
 
 T, B, N = 11, 3, 4

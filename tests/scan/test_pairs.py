@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from cases import distance, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._higher_order_ops import associative_scan
 
+from tests.cases import distance, noise
 from tfexplore.scan import Count, associative, chunked, combine, doubling, odd_even, sequential
 
 WAYS = {"sequential": sequential, "chunked": chunked, "associative": associative, "doubling": doubling}

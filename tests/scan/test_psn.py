@@ -7,13 +7,13 @@ import math
 import pickle
 from typing import Any
 
-import oracle
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import tfexplore
+from tests import oracle
 from tfexplore import surrogates
 from tfexplore.scan import PSN, MaskedPSN, Relaxation, SlidingPSN, WorkDepth
 from tfexplore.scan.relaxations import Spike, decays

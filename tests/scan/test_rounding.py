@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import noise
 from tfexplore import Layer, neurons
 from tfexplore.scan import Flips, flips, rounding_bound, run, solve, walk
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cases import CASES, Case, distance, noise, same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import walked
 
+from tests.cases import CASES, Case, distance, noise, same_bits
+from tests.oracle import walked
 from tfexplore import Layer, neurons
 from tfexplore.neurons import step_of
 from tfexplore.neurons.affine import why_not

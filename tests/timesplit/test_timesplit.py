@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import split_jobs as jobs
 import torch
-from cases import CASES
 from torch import nn
 
+from tests import split_jobs as jobs
+from tests.cases import CASES
 from tfexplore import timesplit
 
 EXACT, SINGLE = 1e-12, 1e-5  # float64, float32; relative to the greatest value

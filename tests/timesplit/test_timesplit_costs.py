@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import split_programs as programs
 import torch
 from torch import Tensor, nn
 
+from tests import split_programs as programs
 from tfexplore import LIF, FoldTime, ParametricLIF, carry
 from tfexplore.timesplit import Crew, costs, link, ranks
 from tfexplore.timesplit.standin import Sleep, StandIn

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-import split_faults as faults
-import split_jobs as jobs
 import torch
 
+from tests import split_faults as faults
+from tests import split_jobs as jobs
 from tfexplore.timesplit import Crew, RankError, Ranks, TimeSplit, ranks
 from tfexplore.timesplit.crew import GRACE
 
@@ -298,8 +298,8 @@ def soon(true) -> bool:
 
 OWNER = """
 import sys, time
-sys.path.insert(0, {tests!r})
-import split_faults as faults
+sys.path.insert(0, {root!r})
+from tests import split_faults as faults
 from tfexplore.timesplit import Crew
 crew = Crew(2)
 print(*crew.run(faults.pid), flush=True)
@@ -312,7 +312,7 @@ print(*crew.run(faults.pid), flush=True)
 )
 def test_no_process_outlives_the_one_that_started_it(python, then) -> None:
     """However it ends: killed while the processes are idle or at work, or by itself without a word to them."""
-    script = OWNER.format(tests=str(Path(faults.__file__).parent), then=then)
+    script = OWNER.format(root=str(Path(faults.__file__).parents[1]), then=then)
     with subprocess.Popen([python, "-c", script], stdout=subprocess.PIPE, text=True) as owner:
         pids: list[int] = []
         try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import split_fused as jobs
 import torch
 from torch import nn
 
+from tests import split_fused as jobs
 from tfexplore import LIF, FoldTime, fuse, timesplit
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-import split_uses as uses
 
+from tests import split_uses as uses
 from tfexplore import timesplit
 
 EXACT = 1e-12
