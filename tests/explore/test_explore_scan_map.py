@@ -145,7 +145,7 @@ def test_the_sentence_says_what_is_there(shown: Any) -> None:
     assert "At N = 1 and T = 256 the chunked scan takes 0.25 of the serial kernel's time with 2 times its work" in said
     assert "predicted 0.3" in said
     assert "recorded on Imaginary CPU, torch 9.9, 2031-02-03" in said
-    assert "Of 5 cells the chunked scan wins 1, all with N ≤ 1 and T ≥ 256" in said
+    assert "Of 5 cells the chunked scan wins 1, all with N = 1 and T ≥ 256" in said
     shown.neurons = 20
     assert "nothing has been measured yet: press Start" in shown.describe()
     shown.neuron = "LIF, soft reset"

@@ -207,7 +207,8 @@ class ScanMap:
         said = []
         for name, places in sorted(won.items(), key=lambda item: -len(item[1])):
             most, least = max(n for _, n in places), min(t for t, _ in places)
-            said.append(f"{LABELS[name]} wins {len(places)}, all with N ≤ {most:,} and T ≥ {least:,}")
+            neurons = "N = 1" if most == 1 else f"N ≤ {most:,}"
+            said.append(f"{LABELS[name]} wins {len(places)}, all with {neurons} and T ≥ {least:,}")
         return f"Of {len(self.cells)} cells {'; '.join(said)}; the serial kernel wins the rest."
 
 
