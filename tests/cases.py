@@ -66,6 +66,8 @@ CASES = [
     Case(cls, reset, SURROGATES[k % 6](), k % 2 == 0, ("input", "potential")[k % 2])
     for k, (cls, reset) in enumerate(PAIRS)
 ]
+SINGLE = [case for k, case in enumerate(CASES) if case.cls not in {earlier.cls for earlier in CASES[:k]}]
+"""Each neuron in one of its resets."""
 
 
 def numbers_within_bounds(cls: type[Neuron], seed: int) -> dict[str, float]:

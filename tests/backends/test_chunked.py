@@ -23,6 +23,7 @@ from tfexplore.codegen.schedule import longest
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.affine import why_not
+from tfexplore.neurons.parameters import parameters_of
 from tfexplore.neurons.step import by_value, step_of
 
 
@@ -110,6 +111,11 @@ AFFINE = [
 
 def variant_of(neuron: Neuron, **options: Any) -> Variant:
     return Variant(step_of(neuron), **{"keep": "nothing", "schedule": "chunked", **options})
+
+
+def whole(case: Case) -> Neuron:
+    """Every number learned, as tests/nn/test_schedule_option.py has it: one kernel is compiled for both."""
+    return case(learn=tuple(parameters_of(case.cls)), surrogate=surrogates.ATan())
 
 
 def about(variant: Variant, neuron: Neuron, x: Tensor, chunk: int = 0, start: Tensor | None = None) -> Given:
@@ -220,9 +226,10 @@ def test_a_product_that_overflows_leaves_zeros_zero() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_speculation_gives_the_same_bits_for_every_neuron(case: Case) -> None:
-    neuron, x = case(learn=()), case.input(300, (7,), seed=3)
-    for keep, real in ((case.keep, "float32"), ("nothing", "float64")):
-        variant = variant_of(neuron, schedule="speculative", keep=keep, real=real)
+    neuron, x = whole(case), case.input(300, (7,), seed=3)
+    watched = {"record": ("h", *neuron.states), "traced": True}
+    for real in ("float32", "float64"):
+        variant = variant_of(neuron, schedule="speculative", keep=case.keep, real=real, data=real, **watched)
         x = x.to(getattr(torch, real))
         chunk = 64
         found = chunked.forward(folded, variant, x, about(variant, neuron, x, chunk))
@@ -287,23 +294,23 @@ def test_either_pass_may_run_either_way(keep: str, reset: str) -> None:
 @given(st.integers(2, 400), st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
 def test_the_backward_pass_of_every_neuron_is_a_scan(case: Case, steps: int, count: int, units: int, seed: int) -> None:
     """Against the serial kernel in float64, which the other tests hold to autograd; with those of last state and traces."""
-    neuron = case(learn=())
-    x = case.input(steps, (count,), seed=seed, dtype=torch.float64)
-    variant = variant_of(neuron, keep=case.keep, real="float64", data="float64", record=("h", "v"), traced=True)
+    neuron = whole(case)
+    x, record = case.input(steps, (count,), seed=seed, dtype=torch.float64), ("h", *neuron.states)
+    variant = variant_of(neuron, keep=case.keep, real="float64", data="float64", record=record, traced=True)
     serial = about(variant, neuron, x)
     kept = numba_cpu.forward(variant, x, serial)[2]
     gradients = (
         noise(steps, count, seed=1, dtype=torch.float64),
         noise(len(variant.step.before), count, seed=2, dtype=torch.float64),
-        noise(steps, 2, count, seed=3, dtype=torch.float64),
+        noise(steps, len(record), count, seed=3, dtype=torch.float64),
     )
     chunk = units * (variant.chunk if variant.keeps == "input" else 7)
     found = chunked.backward(folded, variant, x, *gradients, serial._replace(chunk=chunk), kept)
     wanted = numba_cpu.backward(variant, x, *gradients, serial, kept)
     assert distance(found[0], wanted[0]) < 1e-11
-    if wanted[2] is not None:
-        assert found[2] is not None
-        assert distance(found[2], wanted[2]) < 1e-11
+    assert found[2] is not None
+    assert wanted[2] is not None
+    assert distance(found[2], wanted[2]) < 1e-11
     assert distance(found[1], wanted[1]) < 1e-11 * max(
         1.0, wanted[0].abs().max() / wanted[1].abs().max().clamp(min=1e-30)
     )  # type: ignore[arg-type,union-attr]

@@ -78,7 +78,7 @@ def test_a_dry_run_that_is_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> N
 
     folders = set(os.listdir(tmp_path / "temporary"))  # left by the one that was killed
     second = started(tmp_path, mark)
-    output, _ = second.communicate(timeout=240)
+    output, _ = second.communicate(timeout=600)
     assert second.returncode == 0, output
     assert set(os.listdir(tmp_path / "temporary")) == folders, "a run leaves folders behind"
     assert not running(mark), "a run ends before its processes"

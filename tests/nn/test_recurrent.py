@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import tfexplore
 from tests import oracle
-from tests.cases import CASES, distance, noise, same_bits
+from tests.cases import CASES, SINGLE, distance, noise, same_bits
 from tests.cuda_text import FakeCupy, on_cpu
 from tfexplore import FoldTime, Layer, Recurrent, neurons
 from tfexplore.measure.timeline import what_ran
@@ -109,8 +109,11 @@ def states(layer: Layer, x: Tensor) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["anew", "from a state"])
-@pytest.mark.parametrize("learn", [False, True], ids=["fixed", "learned"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "learn"),
+    [*((case, False) for case in CASES), *((case, True) for case in SINGLE)],
+    ids=lambda each: {False: "fixed", True: "learned"}.get(each, str(each)),
+)
 def test_every_neuron_gives_what_the_loop_gives(case, learn, given, operators):
     names = tuple(tfexplore.neurons.parameters.parameters_of(case.cls))[:2] if learn else ()
     neuron, feedback = case(learn=names), weighted(nn.Linear(4, 4), scale=0.1 if case.runaway else 0.7)
@@ -128,7 +131,7 @@ def test_every_neuron_gives_what_the_loop_gives(case, learn, given, operators):
         agree(found, reference, 1e-5)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.cls.spiking], ids=str)
+@pytest.mark.parametrize("case", [case for case in SINGLE if case.cls.spiking], ids=str)
 @pytest.mark.parametrize("feedback", [nn.Linear(3, 3), FoldTime(nn.Conv1d(1, 1, 3, padding=1))], ids=["matrix", "conv"])
 def test_gradcheck(case, feedback, operators):
     x = case.input(4, (2, 3) if isinstance(feedback, nn.Linear) else (2, 1, 3), dtype=torch.float64)

@@ -18,7 +18,7 @@ from torch.func import grad, vmap
 
 import tfexplore
 from tests import oracle
-from tests.cases import CASES, Case, distance, noise, same_bits
+from tests.cases import CASES, SINGLE, Case, distance, noise, same_bits
 from tfexplore import FoldTime, Layer, Recurrent, fuse, neurons, surrogates
 from tfexplore.codegen.keep import KEEP, why_not
 from tfexplore.neurons.parameters import parameters_of
@@ -26,7 +26,6 @@ from tfexplore.neurons.step import cut_in_time, step_of
 from tfexplore.nn.constant import repeated
 
 T, B, C = 35, 2, 3
-SINGLE = [case for k, case in enumerate(CASES) if case.cls not in {earlier.cls for earlier in CASES[:k]}]
 OFF, CUT = {"temporal": "off"}, {"temporal_gradient": False}
 Found = dict[str, Tensor]
 

@@ -13,12 +13,9 @@ from torch import Tensor, nn
 
 import tfexplore
 from tests import oracle
-from tests.cases import CASES, Case, distance, noise, same_bits
+from tests.cases import CASES, SINGLE, Case, distance, noise, same_bits
 from tfexplore import Layer, neurons, surrogates
 from tfexplore.codegen.keep import KEEP, why_not
-
-SINGLE = [case for k, case in enumerate(CASES) if case.cls not in {earlier.cls for earlier in CASES[:k]}]
-"""Each neuron in one of its resets."""
 
 
 def gradients(layer: Layer, x: Tensor, names: tuple[str, ...], weights: tuple[float, ...] = ()) -> list[Tensor]:
