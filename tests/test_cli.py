@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import bench
 from tfexplore import cli
 from tfexplore.backends import cuda
 from tfexplore.machine import doctor, paths, wheels
@@ -224,3 +225,11 @@ def test_wheels_passes_its_arguments_on(monkeypatch, tmp_path, capsys):
     assert "none.txt, which does not exist" in capsys.readouterr().err
     assert cli.main(["wheels", str(tmp_path), "--python-version", "3.9"]) == 1
     assert "needs Python 3.11 or newer, but got --python-version 3.9" in capsys.readouterr().err
+
+
+def test_the_help_names_every_benchmark(capsys):
+    """In words of its own, for an installed package has no benchmarks to ask."""
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"benchmarks to run: {', '.join(bench.NAMES)}; default: all" in said

@@ -104,7 +104,7 @@ def _warm_arguments(warm: argparse.ArgumentParser) -> None:
 def _bench_arguments(bench: argparse.ArgumentParser) -> None:
     every = (
         "neuron, small, keep, linear_lif, recurrent, batchnorm, training, growth, memory, inverse, bits, split, cuts, step, "
-        "relaxations"
+        "scan, relaxations"
     )
     names = f"benchmarks to run: {every}; default: all"
     bench.add_argument("names", nargs="*", metavar="NAME", help=names)
