@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 
 import tfexplore
 from tests import oracle
-from tests.cases import CASES, Case, distance, noise, same_bits
+from tests.cases import CASES, SINGLE, Case, distance, noise, same_bits
 from tfexplore import Layer, Recurrent, neurons, surrogates
 from tfexplore.codegen import schedule as scheduling
 from tfexplore.codegen.variant import Variant
@@ -122,12 +122,16 @@ def test_gradients_of_every_neuron_are_those_of_a_plain_loop(case: Case, detach_
             assert (ours_ - theirs).abs().max() <= 1e-9 * largest
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_speculation_changes_no_bit(case: Case) -> None:
-    x = case.input(T, (B, C), seed=4)
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [*((case, torch.float64) for case in CASES), *((case, torch.float32) for case in SINGLE)],
+    ids=lambda each: str(each).removeprefix("torch."),
+)
+def test_speculation_changes_no_bit(case: Case, dtype: torch.dtype) -> None:
+    x = case.input(T, (B, C), seed=4, dtype=dtype)
     results = []
     for schedule in ("serial", "speculative"):
-        layer = layer_of(case, schedule)
+        layer = layer_of(case, schedule).to(dtype)
         out, after, *traces = layer(x, return_state=True, trace=layer.trace_names)
         results.append([out, *after, *traces])
     assert all(same_bits(a, b) for a, b in zip(*results, strict=True))

@@ -54,7 +54,7 @@ class ScanMapExplorer(Runner):
     caption = (
         "Time steps T to the right, neurons N upwards, both logarithmic. Each cell has the colour of the fastest way, and as a "
         "number the time of the best way beside the serial kernel, as a multiple of that one's: below 1 it is faster. PSN, "
-        "another equation, never wins a cell."
+        "another equation, never wins a cell. Blank cells have too many element-steps to be run."
     )
 
     neuron = Choice("neuron", list(NEURONS))
