@@ -1,7 +1,8 @@
 """Neurons as `torch.nn` modules: a layer runs a neuron over time, x `[T, B, *features]` -> spikes of the same shape.
 
 `Layer` takes any neuron value; those of the library have layers of their own (`library.py`). This file unfolds shapes and holds
-the layer's parameters; the work is done in `ops` (fused) or `backends.torch_reference` (eager).
+the layer's parameters; what may be set at any time is in `settings`, the work is done in `ops` (fused) or
+`backends.torch_reference` (eager).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,21 +22,18 @@ from tfexplore.codegen import keep as keeping
 from tfexplore.codegen import schedule as scheduling
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons.neuron import Neuron
-from tfexplore.neurons.parameters import Bound, checked_count, parameters_of
-from tfexplore.neurons.step import by_value, cut_in_time, step_of
+from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn import constant, memoryless, own, together, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
 from tfexplore.nn.layout import Order, as_in_memory, as_named, flattened, grouped, memory_order, unflattened
 from tfexplore.nn.normalise import Normalised, normalised, normalises_apart
 from tfexplore.nn.routes import kernel_for, name_of, normalised_step, state_dtype, walks_of
-from tfexplore.nn.stateful import Stateful
+from tfexplore.nn.settings import Known, Settings
 
 MOST_CALLS = 256
-Known: TypeAlias = tuple[str, Given, Order]
-"""The name of a kernel, what it takes besides x, and the order in which x's axes lie."""
 
 
-class Layer(Stateful):
+class Layer(Settings):
     r"""All time steps of a layer of neurons: for t = 1 ... T charge, fire, reset (see `neurons.Neuron`).
 
     A layer is a neuron on a backend. A fused backend runs all T steps in one kernel, forward and backward, compiled from the
@@ -83,12 +81,7 @@ class Layer(Stateful):
         ([0.0, 1.0, 0.0], 0.9)
     """
 
-    _neuron: Neuron
-    bounds: dict[str, Bound]
     fixed: own.Fixed
-    _temporal = "on"  # also of a layer that was saved before there was a choice
-    _temporal_gradient = True
-    _schedule = "auto"
 
     def __init__(
         self,
@@ -120,78 +113,6 @@ class Layer(Stateful):
         self.schedule = schedule
         self.raw = nn.ParameterDict(own.learned_from(neuron, self.bounds, channels))
         self.fixed = own.Fixed({key: getattr(neuron, key) for key in neuron.shaped if key not in neuron.learn})
-
-    @property
-    def neuron(self) -> Neuron:
-        """The neuron as a value; another one may be set at any time (a slider does), if it learns the same parameters."""
-        return self._neuron
-
-    @neuron.setter
-    def neuron(self, neuron: Neuron) -> None:
-        if not isinstance(neuron, Neuron):
-            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
-        before = getattr(self, "_neuron", neuron)
-        if neuron.learn != before.learn:
-            raise ValueError(f"this layer learns {before.learn}, but the new neuron {neuron.learn}; make a new layer.")
-        if [(key, getattr(neuron, key)) for key in neuron.shaped] != [
-            (key, getattr(before, key)) for key in before.shaped
-        ]:
-            raise ValueError(
-                f"this layer has values for {before.shaped or 'no parameter'}, but the new neuron others, for {neuron.shaped}; "
-                "make a new layer."
-            )
-        self._computes(neuron, self._temporal_gradient)
-
-    def _computes(self, neuron: Neuron, temporal_gradient: bool) -> None:
-        """Sets what follows from these two."""
-        step = step_of(neuron) if temporal_gradient else cut_in_time(step_of(neuron))
-        keeping.check(getattr(self, "keep", "auto"), step)
-        self._neuron, self.step, self.step_name, self.by_value = neuron, step, name_of(step), by_value(neuron)
-        self._temporal_gradient = temporal_gradient
-        self.calls: dict[tuple[Any, ...], Known] = {}
-        self.bounds = dict(parameters_of(type(neuron)))
-        self.own_initial = any(value.free_symbols & {*step.per_neuron} for value in step.initial)
-
-    @property
-    def temporal(self) -> str:
-        """Whether a step goes on from the state before: "on", or "off" for a layer without memory."""
-        return self._temporal
-
-    @temporal.setter
-    def temporal(self, temporal: str) -> None:
-        if temporal not in ("on", "off"):
-            raise ValueError(f"temporal must be 'on' or 'off', but got {temporal!r}.")
-        self._temporal = temporal
-
-    @property
-    def temporal_gradient(self) -> bool:
-        """Whether a gradient flows from each step to the one before."""
-        return self._temporal_gradient
-
-    @temporal_gradient.setter
-    def temporal_gradient(self, temporal_gradient: bool) -> None:
-        if not isinstance(temporal_gradient, bool):
-            raise TypeError(f"temporal_gradient must be True or False, but got {temporal_gradient!r}.")
-        if temporal_gradient != self._temporal_gradient:
-            self._computes(self._neuron, temporal_gradient)
-
-    @property
-    def schedule(self) -> str:
-        """How a fused backend walks time: "serial", "chunked", "speculative" or "auto"."""
-        return self._schedule
-
-    @schedule.setter
-    def schedule(self, schedule: str) -> None:
-        scheduling.check(schedule, self.backend)
-        self._schedule = schedule
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return self.neuron.states if self._temporal == "on" else ()
-
-    @property
-    def trace_names(self) -> tuple[str, ...]:
-        return ("h", *self.neuron.states)
 
     @property
     def learned(self) -> dict[str, Tensor]:
