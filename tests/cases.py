@@ -43,6 +43,10 @@ class Case:
         common = {"reset": self.reset, "surrogate": self.surrogate, "detach_reset": self.detach_reset}
         return self.cls(**(common | numbers))
 
+    def learning(self, **numbers: Any) -> Neuron:
+        """With every number learned: tests over all neurons that take this, in float64, share their kernels."""
+        return self(**({"learn": tuple(parameters_of(self.cls)), "surrogate": surrogates.ATan()} | numbers))
+
     @property
     def runaway(self) -> bool:
         """Without a hard reset these grow faster than exponentially once they have passed their threshold."""

@@ -23,7 +23,6 @@ from tfexplore.codegen.schedule import longest
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons import Neuron
 from tfexplore.neurons.affine import why_not
-from tfexplore.neurons.parameters import parameters_of
 from tfexplore.neurons.step import by_value, step_of
 
 
@@ -111,11 +110,6 @@ AFFINE = [
 
 def variant_of(neuron: Neuron, **options: Any) -> Variant:
     return Variant(step_of(neuron), **{"keep": "nothing", "schedule": "chunked", **options})
-
-
-def whole(case: Case) -> Neuron:
-    """Every number learned, as tests/nn/test_schedule_option.py has it: one kernel is compiled for both."""
-    return case(learn=tuple(parameters_of(case.cls)), surrogate=surrogates.ATan())
 
 
 def about(variant: Variant, neuron: Neuron, x: Tensor, chunk: int = 0, start: Tensor | None = None) -> Given:
@@ -230,9 +224,10 @@ def test_a_product_that_overflows_leaves_zeros_zero() -> None:
     ids=str,
 )
 def test_speculation_gives_the_same_bits_for_every_neuron(case: Case, real: str) -> None:
-    neuron, x = whole(case), case.input(300, (7,), seed=3, dtype=getattr(torch, real))
-    watched = {"record": ("h", *neuron.states), "traced": True}
-    variant = variant_of(neuron, schedule="speculative", keep=case.keep, real=real, data=real, **watched)
+    """Training in float64, inference in float32."""
+    neuron, x = case.learning(), case.input(300, (7,), seed=3, dtype=getattr(torch, real))
+    how = {"keep": case.keep, "traced": True} if real == "float64" else {"keep": "nothing"}
+    variant = variant_of(neuron, schedule="speculative", real=real, data=real, record=("h", *neuron.states), **how)
     chunk = 64
     found = chunked.forward(folded, variant, x, about(variant, neuron, x, chunk))
     serial = numba_cpu.forward(variant, x, about(variant, neuron, x))
@@ -296,7 +291,7 @@ def test_either_pass_may_run_either_way(keep: str, reset: str) -> None:
 @given(st.integers(2, 400), st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
 def test_the_backward_pass_of_every_neuron_is_a_scan(case: Case, steps: int, count: int, units: int, seed: int) -> None:
     """Against the serial kernel in float64, which the other tests hold to autograd; with those of last state and traces."""
-    neuron = whole(case)
+    neuron = case.learning()
     x, record = case.input(steps, (count,), seed=seed, dtype=torch.float64), ("h", *neuron.states)
     variant = variant_of(neuron, keep=case.keep, real="float64", data="float64", record=record, traced=True)
     serial = about(variant, neuron, x)

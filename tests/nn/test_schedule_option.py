@@ -20,7 +20,6 @@ from tests.cases import CASES, SINGLE, Case, distance, noise, same_bits
 from tfexplore import Layer, Recurrent, neurons, surrogates
 from tfexplore.codegen import schedule as scheduling
 from tfexplore.codegen.variant import Variant
-from tfexplore.neurons.parameters import parameters_of
 from tfexplore.neurons.step import by_value, step_of
 from tfexplore.nn import ops
 from tfexplore.nn.constant import repeated
@@ -75,8 +74,7 @@ def test_chunks_have_no_lengths_and_no_feedback() -> None:
 
 
 def layer_of(case: Case, schedule: str, **options: Any) -> Layer:
-    neuron = case(learn=tuple(parameters_of(case.cls)), surrogate=surrogates.ATan())
-    return Layer(neuron, backend="numba", keep=case.keep, channels=C, schedule=schedule, **options)
+    return Layer(case.learning(), backend="numba", keep=case.keep, channels=C, schedule=schedule, **options)
 
 
 ONCE_MORE = [case for case in CASES if case.detach_reset and case.reset != "none" and case.cls is not neurons.LI]

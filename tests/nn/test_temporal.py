@@ -21,7 +21,6 @@ from tests import oracle
 from tests.cases import CASES, SINGLE, Case, distance, noise, same_bits
 from tfexplore import FoldTime, Layer, Recurrent, fuse, neurons, surrogates
 from tfexplore.codegen.keep import KEEP, why_not
-from tfexplore.neurons.parameters import parameters_of
 from tfexplore.neurons.step import cut_in_time, step_of
 from tfexplore.nn.constant import repeated
 
@@ -32,7 +31,7 @@ Found = dict[str, Tensor]
 
 def layer_of(case: Case, backend: str = "numba", keep: str = "auto", learn: bool = True, **options: Any) -> Layer:
     """A layer of this neuron with every number learned, one for each channel."""
-    neuron = case(learn=tuple(parameters_of(case.cls)) if learn else (), surrogate=surrogates.ATan())
+    neuron = case.learning() if learn else case(surrogate=surrogates.ATan())
     return Layer(neuron, backend=backend, keep=keep, channels=C if learn else None, **options)
 
 

@@ -45,7 +45,7 @@ def gradients(layer: Layer, x: Tensor, names: tuple[str, ...], weights: tuple[fl
 @pytest.mark.parametrize("case", SINGLE, ids=str)
 def test_every_neuron_has_the_gradients_of_autograd(case: Case):
     """Through the traces of every variable; with one trace unused, with only traces in the loss; for every exact keep."""
-    neuron = case(learn=tuple(case().parameters), surrogate=surrogates.ATan())
+    neuron = case.learning()
     names = ("h", *neuron.states)
     x = case.input(35, (2, 3), dtype=torch.float64)
     keeps = [keep for keep in KEEP if keep != "bits" or not why_not(neurons.step_of(neuron))]

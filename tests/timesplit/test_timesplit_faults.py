@@ -297,8 +297,7 @@ def soon(true) -> bool:
 
 
 OWNER = """
-import sys, time
-sys.path.insert(0, {root!r})
+import time
 from tests import split_faults as faults
 from tfexplore.timesplit import Crew
 crew = Crew(2)
@@ -312,7 +311,7 @@ print(*crew.run(faults.pid), flush=True)
 )
 def test_no_process_outlives_the_one_that_started_it(python, then) -> None:
     """However it ends: killed while the processes are idle or at work, or by itself without a word to them."""
-    script = OWNER.format(root=str(Path(faults.__file__).parents[1]), then=then)
+    script = OWNER.format(then=then)
     with subprocess.Popen([python, "-c", script], stdout=subprocess.PIPE, text=True) as owner:
         pids: list[int] = []
         try:

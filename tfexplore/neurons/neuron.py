@@ -233,4 +233,10 @@ class Neuron:
         return f"{type(self).__name__}({', '.join(f'{key}={getattr(self, key)!r}' for key in fields)})"
 
 
+def check_neuron(neuron: object) -> None:
+    """Raises TypeError unless this is a neuron as a value; its class is none."""
+    if not isinstance(neuron, Neuron):
+        raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+
+
 COMMON = frozenset(f.name for f in dataclasses.fields(Neuron))

@@ -21,7 +21,7 @@ from tfexplore.backends import Given, torch_reference
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen import schedule as scheduling
 from tfexplore.codegen.variant import Variant
-from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.neuron import Neuron, check_neuron
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.nn import constant, memoryless, own, together, transforms
 from tfexplore.nn.checks import State, check_input, check_state, checked_lengths
@@ -96,8 +96,7 @@ class Layer(Settings):
         schedule: str = "auto",
     ) -> None:
         super().__init__()
-        if not isinstance(neuron, Neuron):
-            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+        check_neuron(neuron)
         if backend not in backends.NAMES:
             raise ValueError(f"backend must be one of {', '.join(map(repr, backends.NAMES))}, but got {backend!r}.")
         if channels is not None:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 from tfexplore.backends import Given
 from tfexplore.codegen import keep as keeping
 from tfexplore.codegen import schedule as scheduling
-from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.neuron import Neuron, check_neuron
 from tfexplore.neurons.parameters import Bound, parameters_of
 from tfexplore.neurons.step import by_value, cut_in_time, step_of
 from tfexplore.nn.layout import Order
@@ -21,7 +21,7 @@ Known: TypeAlias = tuple[str, Given, Order]
 class Settings(Stateful):
     """The settings of a `Layer`, each checked when it is set, and what follows from them.
 
-    A sub-class sets `backend` before `schedule`, and `keep` after `neuron`.
+    A subclass sets `backend` before `schedule`.
     """
 
     backend: str
@@ -38,8 +38,7 @@ class Settings(Stateful):
 
     @neuron.setter
     def neuron(self, neuron: Neuron) -> None:
-        if not isinstance(neuron, Neuron):
-            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+        check_neuron(neuron)
         before = getattr(self, "_neuron", neuron)
         if neuron.learn != before.learn:
             raise ValueError(f"this layer learns {before.learn}, but the new neuron {neuron.learn}; make a new layer.")

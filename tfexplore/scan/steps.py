@@ -25,7 +25,7 @@ from tfexplore.codegen.functions import Function
 from tfexplore.codegen.variant import Variant
 from tfexplore.neurons import affine
 from tfexplore.neurons.affine import affine_of
-from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.neuron import Neuron, check_neuron
 from tfexplore.neurons.parameters import Values
 from tfexplore.neurons.step import Step, initial_of, real, scalars_of, step_of
 from tfexplore.nn.checks import check_input
@@ -67,8 +67,7 @@ class Equations:
     """
 
     def __init__(self, neuron: Neuron, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> None:
-        if not isinstance(neuron, Neuron):
-            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+        check_neuron(neuron)
         check_input(x)
         self.given = given = dict(parameters or {})
         if unknown := sorted(given.keys() - neuron.parameters.keys()):
@@ -186,8 +185,7 @@ def why_not(neuron: Neuron, given_spikes: bool = False) -> str:
         >>> why_not(neurons.LIF())
         "its v[t] depends on its own spike, which is a comparison of the state (reset='soft')"
     """
-    if not isinstance(neuron, Neuron):
-        raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+    check_neuron(neuron)
     return affine.why_not(step_of(neuron), given_spikes)
 
 

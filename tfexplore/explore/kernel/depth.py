@@ -13,7 +13,7 @@ import numpy as np
 
 from tfexplore.codegen.variant import Variant
 from tfexplore.explore.kernel.recording import ARGUMENTS, data, leading, python
-from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.neuron import Neuron, check_neuron
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.neurons.step import step_of
 
@@ -95,8 +95,7 @@ def depth_of(neuron: Neuron, steps: int) -> Depth:
         Depth(depth=700, work=800)
     """
     checked_count("steps", steps)
-    if not isinstance(neuron, Neuron):
-        raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+    check_neuron(neuron)
     variant = Variant(step_of(neuron))
     arrays = {
         name: array if name == "inner" else deep(array) for name, array in data(variant, neuron, 1, steps).items()

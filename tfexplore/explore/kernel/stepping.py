@@ -18,7 +18,7 @@ import numpy as np
 from tfexplore.codegen.traffic import Access, traffic_of
 from tfexplore.codegen.variant import Variant
 from tfexplore.explore.kernel.recording import ARGUMENTS, LOCALS, Arrays, Moment, data, leading, python, record
-from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.neuron import Neuron, check_neuron
 from tfexplore.neurons.parameters import checked_count
 from tfexplore.neurons.step import step_of
 
@@ -193,8 +193,7 @@ def keeps(kernel: str) -> tuple[str, ...]:
 
 
 def check(neuron: Any, kernel: str, keep: str, threads: int, steps: int) -> None:
-    if not isinstance(neuron, Neuron):
-        raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+    check_neuron(neuron)
     if kernel not in KERNELS:
         raise ValueError(f"kernel must be 'forward' or 'backward', but got {kernel!r}.")
     allowed = keeps(kernel)

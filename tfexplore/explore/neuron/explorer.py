@@ -19,7 +19,7 @@ from tfexplore.explore.base.sheet import Sheet
 from tfexplore.explore.neuron import figure
 from tfexplore.explore.neuron.membrane import KINDS, STARTS, Curve, Recording, Stimulus, curve, lively, trace
 from tfexplore.explore.neuron.ranges import nice, room, stretch
-from tfexplore.neurons.neuron import Neuron
+from tfexplore.neurons.neuron import Neuron, check_neuron
 from tfexplore.neurons.parameters import parameters_of
 from tfexplore.nn.layers import Layer
 
@@ -97,8 +97,8 @@ class NeuronExplorer(Explorer):
         steps: int = 200, seed: int = 0,
     ) -> None:  # fmt: skip
         own = neuron() if isinstance(neuron, type) and issubclass(neuron, Neuron) else neuron
-        if own is not None and not isinstance(own, Neuron):
-            raise TypeError(f"neuron must be like neurons.LIF(tau=2.0), but got {neuron!r}.")
+        if own is not None:
+            check_neuron(own)
         if not 10 <= steps <= 1000:
             raise ValueError(f"steps must be from 10 to 1000, but got {steps!r}.")
         first = STARTS[neurons.LIF][0] if own is None else dataclasses.replace(own, learn=())  # here, sliders move them
